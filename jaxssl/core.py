@@ -1,0 +1,74 @@
+"""The contract between a method and everything around it, and the one gradient step."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+Batch = dict[str, Any]
+Metrics = dict[str, jax.Array]
+
+
+class State(NamedTuple):
+  """What a one-network method carries from step to step; other methods define their own."""
+
+  step: jax.Array  # int32: updates done so far.
+  failed_step: jax.Array  # int32: -1, or the first step whose loss or gradient was not finite.
+  params: Any
+  stats: Any  # Variables that are not trained, such as batch-norm averages.
+  opt_state: Any
+
+
+class Method(Protocol):
+  """A way to train an encoder: a frozen dataclass of networks, optimizer and hyper-parameters.
+
+  A batch is a dict: `views` (a tuple of [b, ...] arrays, one a view), `inputs` [b, ...] (not augmented), `index` [b]
+  (int32, the example's number in its data set), and for some sources `label`, `group`, `mask`.
+  """
+
+  representations: tuple[str, ...]  # What `represent` can return; the first is the default.
+
+  def init(self, key: jax.Array, batch: Batch) -> Any:
+    """Returns the initial state: any pytree with `step` and `failed_step`, holding all that a resume needs."""
+
+  def step(self, state: Any, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:
+    """Returns the next state and scalar metrics. Pure, and written for the global batch."""
+
+  def represent(self, state: Any, inputs: jax.Array, name: str | None = None, mask: jax.Array | None = None):
+    """Returns features [n, d] of un-augmented inputs [n, ...]."""
+
+
+def init_state(network: nn.Module, optimizer: optax.GradientTransformation, key: jax.Array, *inputs) -> State:
+  """Returns the state of a freshly initialised `network`, applied to `inputs` to learn their shapes."""
+  variables = dict(network.init(key, *inputs))
+  params = variables.pop('params')
+  return State(jnp.int32(0), jnp.int32(-1), params, variables, optimizer.init(params))
+
+
+def forward(network: nn.Module, params: Any, stats: Any, *inputs) -> tuple[Any, Any]:
+  """Applies `network` in training mode; returns its output and the updated stats."""
+  return network.apply({'params': params, **stats}, *inputs, train=True, mutable=list(stats))
+
+
+def descend(
+    loss_fn: Callable[[Any], tuple[jax.Array, tuple[Any, Metrics]]],
+    optimizer: optax.GradientTransformation,
+    state: Any,
+) -> tuple[Any, Metrics]:
+  """Takes one optimizer step on `loss_fn(params) -> (loss, (stats, metrics))`.
+
+  At the first loss or gradient that is not finite, the state stays as it was, `failed_step` records the step, and the
+  state is frozen from then on, so that the trainer can find out later, without a host sync at every step.
+  """
+  (loss, (stats, metrics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+  gradient_norm = optax.global_norm(grads)
+  updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+  after = state._replace(
+      step=state.step + 1, params=optax.apply_updates(state.params, updates), stats=stats, opt_state=opt_state)
+  finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
+  failed = jnp.where(finite | (state.failed_step >= 0), state.failed_step, state.step)
+  after = jax.tree.map(lambda new, old: jnp.where(failed < 0, new, old), after, state)
+  return after._replace(failed_step=failed), {**metrics, 'loss': loss, 'gradient_norm': gradient_norm}
