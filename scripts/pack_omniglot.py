@@ -7,8 +7,9 @@ https://github.com/brendenlake/omniglot, MIT licence (jaxssl/data/OMNIGLOT_LICEN
 hold five alphabets each; Greek and Latin stand in both and are packed once: 8 alphabets, 242 characters, 20 drawers.
 
 Drawings are 105x105 strokes of about three pixels, dark on light. They are inverted, resized whole (nothing is cropped)
-and written as uint8, ink 255 on ground 0. A Hamming window neither rings, as Lanczos does, nor moves strokes by part of a
-pixel, as Pillow's box does when the ratio is no integer. With the same Pillow, NumPy and zlib the file is the same byte for byte.
+and written as uint8, ink 255 on ground 0. A Hamming window neither rings, as Lanczos does, nor moves strokes by part of
+a pixel, as Pillow's box does when the ratio is no integer. With the same Pillow, NumPy and zlib the file is the same
+byte for byte.
 """
 
 import argparse
