@@ -1,0 +1,138 @@
+"""Devices: the one file that speaks of them.
+
+Methods are written for the global batch. The trainer puts the state and the batch on a mesh with a 'data' axis (the
+batch is split over it) and a 'model' axis (large parameters are), and `jax.jit` inserts the communication.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+
+def initialize_distributed(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    auto: bool | None = None,
+) -> None:
+  """Joins the processes of a run on several hosts; call once, before anything touches a device.
+
+  Args:
+    coordinator: 'host:port' of process 0; with `num_processes` and `process_id`, all that a bare cluster needs.
+    num_processes: how many processes take part.
+    process_id: the number of this one, from 0.
+    auto: True lets JAX read the rest from the environment (Cloud TPU, Slurm, Open MPI, Kubernetes); False never does;
+      None does where `srun`, `mpirun` or a TPU pod started more than one process. A single process needs no call.
+  """
+  given = [value is not None for value in (coordinator, num_processes, process_id)]
+  if auto is None:
+    auto = launched_processes() > 1
+  if any(given) and not all(given) and not auto:
+    raise ValueError(
+        'coordinator, num_processes and process_id go together: '
+        f'got coordinator={coordinator!r}, num_processes={num_processes!r}, process_id={process_id!r}')
+  if auto or all(given):
+    jax.distributed.initialize(coordinator, num_processes, process_id)
+
+
+def launched_processes() -> int:
+  """Returns how many processes the launcher started, as far as the environment tells; 1 when it says nothing."""
+  hosts = os.environ.get('TPU_WORKER_HOSTNAMES', '').split(',')
+  launchers = ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE')
+  return max(len(hosts), *(int(os.environ.get(name, 1)) for name in launchers))
+
+
+def make_mesh(data: int = -1, model: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """Returns a mesh of `data` x `model` devices.
+
+  Args:
+    data: devices that split the batch; -1 takes all that `model` leaves.
+    model: devices that split every large parameter.
+    devices: those to use, by default all of all hosts.
+  """
+  devices = jax.devices() if devices is None else list(devices)
+  if model < 1 or (data < 1 and data != -1):
+    raise ValueError(f'mesh.data must be positive or -1 and mesh.model positive: got data={data}, model={model}')
+  count = len(devices)
+  if count % model:
+    raise ValueError(f'mesh.model={model} does not divide the {count} devices: choose one of {divisors(count)}')
+  data = count // model if data == -1 else data
+  if data * model != count:
+    raise ValueError(
+        f'mesh.data={data} times mesh.model={model} is {data * model}, but there are {count} devices: '
+        f'data=-1 takes all ({count // model})')
+  return jax.make_mesh((data, model), ('data', 'model'), axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def divisors(n: int) -> list[int]:
+  """Returns the divisors of `n`."""
+  return [k for k in range(1, n + 1) if n % k == 0]
+
+
+def local_rows(mesh: Mesh, batch_size: int) -> slice:
+  """Returns which rows of the global batch this process has to supply to `shard_batch`."""
+  shards = mesh.shape['data']
+  if batch_size < 1 or batch_size % shards:
+    raise ValueError(
+        f'batch_size={batch_size} cannot be split over {shards} devices: choose a positive multiple of {shards}')
+  indices = NamedSharding(mesh, PartitionSpec('data')).devices_indices_map((batch_size,))
+  rows = {indices[device][0].indices(batch_size)[:2] for device in mesh.local_devices}
+  start, stop = min(rows)[0], max(rows)[1]
+  if sum(high - low for low, high in rows) != stop - start:
+    raise ValueError('the devices of this process do not stand side by side on the data axis: give make_mesh `devices` '
+                     'sorted by process')
+  return slice(start, stop)
+
+
+def shard_batch(mesh: Mesh, batch: Any) -> Any:
+  """Returns the batch as global arrays whose first axis is split over the data axis of the mesh.
+
+  Args:
+    mesh: from `make_mesh`.
+    batch: a pytree of NumPy arrays [b, ...]: this process's rows (see `local_rows`), all of them on one host.
+  """
+  sharding = NamedSharding(mesh, PartitionSpec('data'))
+  shards = mesh.local_mesh.shape['data']
+
+  def put(path, array):
+    array = np.asarray(array)
+    if array.ndim == 0 or array.shape[0] % shards:
+      raise ValueError(
+          f'batch{jax.tree_util.keystr(path)} has shape {list(array.shape)}: its first axis must be a multiple of the '
+          f'{shards} devices of this process')
+    return jax.make_array_from_process_local_data(sharding, array)
+
+  return jax.tree_util.tree_map_with_path(put, batch)
+
+
+def replicate(mesh: Mesh, tree: Any) -> Any:
+  """Returns the pytree with every leaf copied to all devices; every process must give the same values."""
+  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def state_shardings(mesh: Mesh, state: Any, min_size: int = 2**16) -> Any:
+  """Returns the sharding of every leaf of a training state, for `jax.jit` and for restoring checkpoints.
+
+  Without a model axis everything is replicated. With one, each leaf of two or more axes and at least `min_size`
+  elements is split along its largest axis that the model axis divides. Only the shape decides, so the moments of an
+  optimizer are split as their parameter is.
+
+  Args:
+    mesh: from `make_mesh`.
+    state: a pytree of arrays or of `jax.ShapeDtypeStruct`.
+    min_size: leaves with fewer elements stay whole.
+  """
+  shards = mesh.shape['model']
+
+  def spec(leaf) -> PartitionSpec:
+    axes = [axis for axis, length in enumerate(leaf.shape) if length % shards == 0]
+    if shards == 1 or leaf.ndim < 2 or leaf.size < min_size or not axes:
+      return PartitionSpec()
+    largest = max(axes, key=lambda axis: (leaf.shape[axis], axis))
+    return PartitionSpec(*('model' if axis == largest else None for axis in range(leaf.ndim)))
+
+  return jax.tree.map(lambda leaf: NamedSharding(mesh, spec(leaf)), state)
