@@ -1,0 +1,121 @@
+"""Optimizers, from optax, that leave biases and norm parameters out of weight decay and of layer-wise adaptation.
+
+The exclusion is SimCLR's (arXiv:2002.05709; `exclude_from_weight_decay` in its code), the same for every optimizer.
+All share two arguments: `clip_norm` scales the gradient down to this global norm, and `accumulate_steps` takes one
+step on the mean gradient of this many batches. Accumulation does not add negatives: the loss of each batch still
+contrasts its own examples alone, so it is no substitute for a larger batch.
+
+`learning_rate` is a number or a schedule over the steps of the run; an update after accumulation uses its last step's.
+"""
+
+from typing import Any, TypeAlias
+
+import jax
+import optax
+
+LearningRate: TypeAlias = float | optax.Schedule
+
+
+def adapted(params: Any) -> Any:
+  """Returns True for each parameter that takes weight decay and adaptation: neither a bias nor a norm's scale.
+
+  Those are the leaves named 'bias' or 'scale' and all of rank 0 and 1 (class tokens, temperatures, layer scales).
+  """
+
+  def is_adapted(path, leaf) -> bool:
+    return leaf.ndim > 1 and jax.tree_util.keystr(path[-1:], simple=True) not in ('bias', 'scale')
+
+  return jax.tree_util.tree_map_with_path(is_adapted, params)
+
+
+def sgd(
+    learning_rate: LearningRate,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    clip_norm: float | None = None,
+    accumulate_steps: int = 1,
+) -> optax.GradientTransformation:
+  """Stochastic gradient descent: `v = momentum v + (g + weight_decay w)`, `w -= learning_rate v`."""
+  return _complete(optax.chain(
+      optax.add_decayed_weights(weight_decay, adapted),
+      optax.sgd(_per_update(learning_rate, accumulate_steps), momentum, nesterov),
+  ), clip_norm, accumulate_steps)
+
+
+def adamw(
+    learning_rate: LearningRate,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 1e-4,
+    clip_norm: float | None = None,
+    accumulate_steps: int = 1,
+) -> optax.GradientTransformation:
+  """Adam with decoupled weight decay (Loshchilov & Hutter, arXiv:1711.05101)."""
+  rate = _per_update(learning_rate, accumulate_steps)
+  return _complete(
+      optax.adamw(rate, b1, b2, eps, weight_decay=weight_decay, mask=adapted), clip_norm, accumulate_steps)
+
+
+def lars(
+    learning_rate: LearningRate,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    weight_decay: float = 1e-6,
+    trust_coefficient: float = 0.001,
+    clip_norm: float | None = None,
+    accumulate_steps: int = 1,
+) -> optax.GradientTransformation:
+  """LARS (You et al., arXiv:1708.03888) with the defaults of SimCLR (section 2.2 and its `lars_optimizer.py`).
+
+  With `d = g + weight_decay w`: `v = momentum v + learning_rate trust d`, `w -= v`, where trust is
+  `trust_coefficient |w| / |d|`, or 1 when either norm is 0. The learning rate stands inside the momentum. Excluded
+  parameters get plain momentum without decay.
+  """
+  return _complete(optax.lars(
+      _per_update(learning_rate, accumulate_steps), weight_decay, adapted, trust_coefficient,
+      trust_ratio_mask=adapted, momentum=momentum, nesterov=nesterov), clip_norm, accumulate_steps)
+
+
+def lamb(
+    learning_rate: LearningRate,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-6,
+    weight_decay: float = 0.01,  # The paper's, for BERT.
+    clip_norm: float | None = None,
+    accumulate_steps: int = 1,
+) -> optax.GradientTransformation:
+  """LAMB (You et al., arXiv:1904.00962): Adam's direction plus decay, scaled by |w| / |direction|.
+
+  `optax.lamb` adapts every parameter; here the excluded ones get plain Adam without decay.
+  """
+  return _complete(optax.chain(
+      optax.scale_by_adam(b1, b2, eps),
+      optax.add_decayed_weights(weight_decay, adapted),
+      optax.masked(optax.scale_by_trust_ratio(), adapted),
+      optax.scale_by_learning_rate(_per_update(learning_rate, accumulate_steps)),
+  ), clip_norm, accumulate_steps)
+
+
+def _per_update(learning_rate: LearningRate, accumulate_steps: int) -> LearningRate:
+  """Returns the schedule over updates that reads one over steps at the last step of each update."""
+  if not callable(learning_rate) or accumulate_steps == 1:
+    return learning_rate
+  return lambda count: learning_rate(count * accumulate_steps + accumulate_steps - 1)
+
+
+def _complete(
+    optimizer: optax.GradientTransformation, clip_norm: float | None, accumulate_steps: int,
+) -> optax.GradientTransformation:
+  """Adds clipping of the accumulated gradient and accumulation to an optimizer."""
+  if clip_norm is not None and not clip_norm > 0:
+    raise ValueError(f'clip_norm must be positive or None: got {clip_norm}')
+  if accumulate_steps < 1:
+    raise ValueError(f'accumulate_steps must be positive: got {accumulate_steps}')
+  if clip_norm is not None:
+    optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+  if accumulate_steps > 1:
+    optimizer = optax.MultiSteps(optimizer, accumulate_steps).gradient_transformation()
+  return optimizer

@@ -1,0 +1,67 @@
+"""Learning-rate schedules: functions of the step, built once from a base rate and the length of the run.
+
+All take the same context, which `build` supplies: `batch_size` (examples per update), `steps` (updates in the run) and
+`steps_per_epoch`.
+"""
+
+import math
+
+import optax
+
+
+def peak(base: float, batch_size: int, scaling: str | None) -> float:
+  """Returns the learning rate for a batch size (SimCLR, arXiv:2002.05709, section 2.2 and appendix B.1).
+
+  Args:
+    base: the rate at batch size 256 ('linear'), at batch size 1 ('sqrt'), or as it is (None). SimCLR uses 0.3 for
+      'linear' and 0.075 for 'sqrt', equal at 4096.
+    batch_size: examples per update.
+    scaling: 'linear', base x batch_size / 256; 'sqrt', base x sqrt(batch_size); or None.
+  """
+  if scaling == 'linear':
+    return base * batch_size / 256
+  if scaling == 'sqrt':
+    return base * math.sqrt(batch_size)
+  if scaling is None:
+    return base
+  raise ValueError(f"scaling must be 'linear', 'sqrt' or None: got {scaling!r}")
+
+
+def constant(
+    base: float, *, batch_size: int, steps: int, steps_per_epoch: float, scaling: str | None = None) -> optax.Schedule:
+  """Returns the same learning rate at every step; see `peak` for its scaling."""
+  del steps, steps_per_epoch
+  return optax.constant_schedule(peak(base, batch_size, scaling))
+
+
+def warmup_cosine(
+    base: float,
+    *,
+    batch_size: int,
+    steps: int,
+    steps_per_epoch: float,
+    scaling: str | None = 'linear',
+    warmup_epochs: float = 10,
+    final: float = 0.0,
+) -> optax.Schedule:
+  """Returns a linear warm-up from 0 followed by half a cosine, without restarts (SimCLR, appendix B.6).
+
+  Args:
+    base: see `peak`, as for `batch_size` and `scaling`.
+    batch_size: examples per update.
+    steps: length of the run; the rate reaches its end there.
+    steps_per_epoch: converts the warm-up to steps.
+    scaling: 'linear', 'sqrt' or None.
+    warmup_epochs: length of the warm-up, at most half of the run, so that a run cut short still decays.
+    final: the rate at the end, as a fraction of the peak.
+  """
+  if steps < 1:
+    raise ValueError(f'steps must be positive: got {steps}')
+  if warmup_epochs < 0:
+    raise ValueError(f'warmup_epochs must not be negative: got {warmup_epochs}')
+  highest = peak(base, batch_size, scaling)
+  warmup_steps = min(round(warmup_epochs * steps_per_epoch), steps // 2)
+  decay = optax.cosine_decay_schedule(highest, steps - warmup_steps, alpha=final)
+  if warmup_steps == 0:
+    return decay
+  return optax.join_schedules([optax.linear_schedule(0.0, highest, warmup_steps), decay], [warmup_steps])

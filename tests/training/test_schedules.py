@@ -1,0 +1,52 @@
+"""Learning-rate schedules against SimCLR's formulas."""
+
+import math
+
+import numpy as np
+import pytest
+
+from jaxssl.training import schedules
+
+CONTEXT = {'batch_size': 512, 'steps': 1000, 'steps_per_epoch': 20}
+
+
+def reference(step, highest, warmup, steps, final=0.0):
+  if step < warmup:
+    return highest * step / warmup
+  cosine = (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
+  return highest * (final + (1 - final) * cosine)
+
+
+@pytest.mark.parametrize('scaling, highest', [('linear', 0.6), ('sqrt', 0.3 * 512 ** 0.5), (None, 0.3)])
+@pytest.mark.parametrize('warmup_epochs, warmup', [(10, 200), (0, 0), (2.5, 50), (100, 500)])
+@pytest.mark.parametrize('final', [0.0, 0.01])
+def test_warmup_cosine(scaling, highest, warmup_epochs, warmup, final):
+  schedule = schedules.warmup_cosine(0.3, **CONTEXT, scaling=scaling, warmup_epochs=warmup_epochs, final=final)
+  for step in (0, 1, 49, 50, 51, 199, 200, 201, 500, 777, 999, 1000):
+    np.testing.assert_allclose(schedule(step), reference(step, highest, warmup, 1000, final), rtol=2e-5, atol=1e-7)
+
+
+def test_the_two_rules_of_simclr_meet_at_4096():
+  assert schedules.peak(0.3, 4096, 'linear') == pytest.approx(4.8)
+  assert schedules.peak(0.075, 4096, 'sqrt') == pytest.approx(4.8)
+
+
+def test_constant():
+  schedule = schedules.constant(0.1, **CONTEXT)
+  assert schedule(0) == schedule(999) == 0.1
+  assert schedules.constant(0.1, **CONTEXT, scaling='linear')(5) == pytest.approx(0.2)
+
+
+def test_the_shortest_run_still_moves():
+  schedule = schedules.warmup_cosine(1.0, batch_size=256, steps=1, steps_per_epoch=20)
+  assert schedule(0) == 1.0
+
+
+@pytest.mark.parametrize('change, message', [
+    ({'scaling': 'square'}, "scaling must be 'linear', 'sqrt' or None: got 'square'"),
+    ({'steps': 0}, 'steps must be positive: got 0'),
+    ({'warmup_epochs': -1}, 'warmup_epochs must not be negative: got -1'),
+])
+def test_errors(change, message):
+  with pytest.raises(ValueError, match=message):
+    schedules.warmup_cosine(0.3, **{**CONTEXT, **change})
