@@ -1,0 +1,39 @@
+"""Image augmentation in JAX, on the device: pure functions of a key and an image, for `jit` and `vmap`.
+
+Three layers, each usable alone: deterministic operations with explicit parameters; `random_*(key, image, ...)`, which
+draw them; and whole recipes (`jaxssl.recipes`) on batches, `views(keys, images, recipe, order_key)`.
+"""
+
+from jaxssl.augment.engine import apply, prepare, resize_inputs, views
+from jaxssl.augment.image import (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_hue,
+    adjust_saturation,
+    color_jitter,
+    flip,
+    gaussian_blur,
+    grayscale,
+    solarize,
+    thicken,
+)
+from jaxssl.augment.random import (
+    random_color_jitter,
+    random_flip,
+    random_gaussian_blur,
+    random_grayscale,
+    random_resized_crop,
+    random_solarize,
+    random_thickness,
+    random_warp,
+)
+from jaxssl.augment.resampling import affine_matrix, displacement, resize, resized_crop, warp
+from jaxssl.augment.sampling import jitter_order, sample
+
+__all__ = [
+    'adjust_brightness', 'adjust_contrast', 'adjust_hue', 'adjust_saturation', 'affine_matrix', 'apply', 'color_jitter',
+    'displacement', 'flip', 'gaussian_blur', 'grayscale', 'jitter_order', 'prepare', 'random_color_jitter',
+    'random_flip', 'random_gaussian_blur', 'random_grayscale', 'random_resized_crop', 'random_solarize',
+    'random_thickness', 'random_warp', 'resize', 'resize_inputs', 'resized_crop', 'sample', 'solarize', 'thicken',
+    'views', 'warp',
+]

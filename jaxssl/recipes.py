@@ -1,0 +1,213 @@
+"""Which views to make of an image: values only, read by both augmentation engines (`jaxssl.augment` and tf.data)."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+
+class Params(NamedTuple):
+  """One draw from a `View`: all that turns an image [h, w, c] into a view, except the order of the colour jitter.
+
+  Both engines' samplers return it and both engines' `apply` take it.
+  """
+
+  box: Any  # int32 [4]: top, left, height and width of the crop, in pixels.
+  flip: Any  # bool: mirror left and right.
+  affine: Any  # [2, 3]: where each point of the view lies in the crop; (y, x, 1) with y and x from -1 to 1.
+  elastic: Any  # [g, g, 2]: displacements in y and x on a coarse grid, in halves of the crop's side.
+  thickness: Any  # Pixels by which strokes widen (positive) or thin (negative) on either side.
+  jitter: Any  # bool: change the colours at all.
+  brightness: Any  # Factor.
+  contrast: Any  # Factor.
+  saturation: Any  # Factor.
+  hue: Any  # Shift, in turns of the colour wheel.
+  grey: Any  # bool.
+  blur: Any  # bool.
+  sigma: Any  # Standard deviation of the blur, in pixels.
+  solarize: Any  # bool.
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+  """How to draw one view of size [size, size, c]; the defaults are SimCLR's at strength 1 (arXiv:2002.05709, app. A).
+
+  In this order: random resized crop (bicubic), flip, stroke thickness, colour jitter, grey, blur, solarise. A strength
+  or a probability of 0 turns its operation off. With any of `rotation`, `shear`, `log_scale`, `translation` or
+  `elastic`, crop and warp are one bilinear resampling, black beyond the image's edge. Images of one channel skip
+  saturation, hue and grey.
+  """
+
+  size: int
+  area: tuple[float, float] = (0.08, 1.0)  # Range of the crop's share of the image.
+  ratio: tuple[float, float] = (3 / 4, 4 / 3)  # Range of the crop's width / height, drawn uniformly in the log.
+  flip: float = 0.5  # Probability.
+  rotation: float = 0.0  # Largest rotation, in degrees.
+  shear: float = 0.0  # Largest horizontal shear, in widths per height.
+  log_scale: float = 0.0  # Largest |log| of the magnification.
+  translation: float = 0.0  # Largest shift along either axis, in sides of the crop.
+  elastic: float = 0.0  # Standard deviation of the elastic grid's displacements, in sides of the crop.
+  elastic_grid: int = 4  # Points of that grid along a side.
+  thickness: float = 0.0  # Largest widening or thinning of strokes on either side, in pixels of the view.
+  jitter: float = 0.8  # Probability of the four changes of colour that follow, in random order.
+  brightness: float = 0.8  # Largest |factor - 1|.
+  contrast: float = 0.8  # Largest |factor - 1|.
+  saturation: float = 0.8  # Largest |factor - 1|.
+  hue: float = 0.2  # Largest shift, in turns; at most 1/2.
+  grey: float = 0.2  # Probability.
+  blur: float = 0.5  # Probability.
+  sigma: tuple[float, float] = (0.1, 2.0)  # Range of the blur's standard deviation, in pixels.
+  solarize: float = 0.0  # Probability.
+
+  def __post_init__(self):
+    for name in ('area', 'ratio', 'sigma'):
+      object.__setattr__(self, name, _range(name, getattr(self, name)))
+    if self.area[1] > 1:
+      raise ValueError(f'area must lie in (0, 1], got {self.area}')
+    for name in ('flip', 'jitter', 'grey', 'blur', 'solarize'):
+      _within(name, getattr(self, name), 1.0)
+    for name in ('rotation', 'shear', 'log_scale', 'translation', 'elastic', 'thickness', 'brightness', 'contrast',
+                 'saturation'):
+      _within(name, getattr(self, name), float('inf'))
+    _within('hue', self.hue, 0.5)
+    _at_least('size', self.size, 1)
+    _at_least('elastic_grid', self.elastic_grid, 2)
+
+  @property
+  def warps(self) -> bool:
+    """Whether anything but an upright rectangle is cut out."""
+    return any((self.rotation, self.shear, self.log_scale, self.translation, self.elastic))
+
+  @property
+  def recolours(self) -> bool:
+    """Whether the colour jitter can do anything."""
+    return self.jitter > 0 and any((self.brightness, self.contrast, self.saturation, self.hue))
+
+  @property
+  def kernel_size(self) -> int:
+    """Width of the blur's kernel in pixels: a tenth of the view, made odd (23 for 224, as SimCLR's code has it)."""
+    return 2 * (self.size // 10 // 2) + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """The views to make of every image, and how evaluation sees it.
+
+  `input_size` is the side in pixels of the un-augmented input; `input_crop` the share of the image's shorter side that
+  its central square crop keeps.
+  """
+
+  views: tuple[View, ...]
+  input_size: int
+  input_crop: float = 1.0
+
+  def __post_init__(self):
+    object.__setattr__(self, 'views', tuple(self.views))
+    if not self.views:
+      raise ValueError('views must hold at least one View, got none')
+    _at_least('input_size', self.input_size, 1)
+    if not 0 < self.input_crop <= 1:
+      raise ValueError(f'input_crop must lie in (0, 1], got {self.input_crop}')
+
+
+def simclr(
+    size: int = 224,
+    strength: float = 1.0,
+    blur: float | None = None,
+    area: tuple[float, float] = (0.08, 1.0),
+    flip: float = 0.5,
+    jitter: float = 0.8,
+    grey: float = 0.2,
+    solarize: float = 0.0,
+    views: int = 2,
+) -> Recipe:
+  """SimCLR's recipe (arXiv:2002.05709, appendix A); `strength` scales the colour jitter (1 ImageNet, 0.5 CIFAR-10).
+
+  `blur` None is the paper's: 0.5, but none up to 32 px, where the input is not cropped for evaluation either.
+  """
+  view = View(size, area=area, flip=flip, jitter=jitter, grey=grey, solarize=solarize, blur=_blur(size, blur))
+  return Recipe((_recoloured(view, strength),) * views, size, _input_crop(size))
+
+
+def byol(size: int = 224, area: tuple[float, float] = (0.08, 1.0)) -> Recipe:
+  """BYOL's asymmetric pair (arXiv:2006.07733, table 6), also Barlow Twins' and MoCo v3's."""
+  first = View(size, area=area, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, blur=1.0)
+  second = dataclasses.replace(first, blur=0.1, solarize=0.2)
+  return Recipe((first, second), size, _input_crop(size))
+
+
+def multi_crop(
+    size: int = 224,
+    small_size: int = 96,
+    small_views: int = 6,
+    area: tuple[float, float] = (0.14, 1.0),
+    small_area: tuple[float, float] = (0.05, 0.14),
+    strength: float = 1.0,
+    blur: float | None = None,
+) -> Recipe:
+  """SwAV's multi-crop (arXiv:2006.09882, section 4): two large views, then `small_views` small ones."""
+  large = _recoloured(View(size, area=area, blur=_blur(size, blur)), strength)
+  small = dataclasses.replace(large, size=small_size, area=small_area, blur=_blur(small_size, blur))
+  return Recipe((large,) * 2 + (small,) * small_views, size, _input_crop(size))
+
+
+def crop_flip(size: int = 224, area: tuple[float, float] = (0.08, 1.0), flip: float = 0.5, views: int = 2) -> Recipe:
+  """Random resized crop and flip alone: what SimCLR's fine-tuning and SGD linear probe see."""
+  view = View(size, area=area, flip=flip, jitter=0.0, grey=0.0, blur=0.0)
+  return Recipe((view,) * views, size, _input_crop(size))
+
+
+def drawings(
+    size: int = 28,
+    area: tuple[float, float] = (0.5, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    rotation: float = 15.0,
+    shear: float = 0.2,
+    log_scale: float = 0.2,
+    translation: float = 0.1,
+    elastic: float = 0.03,
+    elastic_grid: int = 4,
+    thickness: float = 0.5,
+    blur: float = 0.0,
+    views: int = 2,
+) -> Recipe:
+  """For bright strokes on black: crop, affine and elastic warp, stroke thickness; no flip, no colours.
+
+  One bilinear resampling without antialiasing, so for drawings not much larger than `size`.
+  """
+  view = View(
+      size, area=area, ratio=ratio, flip=0.0, rotation=rotation, shear=shear, log_scale=log_scale,
+      translation=translation, elastic=elastic, elastic_grid=elastic_grid, thickness=thickness, jitter=0.0, grey=0.0,
+      blur=blur)
+  return Recipe((view,) * views, size)
+
+
+def _recoloured(view: View, strength: float) -> View:
+  _within('strength', strength, 2.5)  # At which the hue's range is the whole wheel.
+  factor = 0.8 * strength
+  return dataclasses.replace(view, brightness=factor, contrast=factor, saturation=factor, hue=0.2 * strength)
+
+
+def _blur(size: int, blur: float | None) -> float:
+  if blur is None:
+    return 0.5 if size > 32 else 0.0
+  return blur
+
+
+def _input_crop(size: int) -> float:
+  return 0.875 if size > 32 else 1.0
+
+
+def _range(name: str, value) -> tuple[float, float]:
+  value = tuple(value)
+  if len(value) != 2 or not 0 < value[0] <= value[1]:
+    raise ValueError(f'{name} must be (low, high) with 0 < low <= high, got {value}')
+  return value
+
+
+def _within(name: str, value: float, high: float):
+  if not 0 <= value <= high:
+    raise ValueError(f'{name} must lie in [0, {high:g}], got {value}')
+
+
+def _at_least(name: str, value: int, low: int):
+  if not isinstance(value, int) or value < low:
+    raise ValueError(f'{name} must be an integer of at least {low}, got {value!r}')
