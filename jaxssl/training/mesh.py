@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -111,7 +112,15 @@ def shard_batch(mesh: Mesh, batch: Any) -> Any:
 
 def replicate(mesh: Mesh, tree: Any) -> Any:
   """Returns the pytree with every leaf copied to all devices; every process must give the same values."""
-  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+  sharding = NamedSharding(mesh, PartitionSpec())
+
+  def put(leaf):
+    if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      return jax.device_put(leaf, sharding)
+    # Across processes JAX places the words of a key, but not a key.
+    return jax.random.wrap_key_data(jax.device_put(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
+
+  return jax.tree.map(put, tree)
 
 
 def state_shardings(mesh: Mesh, state: Any, min_size: int = 2**16) -> Any:

@@ -148,8 +148,10 @@ PROCESS = textwrap.dedent("""
   rows = meshes.local_rows(mesh, 12)
   assert rows == slice(6 * jax.process_index(), 6 * jax.process_index() + 6), rows
   batch = meshes.shard_batch(mesh, {'x': x[rows]})
-  w = meshes.replicate(mesh, np.arange(3, dtype=np.float32))
-  total = jax.jit(lambda x, w: ((x @ w)[:, None] * x).mean(0))(batch['x'], w)
+  tree = meshes.replicate(mesh, {'w': np.arange(3, dtype=np.float32), 'key': jax.random.key(7)})
+  noise = jax.jit(jax.random.normal)(tree['key'])
+  assert noise == jax.random.normal(jax.random.key(7)) and len(tree['key'].sharding.device_set) == 4
+  total = jax.jit(lambda x, w: ((x @ w)[:, None] * x).mean(0))(batch['x'], tree['w'])
   np.testing.assert_allclose(total, ((x @ np.arange(3.0))[:, None] * x).mean(0), rtol=1e-5)
   print('same')
 """)
