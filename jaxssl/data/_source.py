@@ -1,0 +1,75 @@
+"""A source: images that can be read in any order, with labels where known."""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import numpy as np
+
+SPLITS = ('pretrain', 'train', 'test')
+TEST_FRACTION = 0.2  # Held out where the data have no test split of their own.
+
+
+class Images(Protocol):
+  """Random access to images: a NumPy array [n, h, w, c], or `encoded.EncodedImages`, which decodes on demand."""
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, indices: Any, /) -> Any:
+    """uint8 [k, h, w, c] for an integer array [k]."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+  """One split of a data set, its order fixed: an example's index is its position here.
+
+  Attributes:
+    name: What to call it in tables.
+    images: uint8 [n, h, w, c], in memory or decoded on demand.
+    labels: int64 [n] from 0, rows of `class_names`; None where unknown.
+    class_names: One name a class; empty where labels are unknown.
+    files: n paths relative to the data set's folder; None where the images are no files.
+    skipped: (file, reason) of every file that could not be read.
+  """
+
+  name: str
+  images: Images
+  labels: np.ndarray | None = None
+  class_names: tuple[str, ...] = ()
+  files: tuple[str, ...] | None = None
+  skipped: tuple[tuple[str, str], ...] = ()
+
+  def __len__(self) -> int:
+    return len(self.images)
+
+
+def check_choice(argument: str, value: object, choices: Iterable[str]) -> None:
+  """Raises ValueError unless `value` is one of `choices`; names them, the nearest first."""
+  choices = tuple(choices)
+  if value in choices:
+    return
+  nearest = difflib.get_close_matches(str(value), choices, n=1)
+  hint = f' Did you mean {nearest[0]!r}?' if nearest else ''
+  raise ValueError(f'{argument}={value!r} is not one of {", ".join(map(repr, choices))}.{hint}')
+
+
+def hold_out(n: int, labels: np.ndarray | None) -> np.ndarray:
+  """bool [n]: a fifth of every class (of all examples, without labels), the same in every run.
+
+  A class of one example stays in the training part; a class of two or more gives at least one.
+  """
+  groups = np.zeros(n, np.int64) if labels is None else labels
+  test = np.zeros(n, bool)
+  for group in np.unique(groups):
+    members = np.flatnonzero(groups == group)
+    count = max(1, round(TEST_FRACTION * len(members))) if len(members) > 1 else 0
+    order = np.random.Generator(np.random.Philox(key=int(group))).permutation(len(members))
+    test[members[order[:count]]] = True
+  return test
+
+
+def split_off(split: str, n: int, labels: np.ndarray | None) -> np.ndarray:
+  """int [k]: which of `n` examples without a test split of their own belong to `split`, in order."""
+  test = hold_out(n, labels)
+  return np.flatnonzero(test if split == 'test' else ~test)

@@ -1,0 +1,95 @@
+"""Images and labels from an .npz file."""
+
+import pathlib
+import zipfile
+
+import numpy as np
+
+from jaxssl.data._source import Source, split_off
+
+LAYOUT = (
+  "an .npz file holds 'images' (a fifth is held out for testing), or 'train_images' and, where there is one, "
+  "'test_images'; optionally 'labels', or 'train_labels' and 'test_labels'"
+)
+
+LABELS = ('labels', 'train_labels', 'test_labels')
+
+
+def load(name: str | None, path: str | None, split: str, size: int | None = None) -> Source:
+  """One split of an .npz file, in memory; `name` and `size` are not read.
+
+  Images are uint8, or float in [0, 1] (rounded to 255 steps); [n, h, w, c] with 1 or 3 channels, or [n, h, w], grey.
+  Labels are integers [n] from 0. Pickled objects are refused.
+  """
+  del name, size
+  if path is None:
+    raise ValueError(f"path=None: source='npz' needs the path of a file; {LAYOUT}")
+  with _open(path) as opened:
+    prefix, whole = _prefix(path, split, tuple(opened.files))
+    images = _images(path, f'{prefix}images', _read(path, opened, f'{prefix}images'))
+    all_labels = {key: _labels(path, opened, key) for key in opened.files if key in LABELS}
+  labels = all_labels.get(f'{prefix}labels')
+  if labels is not None and len(labels) != len(images):
+    raise ValueError(f'path={path!r}: {len(images)} {prefix}images but {len(labels)} {prefix}labels')
+  if not whole:
+    keep = split_off(split, len(images), labels)
+    images, labels = images[keep], None if labels is None else labels[keep]
+  classes = 1 + max((int(each.max(initial=-1)) for each in all_labels.values()), default=-1)
+  names = () if labels is None else tuple(map(str, range(classes)))
+  return Source(pathlib.Path(path).stem, images, labels, names)
+
+
+def _open(path: str) -> np.lib.npyio.NpzFile:
+  if not pathlib.Path(path).is_file():
+    raise FileNotFoundError(f'path={path!r}: there is no such file')
+  try:
+    opened = np.load(path, allow_pickle=False)
+  except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    raise ValueError(f'path={path!r} is not an .npz file; {LAYOUT}') from error
+  if not isinstance(opened, np.lib.npyio.NpzFile):
+    raise ValueError(f'path={path!r} is a single array, not an .npz file; {LAYOUT}')
+  return opened
+
+
+def _prefix(path: str, split: str, keys: tuple[str, ...]) -> tuple[str, bool]:
+  """The prefix of the keys to read, and whether all of their examples belong to the split."""
+  if 'train_images' in keys and 'images' not in keys:
+    if split == 'test' and 'test_images' in keys:
+      return 'test_', True
+    return 'train_', 'test_images' in keys
+  if 'images' in keys and 'train_images' not in keys and 'test_images' not in keys:
+    return '', False
+  raise ValueError(f'path={path!r} holds {", ".join(map(repr, keys)) or "nothing"}; {LAYOUT}')
+
+
+def _read(path: str, opened: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
+  try:
+    return opened[key]
+  except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    raise ValueError(f'path={path!r}: {key!r} cannot be read: {error} (pickled objects are refused)') from error
+
+
+def _images(path: str, key: str, images: np.ndarray) -> np.ndarray:
+  if images.ndim == 3:
+    images = images[..., None]
+  if images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
+    raise ValueError(
+      f'path={path!r}: {key!r} has shape {images.shape}; images are [n, h, w, c], 1 or 3 channels last, or [n, h, w]'
+    )
+  if np.issubdtype(images.dtype, np.floating):
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):
+      raise ValueError(f'path={path!r}: {key!r} is {images.dtype} in [{low}, {high}]; float images are in [0, 1]')
+    images = np.round(images * 255).astype(np.uint8)
+  if images.dtype != np.uint8:
+    raise ValueError(f'path={path!r}: {key!r} is {images.dtype}; images are uint8, or float in [0, 1]')
+  return images
+
+
+def _labels(path: str, opened: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
+  labels = _read(path, opened, key)
+  if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1 or labels.min(initial=0) < 0:
+    raise ValueError(
+      f'path={path!r}: {key!r} is {labels.dtype} of shape {labels.shape}; labels are integers [n] from 0'
+    )
+  return labels.astype(np.int64)

@@ -1,0 +1,137 @@
+"""Images kept as JPEG, PNG, WebP or BMP bytes and decoded, with Pillow, when they are read."""
+
+import concurrent.futures
+import dataclasses
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+  from PIL import Image
+
+MEMORY = 4 << 30  # Bytes: a data set that takes less, resized, is decoded once and held in memory.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EncodedImages:
+  """Random access to n encoded images.
+
+  Attributes:
+    read: The bytes of image i.
+    rows: int64 [n]: image i of this split is `read(rows[i])`.
+    size: Side in pixels of the squares that indexing returns; None where only `original` is wanted.
+    channels: 1 or 3.
+    plain: bool [n]: whether TensorFlow's decoder reads the image as `decode` does (no palette, alpha or EXIF rotation).
+  """
+
+  read: Callable[[int], bytes]
+  rows: np.ndarray
+  size: int | None
+  channels: int
+  plain: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.rows)
+
+  def content(self, index: int) -> bytes:
+    """The encoded bytes of one image."""
+    return self.read(int(self.rows[index]))
+
+  def original(self, index: int) -> np.ndarray:
+    """One image as it is, uint8 [h, w, c]."""
+    return decode(self.content(index), self.channels)
+
+  def square(self, index: int) -> np.ndarray:
+    """One image as indexing returns it, uint8 [size, size, c]."""
+    if self.size is None:
+      raise ValueError('size=None: images of many sizes make no array; load them with size=pixels')
+    return decode(self.content(index), self.channels, self.size)
+
+  def __getitem__(self, indices: Any) -> np.ndarray:
+    """uint8 [k, size, size, c] for an integer array [k], decoded in threads."""
+    indices = np.arange(len(self))[indices]
+    if np.ndim(indices) == 0:
+      return self.square(int(indices))
+    if not len(indices):
+      return np.zeros((0, self.size or 0, self.size or 0, self.channels), np.uint8)
+    return np.stack(list(in_threads(self.square, indices)))
+
+  def take(self, keep: np.ndarray) -> 'EncodedImages':
+    """The images `keep`, an integer array, in that order."""
+    return dataclasses.replace(self, rows=self.rows[keep], plain=self.plain[keep])
+
+  def fits(self) -> bool:
+    """Whether all images, resized, may be held in memory."""
+    return self.size is not None and len(self) * self.size**2 * self.channels <= MEMORY
+
+
+def in_threads(function: Callable[[int], Any], indices: Iterable[int]) -> Iterator[Any]:
+  """`map` over integers on as many threads as there are cores; Pillow frees the interpreter while it decodes."""
+  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    yield from pool.map(function, (int(i) for i in indices))
+
+
+def decode(content: bytes, channels: int = 3, size: int | None = None) -> np.ndarray:
+  """uint8 [h, w, channels], upright; with `size`, short side to `size` pixels and the centre: [size, size, channels].
+
+  EXIF rotation is applied; transparent pixels stand on white; 16-bit images keep their high byte.
+
+  Raises:
+    OSError: where the bytes are no image, or only a part of one (broken files make Pillow raise other errors, too).
+    ImportError: where Pillow is not installed.
+  """
+  image = _open(content)
+  if size is not None:
+    # A JPEG is decoded at no more than 1/2, 1/4 or 1/8 of its size where twice the target remains.
+    image.draft(None, (2 * size, 2 * size))
+  image = _upright(image, 'L' if channels == 1 else 'RGB')
+  if size is not None:
+    image = _centre(image, size)
+  return np.asarray(image).reshape(image.height, image.width, channels)
+
+
+def is_plain(content: bytes) -> bool:
+  """Whether TensorFlow's decoder gives the pixels of `decode`: 8-bit grey or RGB, no alpha, upright; JPEG or PNG."""
+  image = _open(content)
+  upright = image.getexif().get(0x0112, 1) == 1
+  return image.format in ('JPEG', 'PNG') and image.mode in ('L', 'RGB') and upright and 'transparency' not in image.info
+
+
+def require_pillow() -> None:
+  """Raises ImportError, with the extra that brings it, where Pillow is not installed."""
+  try:
+    import PIL  # noqa: F401
+  except ImportError as error:
+    raise ImportError('images in files need Pillow: pip install "jaxssl[train]"') from error
+
+
+def _open(content: bytes) -> 'Image.Image':
+  require_pillow()
+  from PIL import Image
+
+  return Image.open(io.BytesIO(content), formats=('JPEG', 'PNG', 'WEBP', 'BMP'))
+
+
+def _upright(image: 'Image.Image', mode: str) -> 'Image.Image':
+  from PIL import Image, ImageOps
+
+  image = ImageOps.exif_transpose(image)
+  if image.mode.startswith('I'):  # 16-bit grey, in PNG.
+    image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
+  if image.mode in ('RGBA', 'LA', 'PA') or 'transparency' in image.info:
+    image = image.convert('RGBA')
+    image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
+  return image.convert(mode)
+
+
+def _centre(image: 'Image.Image', size: int) -> 'Image.Image':
+  """Short side to `size` pixels (bicubic, antialiased), then the central square."""
+  from PIL import Image
+
+  side = min(image.size)
+  left, top = (image.width - side) / 2, (image.height - side) / 2
+  box = (left, top, left + side, top + side)
+  return image.resize((size, size), Image.Resampling.BICUBIC, box=box)

@@ -1,0 +1,119 @@
+"""A folder of images: unlabelled, or one subfolder a class."""
+
+import dataclasses
+import logging
+import os
+import pathlib
+
+import numpy as np
+
+from jaxssl.data import encoded
+from jaxssl.data._source import Images, Source, split_off
+
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
+TEST_FOLDERS = ('test', 'val', 'validation')
+
+
+def load(name: str | None, path: str | None, split: str, size: int | None = None) -> Source:
+  """One split of a folder of jpg, jpeg, png, webp and bmp files, at any depth, as RGB; `name` is not read.
+
+  Where every image stands in one of two or more subfolders, these are the classes. Folders train/ and test/ (or val/,
+  validation/) at the top are splits; without a test folder a fifth of every class is held out. Hidden files and
+  __MACOSX are not looked at.
+
+  Every file is decoded once at the start: what cannot be read is logged with its reason, counted and left out
+  (`Source.skipped`). With `size`, images that fit in `encoded.MEMORY` stay in memory; otherwise they are decoded
+  whenever they are used.
+
+  Raises:
+    FileNotFoundError: where there is no such folder.
+    ValueError: where a split has no image, or none that can be read.
+  """
+  del name
+  if path is None:
+    raise ValueError("path=None: source='folder' needs the path of a folder")
+  root = pathlib.Path(path)
+  if not root.is_dir():
+    raise FileNotFoundError(f'path={path!r}: there is no such folder')
+  files, labels, names = _split(root, split)
+  return _read(root, files, labels, names, size)
+
+
+def _split(root: pathlib.Path, split: str) -> tuple[list[str], np.ndarray | None, tuple[str, ...]]:
+  """Files of a split, relative to `root`, their labels and the names of the classes."""
+  train = 'train' if (root / 'train').is_dir() else ''
+  test = next((folder for folder in TEST_FOLDERS if (root / folder).is_dir()), None) if train else None
+  parts = {folder: _list(root / folder) for folder in (train, test) if folder is not None}
+  classes = [_classes(files) for files in parts.values()]
+  names = tuple(sorted(set().union(*classes))) if all(classes) else ()
+  folder = test if test is not None and split == 'test' else train
+  files = parts[folder]
+  if not files:
+    raise ValueError(f'path={str(root / folder)!r} holds no image ({", ".join(EXTENSIONS)})')
+  labels = np.array([names.index(_top(file)) for file in files], np.int64) if names else None
+  if test is None:
+    keep = split_off(split, len(files), labels)
+    files, labels = [files[i] for i in keep], None if labels is None else labels[keep]
+  return [f'{folder}/{file}' if folder else file for file in files], labels, names
+
+
+def _list(folder: pathlib.Path) -> list[str]:
+  """Paths of the images under a folder, relative to it, in the order of their names."""
+  found = []
+  for directory, folders, files in os.walk(folder, followlinks=True):
+    folders[:] = [each for each in folders if not each.startswith('.') and each != '__MACOSX']
+    for file in files:
+      if not file.startswith('.') and file.lower().endswith(EXTENSIONS):
+        found.append(pathlib.Path(directory, file).relative_to(folder).as_posix())
+  return sorted(found)
+
+
+def _top(file: str) -> str:
+  return file.split('/')[0]
+
+
+def _classes(files: list[str]) -> set[str]:
+  """The subfolders that are classes; none where an image stands outside them or there is only one."""
+  folders = {_top(file) for file in files}
+  return folders if len(folders) > 1 and all('/' in file for file in files) else set()
+
+
+def _read(
+  root: pathlib.Path, files: list[str], labels: np.ndarray | None, names: tuple[str, ...], size: int | None
+) -> Source:
+  """Decodes every file once, reports the unreadable, and keeps the images where they fit in memory."""
+  paths = [str(root / file) for file in files]
+  images = encoded.EncodedImages(
+    lambda i: pathlib.Path(paths[i]).read_bytes(), np.arange(len(files)), size, 3, np.zeros(len(files), bool)
+  )
+  encoded.require_pillow()
+  pixels = np.empty((len(files), size, size, 3), np.uint8) if size and images.fits() else None
+
+  def check(i: int) -> tuple[str, bool]:
+    try:
+      content = images.content(i)
+      image = encoded.decode(content, 3, size or 1)
+      if pixels is not None:
+        pixels[i] = image
+      return '', encoded.is_plain(content)
+    except Exception as error:  # Broken files make Pillow raise errors of many kinds.
+      return f'{type(error).__name__}: {error}', False
+
+  reasons, plain = zip(*encoded.in_threads(check, range(len(files))), strict=True)
+  skipped = tuple((file, reason) for file, reason in zip(files, reasons, strict=True) if reason)
+  _report(root, len(files), skipped)
+  keep = np.flatnonzero([not reason for reason in reasons])
+  kept: Images = dataclasses.replace(images, plain=np.array(plain)).take(keep)
+  if pixels is not None:
+    kept = pixels if len(keep) == len(files) else pixels[keep]
+  kept_files = tuple(files[i] for i in keep)
+  return Source(root.resolve().name, kept, None if labels is None else labels[keep], names, kept_files, skipped)
+
+
+def _report(root: pathlib.Path, total: int, skipped: tuple[tuple[str, str], ...]) -> None:
+  if len(skipped) == total:
+    raise ValueError(f'path={str(root)!r}: none of {total} images can be read; {skipped[0][0]}: {skipped[0][1]}')
+  if skipped:
+    lines = '\n'.join(f'  {file}: {reason}' for file, reason in skipped)
+    log = logging.getLogger(__name__)
+    log.warning('%s: %d of %d images cannot be read and are left out:\n%s', root, len(skipped), total, lines)

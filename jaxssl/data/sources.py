@@ -1,0 +1,42 @@
+"""Data sets by name: the bundled drawings, TFDS, a folder of images, an .npz file."""
+
+from collections.abc import Callable
+
+from jaxssl.data import _source, arrays, bundled, folder, tfds_source
+from jaxssl.data._source import SPLITS, Source
+
+__all__ = ['SOURCES', 'SPLITS', 'Source', 'load']
+
+SOURCES: dict[str, Callable[[str | None, str | None, str, int | None], Source]] = {
+  'bundled': bundled.load,
+  'tfds': tfds_source.load,
+  'folder': folder.load,
+  'npz': arrays.load,
+}
+
+
+def load(source: str, name: str | None, path: str | None, split: str, size: int | None = None) -> Source:
+  """Opens one split of a data set.
+
+  Where a data set has no test split, a fifth of every class is held out, the same in every run; neither 'pretrain' nor
+  'train' ever sees it.
+
+  Args:
+    source: 'bundled', 'tfds', 'folder' or 'npz'.
+    name: The data set: one of `bundled.NAMES`, or TFDS's name; not read for 'folder' and 'npz'.
+    path: The folder, the .npz file, or TFDS's data directory (None: its default).
+    split: 'pretrain' (what pretraining sees; labels are not needed), 'train' (labelled, the support set of an
+      evaluation) or 'test'.
+    size: Images of many sizes are resized, short side to `size` pixels, and their centre cut out; None leaves them as
+      they are, for the engines 'host' and 'split'. Images that all have one size are never resized here.
+
+  Raises:
+    ValueError: for a wrong argument, with the choices, or data in the wrong form.
+    FileNotFoundError: where there is nothing at `path`.
+    ImportError: where an optional dependency is missing, with the extra that brings it.
+  """
+  _source.check_choice('source', source, SOURCES)
+  _source.check_choice('split', split, SPLITS)
+  if size is not None and size < 1:
+    raise ValueError(f'size={size} must be at least 1')
+  return SOURCES[source](name, path or None, split, size)

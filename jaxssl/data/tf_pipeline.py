@@ -1,0 +1,77 @@
+"""The tf.data engines: images are decoded once and all their views made from them, stateless and in order."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from jaxssl.data import pipeline, tf_image
+from jaxssl.data._source import Source
+from jaxssl.data._tensorflow import tensorflow
+from jaxssl.data.encoded import EncodedImages, decode
+from jaxssl.recipes import Recipe
+
+
+def stream(
+  source: Source,
+  recipe: Recipe,
+  engine: str,
+  key_words: tuple[int, int],
+  batch_size: int,
+  start: int,
+  host: int,
+  hosts: int,
+  parallelism: int | None,
+) -> Iterator[dict[str, Any]]:
+  """Batches of `index`, `inputs` and `views` from step `start` on; `pipeline.batches` has the arguments."""
+  tf = tensorflow()
+  seed = tf.constant(np.array(key_words, np.uint32).view(np.int32))
+  load = _loader(tf, source)
+
+  def slots(step):
+    """All (index, position, orders) of a step at once: one at a time is a hundred times slower."""
+
+    def draw(step):
+      place = pipeline.positions(int(step), batch_size, host, hosts)
+      index = pipeline.indices(key_words, int(step), batch_size, len(source), host, hosts)
+      orders = pipeline.jitter_orders(key_words, int(step), len(recipe.views))
+      return index, place, np.broadcast_to(orders, (len(index), *orders.shape))
+
+    index, place, orders = tf.numpy_function(draw, [step], (tf.int64, tf.int64, tf.int32))
+    local = batch_size // hosts
+    shapes = ([local], [local], [local, len(recipe.views), 4])
+    return tuple(map(tf.ensure_shape, (index, place, orders), shapes))
+
+  def augment(index, position, orders):
+    image = load(index)
+    views = tf_image.views(image, tf.random.fold_in(seed, position), recipe, engine, orders)
+    return {'index': tf.cast(index, tf.int32), 'inputs': tf_image.inputs(image, recipe), 'views': views}
+
+  examples = tf.data.Dataset.range(start, np.iinfo(np.int64).max).map(slots).unbatch()
+  examples = examples.map(augment, num_parallel_calls=parallelism or tf.data.AUTOTUNE, deterministic=True)
+  dataset = examples.batch(batch_size // hosts, drop_remainder=True).prefetch(pipeline.PREFETCH)
+  options = tf.data.Options()
+  options.deterministic = True
+  return dataset.with_options(options).as_numpy_iterator()
+
+
+def _loader(tf: Any, source: Source) -> Callable[[Any], Any]:
+  """Index -> image, uint8 [h, w, c], as tf ops."""
+  images = source.images
+  if isinstance(images, np.ndarray):
+    array = tf.constant(images)
+    return lambda index: tf.gather(array, index)
+  if not isinstance(images, EncodedImages):
+    raise TypeError(f'the images of {source.name!r} are {type(images).__name__}, not an array or EncodedImages')
+  plain, channels = tf.constant(images.plain), images.channels
+
+  def load(index):
+    content = tf.numpy_function(lambda i: images.content(int(i)), [index], tf.string)
+    image = tf.cond(
+      tf.gather(plain, index),
+      lambda: tf.io.decode_image(content, channels=channels, expand_animations=False),
+      lambda: tf.numpy_function(lambda content: decode(content, channels), [content], tf.uint8),
+    )
+    return tf.ensure_shape(image, [None, None, channels])
+
+  return load

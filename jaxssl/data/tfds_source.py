@@ -1,0 +1,192 @@
+"""Image data sets of TensorFlow Datasets, by name, in a fixed order and with random access."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from jaxssl.data import encoded
+from jaxssl.data._source import Source, check_choice, split_off
+from jaxssl.data._tensorflow import tensorflow
+
+TEST_SPLITS = ('test', 'validation')  # The first whose labels are known: ImageNet's are only for 'validation'.
+
+
+def load(name: str | None, path: str | None, split: str, size: int | None = None) -> Source:
+  """One split of a TFDS data set; `path` is TFDS's data directory (None: its default).
+
+  'train' is TFDS's 'train', 'pretrain' adds 'unlabelled' where there is one (STL-10), 'test' is 'test', or 'validation'
+  where 'test' has no labels. Without either a fifth of every class of 'train' is held out. A data set that is not
+  prepared is downloaded.
+
+  Up to `encoded.MEMORY` bytes the images stay in memory as arrays (where they have one size, or are given `size`), or
+  as encoded bytes; beyond that they are read when used, which takes a copy prepared as ArrayRecord. Labels of such a
+  copy are not read for 'pretrain'.
+
+  Raises:
+    ValueError: where the name is unknown, the data set has no images or no 'train' split, or is too large to be
+      read without random access.
+    FileNotFoundError: where it is not prepared and cannot be downloaded.
+    ImportError: where TFDS is not installed.
+  """
+  tfds = _tfds()
+  dataset = _open(tfds, name, path)
+  part, whole = _part(dataset, split)
+  images, labels = _read(dataset, part, size, with_labels=not whole or split != 'pretrain')
+  if labels is not None and labels.min(initial=0) < 0:
+    labels = None
+  if not whole:
+    keep = split_off(split, len(images), labels)
+    images = images[keep] if isinstance(images, np.ndarray) else images.take(keep)
+    labels = None if labels is None else labels[keep]
+  return Source(str(name), images, labels, () if labels is None else dataset.class_names)
+
+
+def _tfds() -> Any:
+  tensorflow()
+  try:
+    import tensorflow_datasets as tfds
+  except ImportError as error:
+    raise ImportError(f'source=\'tfds\' needs TensorFlow Datasets: pip install "jaxssl[data]" ({error})') from error
+  return tfds
+
+
+@dataclasses.dataclass(frozen=True)
+class _Dataset:
+  """A prepared TFDS data set, the keys of its image and label, and how to read it."""
+
+  tfds: Any
+  builder: Any
+  image: str
+  label: str | None
+
+  @property
+  def feature(self) -> Any:
+    return self.builder.info.features[self.image]
+
+  @property
+  def class_names(self) -> tuple[str, ...]:
+    return tuple(self.builder.info.features[self.label].names)
+
+  @property
+  def random_access(self) -> bool:
+    return self.builder.info.file_format.value == 'array_record'
+
+  def records(self, part: str) -> Any:
+    """Random access to the examples of a TFDS split, images as encoded bytes."""
+    return self.builder.as_data_source(part, decoders={self.image: self.tfds.decode.SkipDecoding()})
+
+  def examples(self, part: str) -> Iterator[dict[str, Any]]:
+    """The examples of a TFDS split in the order of its files, images as encoded bytes."""
+    if self.random_access:
+      records = self.records(part)
+      return (records[i] for i in range(len(records)))
+    keys = {key: True for key in (self.image, self.label) if key}
+    decoders = self.tfds.decode.PartialDecoding(keys, decoders={self.image: self.tfds.decode.SkipDecoding()})
+    config = self.tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
+    return iter(
+      self.tfds.as_numpy(
+        self.builder.as_dataset(split=part, shuffle_files=False, decoders=decoders, read_config=config)
+      )
+    )
+
+
+def _open(tfds: Any, name: str | None, path: str | None) -> _Dataset:
+  if not name:
+    raise ValueError(f"name={name!r}: source='tfds' needs the name of a data set, as 'cifar10'")
+  try:
+    builder = tfds.builder(name, data_dir=path)
+  except tfds.core.DatasetNotFoundError as error:
+    check_choice('name', name.split(':')[0].split('/')[0], tfds.list_builders())
+    raise ValueError(f'name={name!r}: {error}') from error
+  if not builder.is_prepared():
+    _prepare(builder, name)
+  features = builder.info.features
+  images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+  labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
+  if not images or features[_first(images, 'image')].np_dtype != np.uint8:
+    raise ValueError(f'name={name!r} has no 8-bit images; its features are {", ".join(features)}')
+  return _Dataset(tfds, builder, _first(images, 'image'), _first(labels, 'label') if labels else None)
+
+
+def _first(keys: list[str], preferred: str) -> str:
+  return preferred if preferred in keys else keys[0]
+
+
+def _prepare(builder: Any, name: str) -> None:
+  try:
+    builder.download_and_prepare()
+  except Exception as error:  # A failed download, a missing manual download, no space: TFDS raises many kinds.
+    raise FileNotFoundError(
+      f'name={name!r} is not prepared in {builder.data_dir} and could not be downloaded. Prepare it where there is a '
+      f'network and copy the folder, or set data.path to the directory that holds it. {type(error).__name__}: {error}'
+    ) from error
+
+
+def _part(dataset: _Dataset, split: str) -> tuple[str, bool]:
+  """The TFDS split to read, and whether all of it belongs to `split`."""
+  splits = dataset.builder.info.splits
+  if 'train' not in splits:
+    raise ValueError(f"{dataset.builder.info.full_name} has no split 'train', only {', '.join(map(repr, splits))}")
+  test = next((each for each in TEST_SPLITS if each in splits and _labelled(dataset, each)), None)
+  if split == 'test' and test is not None:
+    return test, True
+  if split == 'pretrain' and 'unlabelled' in splits and test is not None:
+    return 'train+unlabelled', True
+  return 'train', test is not None
+
+
+def _labelled(dataset: _Dataset, part: str) -> bool:
+  """Whether labels of a TFDS split are known; TFDS writes -1 where they are not. True of a set without labels."""
+  return dataset.label is None or next(iter(dataset.examples(f'{part}[:1]')))[dataset.label] >= 0
+
+
+def _read(dataset: _Dataset, part: str, size: int | None, with_labels: bool) -> tuple[Any, np.ndarray | None]:
+  """Images and labels of a TFDS split, in memory as far as they fit."""
+  info = dataset.builder.info.splits[part]
+  shape = dataset.feature.shape
+  channels = shape[-1] or 3
+  if info.num_bytes > encoded.MEMORY:
+    return _stream(dataset, part, size, channels, with_labels)
+  contents, labels = [], []
+  for example in dataset.examples(part):
+    contents.append(example[dataset.image])
+    labels.append(example[dataset.label] if dataset.label else -1)
+  images = _encoded(contents.__getitem__, len(contents), size, channels)
+  known = np.array(labels, np.int64) if dataset.label else None
+  if None not in shape and len(images) * np.prod(shape) <= encoded.MEMORY:
+    return _decoded(images.original, len(images), shape), known
+  if size is not None and images.fits():
+    return _decoded(images.square, len(images), (size, size, channels)), known
+  return images, known
+
+
+def _stream(
+  dataset: _Dataset, part: str, size: int | None, channels: int, with_labels: bool
+) -> tuple[encoded.EncodedImages, np.ndarray | None]:
+  """Images read from disk when used."""
+  info = dataset.builder.info
+  if not dataset.random_access:
+    raise ValueError(
+      f'{info.full_name} ({info.splits[part].num_bytes / 2**30:.0f} GiB) is too large to be held in memory, and '
+      f'{dataset.builder.data_dir} ({info.file_format.value}) has no random access. Prepare it as ArrayRecord in another '
+      f"directory and set data.path to that: tfds.builder({info.name!r}, data_dir=DIR, file_format='array_record').download_and_prepare()"
+    )
+  records = dataset.records(part)
+  labels = None
+  if with_labels and dataset.label:
+    labels = np.array([records[i][dataset.label] for i in range(len(records))], np.int64)
+  return _encoded(lambda i: records[i][dataset.image], len(records), size, channels), labels
+
+
+def _encoded(read: Callable[[int], bytes], n: int, size: int | None, channels: int) -> encoded.EncodedImages:
+  return encoded.EncodedImages(read, np.arange(n), size, channels, np.ones(n, bool))
+
+
+def _decoded(decode: Callable[[int], np.ndarray], n: int, shape: tuple[int, ...]) -> np.ndarray:
+  """uint8 [n, *shape], decoded in threads."""
+  images = np.empty((n, *shape), np.uint8)
+  for i, image in enumerate(encoded.in_threads(decode, range(n))):
+    images[i] = image
+  return images
