@@ -1,0 +1,53 @@
+"""Checks of shapes, dtypes and names; never of values, which are unknown under `jax.jit`."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+IMPLEMENTATIONS = ('dense',)
+
+
+def embeddings(**arrays: ArrayLike) -> tuple[jax.Array, ...]:
+  """Returns the named arrays in float32; raises unless all are floating-point, of one shape [n, d]."""
+  (first, *_), shape = arrays, None
+  checked = []
+  for name, value in arrays.items():
+    x = floating(name, value)
+    shape = x.shape if shape is None else shape
+    if x.ndim != 2 or 0 in x.shape:
+      raise ValueError(f'{name} must have shape [n, d], neither of them 0, found {list(x.shape)}.')
+    if x.shape != shape:
+      raise ValueError(f'{name} must have the shape of {first}, {list(shape)}, found {list(x.shape)}.')
+    checked.append(x)
+  return tuple(checked)
+
+
+def negatives(value: ArrayLike, n: int, d: int) -> jax.Array:
+  """Returns negatives in float32; raises unless they are floating-point, of shape [m, d] or [n, m, d]."""
+  x = floating('negatives', value)
+  if x.ndim not in (2, 3) or x.shape[-1] != d or (x.ndim == 3 and x.shape[0] != n):
+    raise ValueError(f'negatives must have shape [m, {d}] or [{n}, m, {d}], found {list(x.shape)}.')
+  return x
+
+
+def floating(name: str, value: ArrayLike) -> jax.Array:
+  """Returns `value` in float32; raises unless it is floating-point."""
+  x = jnp.asarray(value)
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    raise ValueError(f'{name} must be a floating-point array, found {x.dtype}.')
+  return x.astype(jnp.float32)
+
+
+def scalar(name: str, value: ArrayLike) -> jax.Array:
+  """Returns `value` in float32; raises unless it is a scalar."""
+  x = jnp.asarray(value, jnp.float32)
+  if x.ndim:
+    raise ValueError(f'{name} must be a scalar, found shape {list(x.shape)}.')
+  return x
+
+
+def implementation(name: str | None) -> None:
+  """Raises unless `name` is an implementation at hand, or None."""
+  if name is not None and name not in IMPLEMENTATIONS:
+    choices = ', '.join(map(repr, (None, *IMPLEMENTATIONS)))
+    raise ValueError(f'implementation must be one of {choices}, found {name!r}.')
