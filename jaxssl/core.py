@@ -72,3 +72,11 @@ def descend(
   failed = jnp.where(finite | (state.failed_step >= 0), state.failed_step, state.step)
   after = jax.tree.map(lambda new, old: jnp.where(failed < 0, new, old), after, state)
   return after._replace(failed_step=failed), {**metrics, 'loss': loss, 'gradient_norm': gradient_norm}
+
+
+def choose(name: str | None, representations: dict[str, jax.Array]) -> jax.Array:
+  """Returns the representation called `name`, or the first of them."""
+  name = next(iter(representations)) if name is None else name
+  if name not in representations:
+    raise ValueError(f'name must be one of {", ".join(map(repr, representations))}, got {name!r}')
+  return representations[name]

@@ -1,0 +1,43 @@
+"""SimCLR on Fashion-MNIST, where raw pixels are strong: Chen et al. 2020, https://arxiv.org/abs/2002.05709.
+
+  python train.py --config configs/simclr_fashion_mnist.py
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  return ConfigDict({
+      'seed': 0,
+      'steps': 1_000,
+      'batch_size': 256,
+      'init_from': '',
+      'data': {
+          'source': 'tfds',
+          'name': 'fashion_mnist',
+          'path': '',
+          'engine': 'device',
+          'recipe': {'name': 'simclr', 'size': 28, 'strength': 0.5, 'blur': 0.0, 'area': (0.3, 1.0)},
+      },
+      'method': {
+          'name': 'simclr',
+          'temperature': 0.2,
+          'encoder': {'name': 'resnet', 'stage_sizes': (1, 1, 1), 'block': 'basic', 'widths': (32, 64, 128), 'stem': 'small'},
+          'head': {'name': 'mlp', 'features': (256, 128)},
+          'optimizer': {
+              'name': 'adamw',
+              'weight_decay': 1e-4,
+              'learning_rate': {'name': 'warmup_cosine', 'base': 2e-3, 'scaling': None, 'warmup_epochs': 1},
+          },
+      },
+      'checkpoint': {'every': 100, 'keep_last': 3, 'keep_every': 500},
+      'logging': {'every': 20},
+      'evaluation': {
+          'batch_size': 512,
+          'knn': {'k': 5, 'temperature': 0.1},
+          'linear': {},
+          'fractions': (),
+          'pictures': True,
+      },
+      'mesh': {'data': -1, 'model': 1},
+  })

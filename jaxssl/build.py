@@ -1,0 +1,94 @@
+"""From a config to objects: the only place where a name becomes a thing."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from jaxssl import augment, core, methods, models, recipes
+from jaxssl.training import optimizers, schedules
+
+NETWORKS = {name: getattr(models, name) for name in (
+    'resnet', 'resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152', 'resnet200', 'mlp')}
+METHODS = {'simclr': methods.SimCLR}
+OPTIMIZERS = {name: getattr(optimizers, name) for name in ('sgd', 'adamw', 'lars', 'lamb')}
+SCHEDULES = {name: getattr(schedules, name) for name in ('warmup_cosine', 'constant')}
+RECIPES = {name: getattr(recipes, name) for name in ('simclr', 'byol', 'multi_crop', 'crop_flip', 'drawings')}
+
+
+class Experiment(NamedTuple):
+  """What a config describes, ready to run."""
+
+  method: core.Method
+  recipe: recipes.Recipe
+  prepare: Callable[[core.Batch, Any], core.Batch]  # The device half of the recipe.
+  schedules: dict[str, Callable]  # Learning rates by name, as functions of the step, for logging.
+
+
+def build(config: Mapping[str, Any], num_examples: int) -> Experiment:
+  """Builds what `config` describes, for pretraining on `num_examples`; raises ValueError with the key at fault."""
+  for key in ('steps', 'batch_size'):
+    if config[key] < 1:
+      raise ValueError(f'config.{key} must be at least 1, got {config[key]}')
+  if config['batch_size'] > num_examples:
+    raise ValueError(
+        f'config.batch_size = {config["batch_size"]} is more than the {num_examples} examples to pretrain on: '
+        'an image would be its own negative')
+  run = {
+      'batch_size': config['batch_size'],
+      'steps': config['steps'],
+      'steps_per_epoch': num_examples / config['batch_size'],
+  }
+  recipe = construct('data.recipe', config['data']['recipe'], run)
+  return Experiment(
+      method=construct('method', config['method'], run),
+      recipe=recipe,
+      prepare=augment.prepare(recipe, config['data']['engine']),
+      schedules={
+          f'{key.removesuffix("optimizer")}learning_rate': construct(
+              f'method.{key}.learning_rate', section['learning_rate'], run)
+          for key, section in config['method'].items()
+          if key.endswith('optimizer')
+      },
+  )
+
+
+def construct(path: str, section: Mapping[str, Any], run: Mapping[str, Any]) -> Any:
+  """Builds the section at `config.<path>`: its `name` with the other keys as keyword arguments, recursively.
+
+  A learning rate also gets the shape of the run: batch_size, steps and steps_per_epoch.
+  """
+  choices = _choices(path.rpartition('.')[2])
+  constructor = choices.get(section['name'])
+  if constructor is None:
+    raise ValueError(_unknown(f'config.{path}.name', section['name'], choices))
+  arguments = {key: _value(f'{path}.{key}', value, run) for key, value in section.items() if key != 'name'}
+  allowed = inspect.signature(constructor).parameters
+  for key in arguments:
+    if key not in allowed:
+      raise ValueError(_unknown(f'a key of config.{path} ({section["name"]})', key, allowed))
+  if choices is SCHEDULES:
+    arguments |= run
+  try:
+    return constructor(**arguments)
+  except (TypeError, ValueError) as error:
+    raise type(error)(f'config.{path}: {error}') from error
+
+
+def _choices(key: str) -> Mapping[str, Callable]:
+  """The constructors that a section called `key` chooses from."""
+  if key.endswith('optimizer'):
+    return OPTIMIZERS
+  return {'method': METHODS, 'learning_rate': SCHEDULES, 'recipe': RECIPES}.get(key, NETWORKS)
+
+
+def _value(path: str, value: Any, run: Mapping[str, Any]) -> Any:
+  if isinstance(value, Mapping) and 'name' in value:
+    return construct(path, value, run)
+  return tuple(value) if isinstance(value, list) else value
+
+
+def _unknown(what: str, name: str, choices: Iterable[str]) -> str:
+  nearest = difflib.get_close_matches(str(name), list(choices), n=3)
+  hint = f'; did you mean {" or ".join(map(repr, nearest))}?' if nearest else ''
+  return f'{what} cannot be {name!r}{hint} The choices are: {", ".join(sorted(choices))}'

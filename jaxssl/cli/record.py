@@ -1,0 +1,84 @@
+"""What a run says while it trains: metrics, health of the embedding, speed, and the stop at a loss that is not finite."""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxssl.evaluation import geometry
+from jaxssl.training.logging import MetricLogger
+
+
+class Timed:
+  """Passes an iterable on and adds up the seconds spent waiting for it."""
+
+  def __init__(self, iterable: Iterable[Any]):
+    self.iterable, self.seconds = iterable, 0.0
+
+  def __iter__(self) -> Iterator[Any]:
+    iterator = iter(self.iterable)
+    while True:
+      began = time.perf_counter()
+      try:
+        item = next(iterator)
+      except StopIteration:
+        return
+      finally:
+        self.seconds += time.perf_counter() - began
+      yield item
+
+
+class Recorder:
+  """Collects metrics on the device and reads them once an interval, so that no step waits for the host."""
+
+  def __init__(self, logger: MetricLogger, bar, batches: Timed, batch_size: int, schedules, embed):
+    self.logger, self.bar, self.batches, self.batch_size = logger, bar, batches, batch_size
+    self.schedules, self.embed = schedules, embed
+    self._pending: list[dict[str, jax.Array]] = []
+    self._began, self._waited = time.perf_counter(), batches.seconds
+    self._warned = False
+
+  def add(self, metrics: dict[str, jax.Array]) -> None:
+    """Takes the metrics of one step, still on the device."""
+    self._pending.append(metrics)
+
+  def write(self, step: int, state: Any, batch: Any) -> None:
+    """Logs the means since the last call, the learning rate, the speed and the health of the embedding at `step`."""
+    if not self._pending:
+      return
+    rows = jax.device_get(self._pending)
+    check_finite(step, state, rows)
+    now = time.perf_counter()
+    seconds, waited = now - self._began, self.batches.seconds - self._waited
+    record = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    record |= {name: float(schedule(step - 1)) for name, schedule in self.schedules.items()}
+    record |= {'images_per_second': len(rows) * self.batch_size / seconds, 'data_wait_fraction': waited / seconds}
+    if self.embed is not None:
+      health = {name: float(value) for name, value in self.embed(state, batch, step - 1).items()}
+      record |= health
+      self._warn(step, geometry.warning(health))
+    self.logger.write(step, record)
+    self.bar.update(step, record)
+    self._pending = []
+    self._began, self._waited = time.perf_counter(), self.batches.seconds
+
+  def _warn(self, step: int, message: str | None) -> None:
+    """Prints a warning of collapse when it sets in, and again when it is over."""
+    if message and not self._warned:
+      self.bar.say(f'step {step}: {message}')
+    elif self._warned and not message:
+      self.bar.say(f'step {step}: the embedding has recovered')
+    self._warned = bool(message)
+
+
+def check_finite(step: int, state: Any, rows: list[dict[str, Any]]) -> None:
+  """Raises FloatingPointError if the state stopped at a loss that was not finite; `rows` are the last steps' metrics."""
+  failed = int(state.failed_step)
+  if failed < 0:
+    return
+  row = rows[failed - step] if step - len(rows) <= failed else {}
+  loss, norm = (float(row.get(name, np.nan)) for name in ('loss', 'gradient_norm'))
+  raise FloatingPointError(
+      f'the loss or its gradient was not finite at step {failed + 1}: loss = {loss}, gradient norm = {norm}')

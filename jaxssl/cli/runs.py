@@ -1,0 +1,93 @@
+"""A run's state: made, restored from its work directory, started from another run's encoder."""
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxssl import core, data
+from jaxssl.build import Experiment, build, construct
+from jaxssl.cli import workdir
+from jaxssl.training import mesh
+from jaxssl.training.checkpoints import Checkpoints
+
+
+class Run(NamedTuple):
+  """A pretrained method, as its work directory holds it."""
+
+  config: ConfigDict
+  experiment: Experiment
+  state: Any
+  initial: Any  # The state before training: the random encoder to compare with.
+  meta: dict[str, Any]
+
+
+def load_source(config: ConfigDict, split: str) -> data.Source:
+  """Opens a split of `config.data`, at the size that the recipe reads."""
+  recipe = construct('data.recipe', config.data.recipe, {})
+  decoded_on_host = config.data.engine != 'device' and split == 'pretrain'
+  size = None if decoded_on_host else round(recipe.input_size / recipe.input_crop)
+  return data.load(config.data.source, config.data.name, config.data.path, split, size=size)
+
+
+def initial_state(experiment: Experiment, config: ConfigDict, devices: Mesh, batch: core.Batch) -> Any:
+  """Returns the state at step 0, laid out on the mesh; `batch` is a host batch, or its shapes."""
+  init = initializer(experiment)
+  key = jax.random.key(config.seed)
+  shardings = mesh.state_shardings(devices, jax.eval_shape(init, key, batch))
+  zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), batch)
+  return jax.jit(init, out_shardings=shardings)(key, zeros)
+
+
+def initializer(experiment: Experiment) -> Callable:
+  """Returns (key, host batch) -> initial state."""
+
+  def init(key, batch):
+    prepare_key, init_key = jax.random.split(key)
+    return experiment.method.init(init_key, experiment.prepare(batch, prepare_key))
+
+  return init
+
+
+def describe_batch(batch: core.Batch) -> dict[str, Any]:
+  """Returns the shapes and types of a host batch, as JSON, so that the state can be rebuilt without the data."""
+  describe = lambda leaf: {'shape': list(leaf.shape), 'dtype': str(leaf.dtype)}
+  return {key: [describe(v) for v in value] if isinstance(value, tuple) else describe(value)
+          for key, value in batch.items()}
+
+
+def batch_like(description: dict[str, Any]) -> core.Batch:
+  """The inverse of `describe_batch`: a batch of `jax.ShapeDtypeStruct`."""
+  struct = lambda leaf: jax.ShapeDtypeStruct(tuple(leaf['shape']), leaf['dtype'])
+  return {key: tuple(map(struct, value)) if isinstance(value, list) else struct(value)
+          for key, value in description.items()}
+
+
+def restore(path: str, step: int | None = None) -> Run:
+  """Reads a run back from its work directory, also while it is still training."""
+  config = workdir.read_config(path)
+  with Checkpoints(os.path.join(path, 'checkpoints'), read_only=True) as checkpoints:
+    meta = checkpoints.meta(step)
+    experiment = build(config, meta['num_examples'])
+    initial = initial_state(experiment, config, mesh.make_mesh(devices=jax.devices()), batch_like(meta['batch']))
+    state, _ = checkpoints.restore(initial, step)
+  return Run(config, experiment, state, initial, meta)
+
+
+def start_from(state: Any, path: str) -> Any:
+  """Returns `state` with the encoder, and its batch-norm averages, of the run in the work directory `path`."""
+  other = restore(os.path.abspath(path)).state
+
+  def transplant(tree, donor):
+    ours, theirs = tree['encoder'], donor['encoder']
+    if jax.tree.map(jnp.shape, ours) != jax.tree.map(jnp.shape, theirs):
+      raise ValueError(f'config.init_from = {path!r}: its encoder differs in shape from config.method.encoder')
+    return {**tree, 'encoder': jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), theirs, ours)}
+
+  stats = {name: transplant(tree, other.stats[name]) if 'encoder' in tree else tree
+           for name, tree in state.stats.items()}
+  return state._replace(params=transplant(state.params, other.params), stats=stats)

@@ -1,0 +1,129 @@
+"""jaxssl train: pretrains an encoder, resumes by itself, and ends with the evaluation's table."""
+
+import contextlib
+import functools
+import os
+import time
+from typing import Any
+
+import jax
+from absl import app, flags, logging
+from jax.sharding import Mesh
+from ml_collections import ConfigDict, config_flags
+
+from jaxssl import data
+from jaxssl.build import Experiment, build
+from jaxssl.cli import conclusion, runs, workdir
+from jaxssl.cli.record import Recorder, Timed
+from jaxssl.evaluation import geometry
+from jaxssl.training import loop, mesh
+from jaxssl.training.checkpoints import Checkpoints
+from jaxssl.training.interrupt import Interrupt
+from jaxssl.training.logging import MetricLogger, progress
+
+DEFAULT_CONFIG = os.path.join(os.path.dirname(__file__), 'default_config.py')
+
+
+def main() -> None:
+  """Parses the flags and runs."""
+  config = config_flags.DEFINE_config_file('config', DEFAULT_CONFIG, 'Config file; --config.KEY=VALUE overrides a key.')
+  directory = flags.DEFINE_string('workdir', None, 'Work directory; default: runs/<stem of the config file>.')
+  preview = flags.DEFINE_bool('preview', False, 'Only write a picture of images and their views, and exit.')
+  coordinator = flags.DEFINE_string('coordinator', None, 'host:port of process 0, for a run over several hosts.')
+  processes = flags.DEFINE_integer('num_processes', None, 'Number of processes of a run over several hosts.')
+  process = flags.DEFINE_integer('process_id', None, 'Number of this process.')
+
+  def run(argv):
+    if len(argv) > 1:
+      raise app.UsageError(f'unknown argument {argv[1]!r}; flags start with --')
+    mesh.initialize_distributed(coordinator.value, processes.value, process.value)
+    path = directory.value or workdir.default_path(config_flags.get_config_filename(flags.FLAGS['config']))
+    try:
+      train(config.value, os.path.abspath(path), preview.value)
+    except (ValueError, FileNotFoundError, ImportError, FloatingPointError) as error:
+      logging.debug('', exc_info=True)
+      raise SystemExit(f'error: {error}') from error
+
+  app.run(run)
+
+
+def train(config: ConfigDict, path: str, preview: bool = False) -> None:
+  """Pretrains what `config` describes in the work directory `path`, then evaluates it there."""
+  source = runs.load_source(config, 'pretrain')
+  experiment = build(config, len(source))
+  if preview:
+    print(conclusion.preview(config, experiment, source, path))
+    return
+  workdir.enter(path, config)
+  devices = mesh.make_mesh(**config.mesh)
+  with jax.set_mesh(devices):
+    state, seconds, taken = pretrain(config, path, experiment, source, devices)
+    if int(state.step) < config.steps:
+      print(f'Stopped at step {int(state.step)} of {config.steps}; the same command goes on from there.')
+    elif taken == 0 and os.path.exists(os.path.join(path, 'results.json')):
+      print(f'This run is finished, at step {config.steps}.\n')
+      conclusion.show(path)
+    else:
+      conclusion.conclude(config, path, experiment, state, seconds)
+
+
+def pretrain(config: ConfigDict, path: str, experiment: Experiment, source: data.Source, devices: Mesh):
+  """Trains on from the last checkpoint; returns the state, the seconds in training, and the steps taken now."""
+  batches = functools.partial(
+      data.batches, source, experiment.recipe, engine=config.data.engine, seed=config.seed,
+      batch_size=config.batch_size, host=jax.process_index(), hosts=jax.process_count())
+  with contextlib.closing(batches()) as examples:
+    example = next(examples)
+  state = runs.initial_state(experiment, config, devices, example)
+  meta = {'config': config.to_dict(), 'seed': config.seed, 'num_examples': len(source), 'seconds': 0.0,
+          'batch': runs.describe_batch(example)}
+  with Checkpoints(os.path.join(path, 'checkpoints'), **config.checkpoint) as checkpoints:
+    if checkpoints.latest_step() is not None:
+      state, meta = checkpoints.restore(state)
+    elif config.init_from:
+      state = runs.start_from(state, config.init_from)
+    start = int(state.step)
+    if start < config.steps:
+      with contextlib.closing(batches(start=start)) as stream:
+        state, meta = _iterate(config, path, experiment, state, stream, devices, checkpoints, meta)
+  return state, meta['seconds'], int(state.step) - start
+
+
+def _iterate(config, path, experiment, state, stream, devices, checkpoints, meta) -> tuple[Any, dict]:
+  """The loop itself: log, save, stop on a signal or a loss that is not finite."""
+  key, start, began = jax.random.key(config.seed), int(state.step), time.time()
+  timed = Timed(mesh.shard_batch(devices, batch) for batch in stream)
+  with (
+      MetricLogger(path, start=start) as logger,
+      progress(config.steps, start) as bar,
+      Interrupt() as interrupt,
+  ):
+    recorder = Recorder(
+        logger, bar, timed, config.batch_size, experiment.schedules, _health(experiment, key))
+    for step, state, metrics, batch in loop.train(
+        experiment.method, experiment.prepare, state, timed, key, start, config.steps):
+      recorder.add(metrics)
+      last = step == config.steps or interrupt.received is not None
+      save = last or step % config.checkpoint.every == 0
+      if save or step % config.logging.every == 0 or step == start + 1:
+        recorder.write(step, state, batch)
+      if save:
+        meta = {**meta, 'seconds': meta['seconds'] + time.time() - began}
+        began = time.time()
+        checkpoints.save(step, state, meta, force=last)
+      if last:
+        break
+  return state, meta
+
+
+def _health(experiment: Experiment, key: jax.Array):
+  """Returns (state, batch, i) -> health of the embedding on step i's views; None for a method without `embed`."""
+  if not hasattr(experiment.method, 'embed'):
+    return None
+
+  @jax.jit
+  def health(state, batch, i):
+    views = experiment.prepare(batch, loop.keys(key, i)[0])
+    return geometry.health(*experiment.method.embed(state, views))
+
+  return health

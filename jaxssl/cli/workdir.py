@@ -1,0 +1,98 @@
+"""The work directory of a run: its config, where and with what it ran, and the refusal to mix two runs."""
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+# Sections that may differ when a run is resumed: they do not change what is learnt.
+NOT_TRAINING = ('mesh', 'logging', 'evaluation', 'checkpoint')
+PACKAGES = ('jaxssl', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'tensorflow-cpu',
+            'tensorflow-datasets')
+
+
+def default_path(config_file: str) -> str:
+  """Returns runs/<stem of the config file>."""
+  return os.path.join('runs', os.path.splitext(os.path.basename(config_file))[0])
+
+
+def enter(path: str, config: ConfigDict) -> None:
+  """Makes `path` the work directory of `config`; refuses one whose training keys differ, and changes nothing there."""
+  stored = os.path.join(path, 'config.json')
+  if os.path.exists(stored):
+    changes = list(differences(read_config(path), config))
+    if changes:
+      raise ValueError(
+          f'--workdir {path} holds a run of another config; choose another --workdir, or set back:\n  '
+          + '\n  '.join(changes))
+  if os.path.exists(path) and not os.path.isdir(path):
+    raise ValueError(f'--workdir {path} is a file')
+  if jax.process_index() == 0:
+    os.makedirs(path, exist_ok=True)
+    write_json(stored, config.to_dict())
+    starts = read_json(environment) if os.path.exists(environment := os.path.join(path, 'environment.json')) else []
+    write_json(environment, [*starts, describe_environment(config.seed)])
+
+
+def describe_environment(seed: int) -> dict[str, Any]:
+  """Returns what a start of the run should be reproducible from: seed, devices, versions."""
+  versions = {}
+  for name in PACKAGES:
+    try:
+      versions[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+  device = jax.devices()[0]
+  return {
+      'seed': seed, 'devices': jax.device_count(), 'device_kind': device.device_kind, 'platform': device.platform,
+      'processes': jax.process_count(), 'cpus': os.cpu_count(), 'python': platform.python_version(),
+      'versions': versions,
+  }
+
+
+def read_config(path: str) -> ConfigDict:
+  """Returns the config that the run in the work directory `path` was started with."""
+  stored = os.path.join(path, 'config.json')
+  if not os.path.exists(stored):
+    raise ValueError(f'--workdir {path} holds no run: {stored} does not exist')
+  return ConfigDict(_tuples(read_json(stored)))
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+  """Yields 'config.key = new value (the run has old value)' for every training key that differs."""
+  old_flat, new_flat = dict(_flatten(old)), dict(_flatten(new))
+  for key in sorted(old_flat.keys() | new_flat.keys()):
+    if key.split('.')[0] not in NOT_TRAINING and old_flat.get(key, '(absent)') != new_flat.get(key, '(absent)'):
+      yield f'config.{key} = {new_flat.get(key, "(absent)")!r} (the run has {old_flat.get(key, "(absent)")!r})'
+
+
+def read_json(path: str) -> Any:
+  with open(path, encoding='utf-8') as file:
+    return json.load(file)
+
+
+def write_json(path: str, value: Any) -> None:
+  """Writes JSON so that a reader sees the old file or the new one, never half of it."""
+  with open(path + '.tmp', 'w', encoding='utf-8') as file:
+    json.dump(value, file, indent=2)
+  os.replace(path + '.tmp', path)
+
+
+def _flatten(section: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
+  for key, value in section.items():
+    if isinstance(value, Mapping | ConfigDict):
+      yield from _flatten(value, f'{prefix}{key}.')
+    else:
+      yield f'{prefix}{key}', tuple(value) if isinstance(value, list) else value
+
+
+def _tuples(value: Any) -> Any:
+  """JSON knows no tuples: lists become tuples again."""
+  if isinstance(value, dict):
+    return {key: _tuples(item) for key, item in value.items()}
+  return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -1,0 +1,63 @@
+"""SimCLR: two views of an image attract, all other images repel.
+
+Chen, Kornblith, Norouzi, Hinton, "A Simple Framework for Contrastive Learning of Visual Representations", ICML 2020,
+https://arxiv.org/abs/2002.05709, Algorithm 1.
+"""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from jaxssl import core
+from jaxssl.losses import contrastive
+from jaxssl.models.heads import MLP, Projected
+
+
+@dataclasses.dataclass(frozen=True)
+class SimCLR:
+  """Needs two or more views; with more (multi-crop), each of the first two is paired with every other."""
+
+  encoder: nn.Module  # images [b, h, w, c] -> h [b, d]
+  head: MLP  # h [b, d] -> z [b, p]; MLP((2048, 128)) for ResNet-50.
+  optimizer: optax.GradientTransformation
+  temperature: float = 0.1  # Table 5, ImageNet; 0.5 is best on CIFAR-10 in long runs (B.9).
+
+  @property
+  def network(self) -> Projected:
+    return Projected(self.encoder, self.head)
+
+  @property
+  def representations(self) -> tuple[str, ...]:
+    return ('h', *(f'head{i}' for i in range(1, len(self.head.features))), 'z')
+
+  def init(self, key: jax.Array, batch: core.Batch) -> core.State:
+    return core.init_state(self.network, self.optimizer, key, batch['views'][0])
+
+  def loss(self, params, stats, views):
+    """Returns the mean NT-Xent over the pairs of views, and (updated stats, metrics)."""
+    z = []
+    for _, same_size in itertools.groupby(views, key=jnp.shape):
+      x = jnp.stack(list(same_size), axis=1)  # [b, v, ...]: an image's views stay on its device.
+      (_, projected), stats = core.forward(self.network, params, stats, x.reshape(-1, *x.shape[2:]))
+      z += list(jnp.moveaxis(projected.reshape(*x.shape[:2], -1), 1, 0))
+    pairs = [(z1, z2) for i, z1 in enumerate(z[:2]) for z2 in z[i + 1 :]]
+    loss = sum(contrastive.nt_xent(z1, z2, temperature=self.temperature) for z1, z2 in pairs) / len(pairs)
+    return loss, (stats, {'contrastive_accuracy': contrastive.contrastive_accuracy(z[0], z[1])})
+
+  def step(self, state: core.State, batch: core.Batch, key: jax.Array) -> tuple[core.State, core.Metrics]:
+    del key  # All randomness is in the views.
+    return core.descend(lambda params: self.loss(params, state.stats, batch['views']), self.optimizer, state)
+
+  def represent(self, state: core.State, inputs: jax.Array, name: str | None = None, mask=None) -> jax.Array:
+    """Returns h [n, d] (what the paper evaluates), a layer of the head (SimCLRv2), or z, of images [n, h, w, c]."""
+    layers = self.network.apply({'params': state.params, **state.stats}, inputs, method='layers')
+    return core.choose(name, dict(zip(self.representations, layers, strict=True)))
+
+  def embed(self, state: core.State, batch: core.Batch) -> tuple[jax.Array, jax.Array]:
+    """Returns z [b, d] of the first two views, for the health of the embedding."""
+    z1, z2 = (self.represent(state, view, 'z') for view in batch['views'][:2])
+    return z1, z2

@@ -1,0 +1,134 @@
+"""What every method promises, run over every method."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from jax.sharding import AxisType
+
+from jaxssl import methods
+from jaxssl.models import MLP
+from jaxssl.training import loop, mesh
+
+
+class TinyEncoder(nn.Module):
+  """One convolution with batch norm: the smallest thing that couples the examples of a batch."""
+
+  @nn.compact
+  def __call__(self, x, train=False):
+    x = nn.Conv(4, (3, 3), (2, 2), name='conv')(x)
+    x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name='bn')(x)
+    return nn.relu(x).mean((1, 2))
+
+
+@functools.cache
+def build(name):
+  optimizer = optax.sgd(0.1, momentum=0.9)
+  return {
+      'simclr': lambda: methods.SimCLR(TinyEncoder(), MLP((8, 6)), optimizer, temperature=0.2),
+  }[name]()
+
+
+METHODS = ['simclr']
+KEY = jax.random.key(3)
+
+
+def prepare(batch, key):
+  noise = jax.random.split(key, 2)
+  views = tuple(batch['inputs'] + 0.1 * jax.random.normal(k, batch['inputs'].shape) for k in noise)
+  return {**batch, 'views': views}
+
+
+def make_batch(step, size=16):
+  rng = np.random.default_rng(step)
+  return {'inputs': rng.uniform(size=(size, 6, 6, 1)).astype(np.float32), 'index': np.arange(size, dtype=np.int32)}
+
+
+@functools.cache
+def initial(name):
+  method = build(name)
+  return jax.jit(lambda key, batch: method.init(key, prepare(batch, key)))(KEY, make_batch(0))
+
+
+def fresh(name):
+  """A copy of the initial state, since the loop donates what it is given."""
+  return jax.tree.map(jnp.copy, initial(name))
+
+
+def run(name, state, start, stop, transform=lambda batch: batch):
+  batches = (transform(make_batch(i)) for i in range(start, stop))
+  metrics = {}
+  for _, state, metrics, _ in loop.train(build(name), prepare, state, batches, KEY, start):  # noqa: B007
+    pass
+  return state, metrics
+
+
+def assert_same(a, b, **tolerance):
+  for path, x in jax.tree_util.tree_leaves_with_path(a):
+    y = functools.reduce(lambda tree, key: tree[getattr(key, 'idx', getattr(key, 'key', None))]
+                         if not hasattr(key, 'name') else getattr(tree, key.name), path, b)
+    np.testing.assert_allclose(np.asarray(x), np.asarray(y), err_msg=jax.tree_util.keystr(path), **tolerance)
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_step_counts_and_learns(name):
+  before = fresh(name)
+  state, metrics = run(name, fresh(name), 0, 5)
+  assert int(state.step) == 5 and int(state.failed_step) == -1
+  assert np.isfinite(metrics['loss']) and metrics['gradient_norm'] > 0
+  changed = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before.params['encoder'], state.params['encoder'])
+  assert all(jax.tree.leaves(changed)), 'every parameter of the encoder learns'
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_represents_under_every_name(name):
+  method, state = build(name), fresh(name)
+  inputs = make_batch(0, 5)['inputs']
+  default = method.represent(state, inputs)
+  assert default.shape[0] == 5 and default.dtype == jnp.float32
+  np.testing.assert_array_equal(default, method.represent(state, inputs, method.representations[0]))
+  for representation in method.representations:
+    assert method.represent(state, inputs, representation).shape[0] == 5
+  with pytest.raises(ValueError, match="name must be one of .*'h'.* got 'nothing'"):
+    method.represent(state, inputs, 'nothing')
+  one_by_one = jnp.concatenate([method.represent(state, inputs[i : i + 1]) for i in range(5)])
+  np.testing.assert_allclose(default, one_by_one, atol=1e-5, err_msg='features depend on the rest of the batch')
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_resumed_run_equals_uninterrupted_run_bit_for_bit(name):
+  whole, _ = run(name, fresh(name), 0, 6)
+  half, _ = run(name, fresh(name), 0, 3)
+  assert int(half.step) == 3
+  resumed, _ = run(name, jax.tree.map(lambda a: jnp.asarray(np.asarray(a)), half), 3, 6)
+  assert_same(whole, resumed, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize('devices,model', [(2, 1), (8, 1), (8, 2)])
+def test_many_devices_equal_one(name, devices, model):
+  expected, expected_metrics = run(name, fresh(name), 0, 2)
+  devices = mesh.make_mesh(model=model, devices=jax.devices()[:devices])
+  assert set(devices.axis_types) == {AxisType.Auto}
+  with jax.set_mesh(devices):
+    state = mesh.replicate(devices, fresh(name))
+    state, metrics = run(name, state, 0, 2, functools.partial(mesh.shard_batch, devices))
+  np.testing.assert_allclose(metrics['loss'], expected_metrics['loss'], rtol=1e-5)
+  assert_same(expected, state, rtol=2e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_stops_at_the_first_loss_that_is_not_finite(name):
+  def poison(batch):
+    bad = np.full_like(batch['inputs'], np.nan)
+    return {**batch, 'inputs': bad if batch['inputs'][0, 0, 0, 0] == make_batch(3)['inputs'][0, 0, 0, 0] else
+            batch['inputs']}
+
+  good, _ = run(name, fresh(name), 0, 3)
+  state, _ = run(name, fresh(name), 0, 6, poison)
+  assert int(state.failed_step) == 3
+  assert_same(good._replace(failed_step=state.failed_step), state, rtol=0, atol=0)

@@ -1,0 +1,56 @@
+"""SimCLR against its loss, written out."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxssl import methods
+from jaxssl.losses import contrastive
+from jaxssl.models import MLP, ResNet
+
+METHOD = methods.SimCLR(
+    ResNet((1,), block='basic', widths=(4,), stem='small'), MLP((8, 6)), optax.sgd(0.1), temperature=0.3)
+
+
+def make_views(sizes, b=6):
+  return tuple(jax.random.uniform(jax.random.key(i), (b, s, s, 1)) for i, s in enumerate(sizes))
+
+
+@pytest.fixture(scope='module')
+def state():
+  return jax.jit(METHOD.init)(jax.random.key(0), {'views': make_views((8, 8))})
+
+
+def test_loss_is_nt_xent_of_both_views_in_one_batch(state):
+  views = make_views((8, 8))
+  loss, (stats, metrics) = METHOD.loss(state.params, state.stats, views)
+  (_, z), _ = METHOD.network.apply(
+      {'params': state.params, **state.stats}, jnp.concatenate(views), train=True, mutable=['batch_stats'])
+  np.testing.assert_allclose(loss, contrastive.nt_xent(*jnp.split(z, 2), temperature=0.3), rtol=1e-5)
+  assert 0 <= metrics['contrastive_accuracy'] <= 1
+  before = jax.tree.leaves(state.stats)
+  assert all(bool(jnp.any(a != b)) for a, b in zip(before, jax.tree.leaves(stats), strict=True))
+
+
+def test_multi_crop_pairs_the_first_two_views_with_every_other(state):
+  views = make_views((8, 8, 6))
+  loss, _ = METHOD.loss(state.params, state.stats, views)
+  (_, large), variables = METHOD.network.apply(
+      {'params': state.params, **state.stats}, jnp.concatenate(views[:2]), train=True, mutable=['batch_stats'])
+  (_, small), _ = METHOD.network.apply(
+      {'params': state.params, **variables}, views[2], train=True, mutable=['batch_stats'])
+  z1, z2 = jnp.split(large, 2)
+  pairs = [(z1, z2), (z1, small), (z2, small)]
+  np.testing.assert_allclose(
+      loss, np.mean([contrastive.nt_xent(a, b, temperature=0.3) for a, b in pairs]), rtol=1e-5)
+
+
+def test_representations_are_encoder_hidden_layer_and_projection(state):
+  images = make_views((8,))[0]
+  assert METHOD.representations == ('h', 'head1', 'z')
+  h, z = METHOD.network.apply({'params': state.params, **state.stats}, images)
+  np.testing.assert_array_equal(METHOD.represent(state, images), h)
+  np.testing.assert_array_equal(METHOD.represent(state, images, 'z'), z)
+  assert METHOD.represent(state, images, 'head1').shape == (6, 8)
