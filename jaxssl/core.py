@@ -64,7 +64,7 @@ def descend(
   state is frozen from then on, so that the trainer can find out later, without a host sync at every step.
   """
   (loss, (stats, metrics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-  gradient_norm = optax.global_norm(grads)
+  gradient_norm = optax.tree.norm(grads)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   after = state._replace(
       step=state.step + 1, params=optax.apply_updates(state.params, updates), stats=stats, opt_state=opt_state)
