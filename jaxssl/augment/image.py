@@ -28,8 +28,7 @@ def adjust_saturation(image: jax.Array, factor: jax.Array | float) -> jax.Array:
   """Scales the HSV saturation by `factor`, at most to 1, as tf.image.adjust_saturation; one channel stays as it is."""
   if image.shape[-1] == 1:
     return image
-  value = jnp.max(image, axis=-1, keepdims=True)
-  chroma = value - jnp.min(image, axis=-1, keepdims=True)
+  value, chroma = _value_and_chroma(image)
   # At fixed hue and value, a pixel's distances from its largest channel are proportional to its saturation.
   gain = jnp.minimum(factor, value / jnp.where(chroma > 0, chroma, 1.0))
   return value - gain * (value - image)
@@ -39,20 +38,23 @@ def adjust_hue(image: jax.Array, shift: jax.Array | float) -> jax.Array:
   """Turns the HSV hue by `shift` turns, as tf.image.adjust_hue; one channel stays as it is."""
   if image.shape[-1] == 1:
     return image
-  red, green, blue = image[..., 0], image[..., 1], image[..., 2]
-  value = jnp.max(image, axis=-1)
-  chroma = value - jnp.min(image, axis=-1)
+  red, green, blue = image[..., :1], image[..., 1:2], image[..., 2:]
+  value, chroma = _value_and_chroma(image)
   scale = 1.0 / jnp.where(chroma > 0, chroma, 1.0)
   sixth = jnp.where(
       value == red, (green - blue) * scale,
       jnp.where(value == green, 2.0 + (blue - red) * scale, 4.0 + (red - green) * scale))
-  sixth = sixth + 6.0 * shift
+  # HSV to RGB without branches: the same function of the hue in all channels, a third of a turn apart.
+  turns = sixth / 6.0 + shift + jnp.array([5 / 6, 3 / 6, 1 / 6])[None, None]
+  k = 6.0 * (turns - jnp.floor(turns))
+  return value - chroma * jnp.clip(jnp.minimum(k, 4.0 - k), 0.0, 1.0)
 
-  def channel(offset):  # Foley and van Dam's HSV to RGB without branches.
-    k = jnp.mod(offset + sixth, 6.0)
-    return value - chroma * jnp.clip(jnp.minimum(k, 4.0 - k), 0.0, 1.0)
 
-  return jnp.stack([channel(5.0), channel(3.0), channel(1.0)], axis=-1)
+def _value_and_chroma(image: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns the largest channel, and its distance from the smallest: both [h, w, 1]."""
+  red, green, blue = image[..., :1], image[..., 1:2], image[..., 2:]
+  value = jnp.maximum(jnp.maximum(red, green), blue)
+  return value, value - jnp.minimum(jnp.minimum(red, green), blue)
 
 
 def color_jitter(
@@ -123,19 +125,15 @@ def thicken(image: jax.Array, radius: jax.Array | float, max_radius: float = 1.0
   Grey-scale dilation (erosion) by 3 x 3 squares, the last one mixed in by the fraction of a pixel that is left.
   `max_radius` bounds |radius| and fixes the number of passes.
   """
-  amount = jnp.abs(radius)
+  amount, sign = jnp.abs(radius), jnp.where(radius > 0, 1.0, -1.0)  # Erosion is the dilation of the negative.
   for done in range(int(-(-max_radius // 1))):
-    swollen = jnp.where(radius > 0, _dilate(image), -_dilate(-image))
+    swollen = sign * _dilate(sign * image)
     image = image + jnp.clip(amount - done, 0.0, 1.0) * (swollen - image)
   return image
 
 
 def _dilate(image: jax.Array) -> jax.Array:
   """Returns the maximum over each pixel's 3 x 3 neighbourhood within the image."""
-  for axis in (0, 1):
-    size = image.shape[axis]
-    padding = [(1, 1) if i == axis else (0, 0) for i in range(3)]
-    padded = jnp.pad(image, padding, constant_values=-jnp.inf)
-    low, high = (jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i in (0, 2))
-    image = jnp.maximum(jnp.maximum(low, high), image)
+  for window in ((3, 1, 1), (1, 3, 1)):  # Not nine shifts: XLA would fuse them with, and so repeat, what made `image`.
+    image = jax.lax.reduce_window(image, -jnp.inf, jax.lax.max, window, (1, 1, 1), 'SAME')
   return image
