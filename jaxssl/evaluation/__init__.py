@@ -1,0 +1,7 @@
+"""Evaluation of frozen and fine-tuned encoders, always beside raw inputs and a randomly initialised encoder."""
+
+from jaxssl.evaluation.features import extract, flatten
+from jaxssl.evaluation.geometry import health, warning
+from jaxssl.evaluation.protocols import evaluate
+
+__all__ = ['evaluate', 'extract', 'flatten', 'health', 'warning']

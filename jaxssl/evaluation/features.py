@@ -1,0 +1,70 @@
+"""Features of a whole data set, batch by batch."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Encode = Callable[[jax.Array], jax.Array]  # [b, h, w, c] in [0, 1] -> [b, d]
+
+
+def to_float(images: np.ndarray | jax.Array) -> jax.Array:
+  """Returns images as float32 in [0, 1]: uint8 is divided by 255, floats are taken to be in [0, 1] already."""
+  if images.dtype == np.uint8:
+    return jnp.asarray(images, jnp.float32) / 255
+  return jnp.asarray(images, jnp.float32)
+
+
+def flatten(images: jax.Array) -> jax.Array:
+  """The raw-pixel baseline, [b, ...] -> [b, d]: an encoder that only flattens."""
+  return images.reshape(images.shape[0], -1)
+
+
+def extract(
+    encode: Encode,
+    images: Any,
+    *,
+    batch_size: int = 256,
+    prepare: Callable[[np.ndarray], jax.Array] = to_float,
+) -> np.ndarray:
+  """Returns the features [n, d], float32, of all `images`.
+
+  Every call of `encode` sees `batch_size` images, the last batch padded by repetition, so that it compiles once.
+
+  Args:
+    encode: a function of images [b, h, w, c] in [0, 1], returning features [b, d]; best jitted.
+    images: n images: an array, or anything with `len()` and `images[index array] -> [k, h, w, c]`.
+    batch_size: images per call of `encode`.
+    prepare: turns a batch as it is stored into what `encode` takes.
+
+  Raises:
+    ValueError: if there are no images, or if `encode` does not return one row an image.
+  """
+  if not len(images):
+    raise ValueError('images is empty: there is nothing to encode.')
+  if batch_size < 1:
+    raise ValueError(f'batch_size must be at least 1, got {batch_size}.')
+  rows = []
+  for features in _one_behind(encode(prepare(batch)) for batch in _batches(images, batch_size)):
+    if features.ndim != 2 or features.shape[0] != batch_size:
+      raise ValueError(f'encode must return [b, d] for b = {batch_size} images, got shape {list(features.shape)}.')
+    rows.append(np.asarray(features, np.float32))
+  return np.concatenate(rows)[:len(images)]
+
+
+def _batches(images: Any, batch_size: int) -> Iterator[np.ndarray]:
+  for start in range(0, len(images), batch_size):
+    yield images[np.minimum(np.arange(start, start + batch_size), len(images) - 1)]
+
+
+def _one_behind(items: Iterator[jax.Array]) -> Iterator[jax.Array]:
+  """Yields each item once the next one is dispatched, so that decoding images overlaps with encoding them."""
+  previous = None
+  for item in items:
+    if previous is not None:
+      yield previous
+    previous = item
+  if previous is not None:
+    yield previous

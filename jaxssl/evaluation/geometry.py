@@ -1,0 +1,84 @@
+"""The health of an embedding: is it collapsing, and how is it spread over the sphere?"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from jaxssl import ops
+
+COLLAPSED = 0.1  # Embedding std below which all examples share practically one direction.
+LOW_RANK = 0.05  # Share of the available dimensions below which the collapse is called partial.
+
+
+def embedding_std(z: jax.Array) -> jax.Array:
+  """Mean standard deviation, over the batch, of the l2-normalised embedding's dimensions, times sqrt(d).
+
+  1 for directions uniform on the sphere, 0 for total collapse (SimSiam, arXiv:2011.10566, section 4.1). z: [n, d].
+  """
+  return jnp.mean(jnp.std(ops.l2_normalize(z), axis=0)) * jnp.sqrt(z.shape[1])
+
+
+def effective_rank(z: jax.Array, epsilon: float = 1e-7) -> jax.Array:
+  """RankMe: the exponential of the entropy of the singular values' distribution, in [1, min(n, d)]. z: [n, d].
+
+  Garrido et al. 2023 (arXiv:2210.02885), equation 1, with its epsilon.
+  """
+  singular = jnp.linalg.svd(z.astype(jnp.float32), compute_uv=False)
+  p = singular / jnp.maximum(jnp.sum(singular), jnp.finfo(jnp.float32).tiny) + epsilon
+  return jnp.exp(-jnp.sum(p * jnp.log(p)))
+
+
+def alignment(z1: jax.Array, z2: jax.Array) -> jax.Array:
+  """Mean squared distance of the l2-normalised embeddings of two views, in [0, 4]; 0 is perfect. z1, z2: [n, d].
+
+  Wang and Isola 2020 (arXiv:2005.10242), equation 2 with alpha = 2.
+  """
+  difference = ops.l2_normalize(z1) - ops.l2_normalize(z2)
+  return jnp.mean(jnp.sum(difference * difference, axis=1))
+
+
+def uniformity(z: jax.Array) -> jax.Array:
+  """Log of the mean Gaussian potential of pairs of l2-normalised embeddings, in [-8, 0]; 0 is collapse. z: [n, d].
+
+  Wang and Isola 2020 (arXiv:2005.10242), equation 3 with t = 2, over pairs of different examples.
+  """
+  n = z.shape[0]
+  z = ops.l2_normalize(z)
+  squared_distance = jnp.maximum(2 - 2 * jnp.matmul(z, z.T, precision=jax.lax.Precision.HIGHEST), 0)
+  potential = jnp.where(jnp.eye(n, dtype=bool), -jnp.inf, -2 * squared_distance)
+  return jax.nn.logsumexp(potential) - jnp.log(n * (n - 1))
+
+
+def health(z1: jax.Array, z2: jax.Array) -> dict[str, jax.Array]:
+  """Returns the health panel of the embeddings [n, d] of two views: scalars, ready for the log.
+
+  `embedding_std`, `effective_rank`, `rank_fraction` (of min(n, d)) and `uniformity` are means over the two views.
+  """
+  if z1.ndim != 2 or z1.shape != z2.shape or z1.shape[0] < 2:
+    raise ValueError(f'z1 and z2 must be [n, d], alike, n >= 2; got {list(z1.shape)} and {list(z2.shape)}.')
+  rank = (effective_rank(z1) + effective_rank(z2)) / 2
+  return {
+      'embedding_std': (embedding_std(z1) + embedding_std(z2)) / 2,
+      'effective_rank': rank,
+      'rank_fraction': rank / min(z1.shape),
+      'alignment': alignment(z1, z2),
+      'uniformity': (uniformity(z1) + uniformity(z2)) / 2,
+  }
+
+
+def warning(health: Mapping[str, float]) -> str | None:
+  """Says in plain language what is wrong with `health`, or returns None.
+
+  Total collapse: embedding std below 0.1. Partial (dimensional) collapse: an effective rank below 5 % of min(n, d).
+  """
+  std, rank, fraction = (float(health[name]) for name in ('embedding_std', 'effective_rank', 'rank_fraction'))
+  if not all(map(jnp.isfinite, (std, rank, fraction))):
+    return 'The embedding holds NaN or infinite values: training has diverged.'
+  if std < COLLAPSED:
+    return (f'Collapse: every image gets nearly the same embedding (std {std:.3f}; 1 is healthy, below {COLLAPSED} is '
+            'collapsed). Check the temperature, the learning rate and that the negatives are there.')
+  if fraction < LOW_RANK:
+    return (f'Partial collapse: the embedding uses only about {rank:.1f} directions ({fraction:.1%} of those it could; '
+            f'below {LOW_RANK:.0%} is low). A lower learning rate or stronger augmentation may help.')
+  return None

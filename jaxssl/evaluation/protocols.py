@@ -1,0 +1,104 @@
+"""Every kind of features under every protocol: the rows of the results table."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxssl.evaluation import knn as knn_lib
+from jaxssl.evaluation import linear_probe
+from jaxssl.evaluation.features import Encode, extract
+from jaxssl.evaluation.subsets import balanced_subset
+from jaxssl.evaluation.table import Row
+
+
+class Labelled(Protocol):
+  """A labelled set of images, such as `jaxssl.data.sources.Source`."""
+
+  @property
+  def images(self) -> Any:
+    """n images: an array, or anything with `len()` and `images[index array] -> [k, h, w, c]`."""
+
+  @property
+  def labels(self) -> np.ndarray | None:
+    """[n] integers."""
+
+
+def _labels(source: Labelled, name: str) -> np.ndarray:
+  if source.labels is None:
+    raise ValueError(f'{name} has no labels: k-NN and linear probes need them.')
+  if len(source.labels) != len(source.images):
+    raise ValueError(f'{name} has {len(source.images)} images but {len(source.labels)} labels.')
+  return np.asarray(source.labels)
+
+
+def _figures(
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    knn: Mapping[str, Any] | None,
+    linear: Mapping[str, Any] | None,
+    fractions: Sequence[float],
+    seed: int,
+) -> list[Row]:
+  """Returns protocol, value and the protocol's own keys for one kind of features."""
+  found: list[Row] = []
+  if knn is not None:
+    options = {'k': 200, 'temperature': 0.1, **knn}
+    options['k'] = min(options['k'], len(train[0]))
+    found.append({'protocol': 'knn', 'value': knn_lib.accuracy(*train, *test, **options), **options})
+  for fraction in (1.0, *fractions) if linear is not None else ():
+    kept = balanced_subset(train[1], fraction, seed)
+    options = {'seed': seed, **(linear or {})}
+    value, l2 = linear_probe.accuracy(train[0][kept], train[1][kept], *test, **options)
+    found.append({'protocol': 'linear', 'value': value, 'solver': 'lbfgs', 'l2': l2,
+                  'l2_chosen': options.get('l2') is None, 'fraction': fraction})
+  return found
+
+
+def evaluate(
+    encoders: Mapping[str, Encode],
+    train: Labelled,
+    test: Labelled,
+    *,
+    knn: Mapping[str, Any] | None = None,
+    linear: Mapping[str, Any] | None = None,
+    fractions: Sequence[float] = (),
+    batch_size: int = 256,
+    label: str = 'class',
+    split: str = 'test',
+    representation: str = 'h',
+    seed: int = 0,
+) -> list[Row]:
+  """Runs the k-NN and linear-probe protocols on every encoder's features.
+
+  Args:
+    encoders: for example {'raw': flatten, 'random': …, 'trained': …}, each a function of images [b, h, w, c] in [0, 1].
+    train: the labelled examples to vote and to fit with.
+    test: the examples to classify.
+    knn: options of `knn.classify` (`k`, at most the size of `train`; `temperature`), or None to leave k-NN out.
+    linear: options of `linear_probe.accuracy` (`l2` or `grid`, `validation`), or None to leave linear probes out.
+    fractions: shares of the training labels for further linear probes, such as (0.01, 0.1).
+    batch_size: images per call of an encoder.
+    label: name of what is predicted.
+    split: name of what `test` is.
+    representation: name of what the encoders return.
+    seed: of the held-out examples and the label fractions; recorded in the rows.
+
+  Returns:
+    One flat dict a figure: protocol, label, split, representation, features, seed, metric, value, the sizes of the sets,
+    and the protocol's own keys.
+
+  Raises:
+    ValueError: if a set has no labels.
+  """
+  labels, test_labels = _labels(train, 'train'), _labels(test, 'test')
+  sizes = {'num_train': len(labels), 'num_test': len(test_labels), 'num_classes': len(np.unique(labels))}
+  rows: list[Row] = []
+  for features, encode in encoders.items():
+    train_set = (extract(encode, train.images, batch_size=batch_size), labels)
+    test_set = (extract(encode, test.images, batch_size=batch_size), test_labels)
+    common = {'label': label, 'split': split, 'representation': 'inputs' if features == 'raw' else representation,
+              'features': features, 'seed': seed, 'metric': 'accuracy'}
+    for figure in _figures(train_set, test_set, knn, linear, fractions, seed):
+      rows.append({'protocol': figure.pop('protocol'), **common, 'value': figure.pop('value'), **sizes, **figure})
+  return rows

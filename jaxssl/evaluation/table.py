@@ -1,0 +1,109 @@
+"""Results as rows: one flat dict a figure, the same in results.json and in the printed table."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+
+# Baselines first; anything else follows in the order of its rows.
+NAMES = {
+    'raw': 'raw pixels',
+    'mfcc': 'MFCC',
+    'pca': 'PCA',
+    'random': 'random encoder',
+    'trained': 'trained encoder',
+}
+
+
+def _percent(fraction: float) -> str:
+  return f'{100 * fraction:g} %'
+
+
+def describe(row: Mapping[str, Any]) -> str:
+  """Returns a row's protocol in words, such as 'k-NN (cosine, k = 5, weights exp(cos/0.1))'."""
+  protocol = row['protocol']
+  if protocol == 'knn':
+    text = f'k-NN (cosine, k = {row["k"]}, weights exp(cos/{row["temperature"]:g}))'
+  elif protocol == 'linear' and row.get('solver') == 'sgd':
+    text = f'linear probe (SGD with augmentation, {row["epochs"]:g} epochs)'
+  elif protocol == 'linear':
+    text = 'linear probe (L-BFGS)'
+  elif protocol == 'finetune':
+    text = f'fine-tuning ({row["epochs"]:g} epochs)'
+  else:
+    text = protocol
+  if row.get('fraction', 1) != 1:
+    text += f', {_percent(row["fraction"])} of labels'
+  return text if row['metric'] == 'accuracy' else f'{text}: {row["metric"]}'
+
+
+def _ordered(features: Iterable[str]) -> list[str]:
+  seen = list(dict.fromkeys(features))
+  return [name for name in NAMES if name in seen] + [name for name in seen if name not in NAMES]
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+  lines = ['  '.join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in cells]
+  return [lines[0], '-' * (sum(widths) + 2 * len(widths) - 2), *lines[1:]]
+
+
+def grid(rows: Sequence[Row]) -> list[list[str]]:
+  """Returns the table as cells: a head line, then a line a protocol, with one column a kind of features.
+
+  Several values in one cell (seeds, say) are averaged.
+  """
+  columns = _ordered(row['features'] for row in rows)
+  lines: dict[str, dict[str, list[float]]] = {}
+  for row in rows:
+    text = describe(row) if len({row['label'] for row in rows}) == 1 else f'{row["label"]}: {describe(row)}'
+    lines.setdefault(text, {}).setdefault(row['features'], []).append(row['value'])
+  mean = lambda values: f'{sum(values) / len(values):.3f}' if values else '-'
+  head = [rows[0]['metric'] if len({row['metric'] for row in rows}) == 1 else '', *(NAMES.get(c, c) for c in columns)]
+  return [head, *([text, *(mean(cells.get(c, [])) for c in columns)] for text, cells in lines.items())]
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+  """Returns what the table's head cannot hold: sizes, and how each probe's penalty came about."""
+  found = []
+  if sizes := next((row for row in rows if 'num_train' in row), None):
+    found.append('{num_train:,} training and {num_test:,} test examples, {num_classes:,} classes.'.format(**sizes))
+  chosen = dict.fromkeys(
+      f'{row["l2"]:g} {NAMES.get(row["features"], row["features"])}'
+      for row in rows if row.get('l2_chosen') and row.get('fraction', 1) == 1)
+  if chosen:
+    found.append(f'L2 of the linear probe, chosen on held-out training examples: {", ".join(chosen)}.')
+  return found
+
+
+def format(rows: Sequence[Row], *, seconds: float | None = None, images_per_second: float | None = None) -> str:
+  """Returns the results as an aligned plain-text table: a line a protocol, a column a kind of features, baselines first.
+
+  Args:
+    rows: as `evaluate` returns them.
+    seconds: how long pretraining took.
+    images_per_second: at what speed.
+  """
+  if not rows:
+    return 'No results.'
+  lines = [*_aligned(grid(rows)), *notes(rows)]
+  speed = []
+  if seconds is not None:
+    speed.append(f'{seconds:,.0f} s')
+  if images_per_second is not None:
+    speed.append(f'{images_per_second:,.0f} images/s')
+  if speed:
+    lines.append(f'Pretraining: {", ".join(speed)}.')
+  return '\n'.join(lines)
+
+
+def write(path: str | os.PathLike, rows: Sequence[Row], seconds: float | None, images_per_second: float | None) -> None:
+  """Writes results.json, at once: a reader sees the old file or the new one, never a part."""
+  path = os.fspath(path)
+  temporary = f'{path}.{os.getpid()}.tmp'
+  with open(temporary, 'w', encoding='utf-8') as f:
+    json.dump({'rows': list(rows), 'seconds': seconds, 'images_per_second': images_per_second}, f, indent=2)
+    f.write('\n')
+  os.replace(temporary, path)
