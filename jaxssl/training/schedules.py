@@ -1,7 +1,7 @@
 """Learning-rate schedules: functions of the step, built once from a base rate and the length of the run.
 
-All take the same context, which `build` supplies: `batch_size` (examples per update), `steps` (updates in the run) and
-`steps_per_epoch`.
+All take the same context, which `build` supplies: `batch_size` (examples per update), `steps` (length of the run) and
+`steps_per_epoch`. A step is one batch, also where an optimizer accumulates several to an update.
 """
 
 import math
