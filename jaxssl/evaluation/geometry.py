@@ -1,5 +1,6 @@
 """The health of an embedding: is it collapsing, and how is it spread over the sphere?"""
 
+import math
 from collections.abc import Mapping
 
 import jax
@@ -47,7 +48,7 @@ def uniformity(z: jax.Array) -> jax.Array:
   z = ops.l2_normalize(z)
   squared_distance = jnp.maximum(2 - 2 * jnp.matmul(z, z.T, precision=jax.lax.Precision.HIGHEST), 0)
   potential = jnp.where(jnp.eye(n, dtype=bool), -jnp.inf, -2 * squared_distance)
-  return jax.nn.logsumexp(potential) - jnp.log(n * (n - 1))
+  return jax.nn.logsumexp(potential) - math.log(n * (n - 1))
 
 
 def health(z1: jax.Array, z2: jax.Array) -> dict[str, jax.Array]:
@@ -73,7 +74,7 @@ def warning(health: Mapping[str, float]) -> str | None:
   Total collapse: embedding std below 0.1. Partial (dimensional) collapse: an effective rank below 5 % of min(n, d).
   """
   std, rank, fraction = (float(health[name]) for name in ('embedding_std', 'effective_rank', 'rank_fraction'))
-  if not all(map(jnp.isfinite, (std, rank, fraction))):
+  if not all(map(math.isfinite, (std, rank, fraction))):
     return 'The embedding holds NaN or infinite values: training has diverged.'
   if std < COLLAPSED:
     return (f'Collapse: every image gets nearly the same embedding (std {std:.3f}; 1 is healthy, below {COLLAPSED} is '

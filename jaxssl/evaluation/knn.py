@@ -1,7 +1,7 @@
 """Weighted k-nearest-neighbour classification, exact, in bounded memory.
 
-The protocol of Wu et al. 2018 (arXiv:1805.01978, section 3.4): the k training examples of largest cosine similarity vote
-for their class with the weight exp(cosine / temperature).
+The protocol of Wu et al. 2018 (arXiv:1805.01978, section 3.4): the k training examples of largest cosine similarity
+vote for their class with the weight exp(cosine / temperature).
 """
 
 import functools
@@ -38,7 +38,7 @@ def neighbours(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Finds the k rows of `bank` with the largest cosine similarity to each row of `query`.
 
-  Exact: all pairs are compared, `query_chunk` x `bank_chunk` at a time. Equal similarities: the lower index comes first.
+  Exact: all pairs are compared, `query_chunk` x `bank_chunk` at a time. Equal similarities: the lower index is first.
 
   Args:
     query: features [q, d].
@@ -70,7 +70,13 @@ def neighbours(
 
 
 def classify(
-    bank: np.ndarray, bank_labels: np.ndarray, query: np.ndarray, *, k: int = 200, temperature: float = 0.1, **chunks: int
+    bank: np.ndarray,
+    bank_labels: np.ndarray,
+    query: np.ndarray,
+    *,
+    k: int = 200,
+    temperature: float = 0.1,
+    **chunks: int,
 ) -> np.ndarray:
   """Predicts the class of each query by the weighted vote of its k nearest neighbours.
 

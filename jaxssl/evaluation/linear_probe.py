@@ -89,12 +89,13 @@ def fit_path(
   if len(classes) < 2:
     raise ValueError(f'labels must hold at least two classes, got {classes.tolist()}.')
   mean, scale = _standardise(features)
-  x, targets = jnp.asarray((features - mean) / scale), jnp.asarray(targets, jnp.int32)
+  x, y = jnp.asarray((features - mean) / scale), jnp.asarray(targets, jnp.int32)
   params = (jnp.zeros((x.shape[1], len(classes))), jnp.zeros(len(classes)))
   probes = []
   for l2 in l2s:
-    params = _minimise(params, x, targets, jnp.float32(l2), jnp.float32(tolerance), max_iterations)
-    probes.append(Probe(mean, scale, *jax.device_get(params), classes))
+    params = _minimise(params, x, y, jnp.float32(l2), jnp.float32(tolerance), max_iterations)
+    weight, bias = jax.device_get(params)
+    probes.append(Probe(mean, scale, weight, bias, classes))
   return probes
 
 
@@ -155,8 +156,8 @@ def accuracy(
 ) -> tuple[float, float]:
   """Returns the test accuracy of a linear probe and the strength of its penalty.
 
-  Without `l2`, `choose_l2` picks it from `grid` within the training set; the probe is then fitted on all of that. A test
-  example whose class is not in the training set counts as an error.
+  Without `l2`, `choose_l2` picks it from `grid` within the training set; the probe is then fitted on all of that. A
+  test example whose class is not in the training set counts as an error.
 
   Args:
     train: features [n, d].

@@ -85,8 +85,8 @@ def evaluate(
     seed: of the held-out examples and the label fractions; recorded in the rows.
 
   Returns:
-    One flat dict a figure: protocol, label, split, representation, features, seed, metric, value, the sizes of the sets,
-    and the protocol's own keys.
+    One flat dict a figure: protocol, label, split, representation, features, seed, metric, value, the sizes of the
+    sets, and the protocol's own keys.
 
   Raises:
     ValueError: if a set has no labels.

@@ -79,7 +79,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 
 def format(rows: Sequence[Row], *, seconds: float | None = None, images_per_second: float | None = None) -> str:
-  """Returns the results as an aligned plain-text table: a line a protocol, a column a kind of features, baselines first.
+  """Returns the results as aligned plain text: a line a protocol, a column a kind of features, baselines first.
 
   Args:
     rows: as `evaluate` returns them.

@@ -1,0 +1,107 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxssl.evaluation import geometry
+
+
+def _normalise(z):
+  return z / np.linalg.norm(z, axis=1, keepdims=True)
+
+
+def _uniformity(z):
+  z = _normalise(np.asarray(z, np.float64))
+  squared = [np.sum((z[i] - z[j]) ** 2) for i in range(len(z)) for j in range(i)]
+  return np.log(np.mean(np.exp(-2 * np.array(squared))))
+
+
+def test_identical_rows_are_a_total_collapse():
+  z = jnp.tile(jnp.arange(1.0, 9.0)[None], (32, 1))
+  health = jax.jit(geometry.health)(z, z)
+  np.testing.assert_allclose(health['embedding_std'], 0, atol=1e-6)
+  np.testing.assert_allclose(health['effective_rank'], 1, atol=1e-4)
+  np.testing.assert_allclose(health['alignment'], 0, atol=1e-6)
+  np.testing.assert_allclose(health['uniformity'], 0, atol=1e-5)
+  assert geometry.warning(health).startswith('Collapse')
+
+
+def test_orthonormal_rows():
+  d = 16
+  z = jnp.eye(d) * 3.0
+  # Each dimension is 1 once and 0 else: variance (1 - 1/d) / d. All pairs are sqrt(2) apart.
+  np.testing.assert_allclose(geometry.embedding_std(z), np.sqrt(1 - 1 / d), rtol=1e-6)
+  np.testing.assert_allclose(geometry.effective_rank(z), d, rtol=1e-4)
+  np.testing.assert_allclose(geometry.uniformity(z), -4, rtol=1e-6)
+  np.testing.assert_allclose(geometry.alignment(z, -z), 4, rtol=1e-6)
+  np.testing.assert_allclose(geometry.alignment(z, jnp.roll(z, 1, axis=0)), 2, rtol=1e-6)
+
+
+def test_gaussian_embedding_is_healthy():
+  z = jax.random.normal(jax.random.key(0), (4096, 8))
+  health = geometry.health(z, z)
+  np.testing.assert_allclose(health['embedding_std'], 1, atol=0.01)
+  np.testing.assert_allclose(health['rank_fraction'], 1, atol=0.01)
+  assert geometry.warning(health) is None
+
+
+def test_health_against_float64():
+  rng = np.random.default_rng(0)
+  z1, z2 = rng.normal(size=(2, 33, 7)) + 0.5
+  health = jax.jit(geometry.health)(jnp.asarray(z1), jnp.asarray(z2))
+  std = [np.mean(_normalise(z).std(axis=0)) * np.sqrt(7) for z in (z1, z2)]
+  ranks = []
+  for z in (z1, z2):
+    p = np.linalg.svd(z, compute_uv=False)
+    p = p / p.sum() + 1e-7
+    ranks.append(np.exp(-np.sum(p * np.log(p))))
+  np.testing.assert_allclose(health['embedding_std'], np.mean(std), rtol=1e-5)
+  np.testing.assert_allclose(health['effective_rank'], np.mean(ranks), rtol=1e-5)
+  np.testing.assert_allclose(health['rank_fraction'], np.mean(ranks) / 7, rtol=1e-5)
+  np.testing.assert_allclose(
+      health['alignment'], np.mean(np.sum((_normalise(z1) - _normalise(z2)) ** 2, axis=1)), rtol=1e-5)
+  np.testing.assert_allclose(health['uniformity'], (_uniformity(z1) + _uniformity(z2)) / 2, rtol=1e-5)
+
+
+def test_effective_rank_of_a_known_spectrum():
+  rng = np.random.default_rng(1)
+  left, _ = np.linalg.qr(rng.normal(size=(50, 3)))
+  right, _ = np.linalg.qr(rng.normal(size=(20, 3)))
+  z = left @ np.diag([2.0, 1.0, 1.0]) @ right.T
+  # Entropy of (1/2, 1/4, 1/4) is 1.5 log 2; the epsilon adds a little for each of the 20 singular values.
+  np.testing.assert_allclose(geometry.effective_rank(jnp.asarray(z)), 2**1.5, rtol=2e-4)
+
+
+def test_partial_collapse_is_told_from_health():
+  rng = np.random.default_rng(2)
+  z = rng.normal(size=(256, 2)) @ rng.normal(size=(2, 128))
+  message = geometry.warning(geometry.health(jnp.asarray(z), jnp.asarray(z)))
+  assert message.startswith('Partial collapse')
+
+
+@pytest.mark.parametrize('name', ['embedding_std', 'effective_rank', 'rank_fraction'])
+def test_values_that_are_not_finite_are_named(name):
+  health = {'embedding_std': 1.0, 'effective_rank': 50.0, 'rank_fraction': 0.5, name: float('nan')}
+  assert 'diverged' in geometry.warning(health)
+
+
+def test_thresholds():
+  healthy = {'embedding_std': 0.5, 'effective_rank': 20.0, 'rank_fraction': 0.2}
+  assert geometry.warning(healthy) is None
+  assert geometry.warning({**healthy, 'embedding_std': 0.0999}).startswith('Collapse')
+  assert geometry.warning({**healthy, 'rank_fraction': 0.0499}).startswith('Partial')
+
+
+def test_large_values_do_not_overflow_and_zeros_are_finite():
+  zeros = geometry.health(jnp.zeros((8, 4)), jnp.zeros((8, 4)))
+  assert all(np.isfinite(value) for value in zeros.values())
+  z = 1e12 * jax.random.normal(jax.random.key(0), (64, 4))
+  for name, value in geometry.health(z, z).items():
+    np.testing.assert_allclose(value, geometry.health(z / 1e12, z / 1e12)[name], rtol=1e-4, atol=1e-6)
+
+
+def test_shapes_are_checked():
+  with pytest.raises(ValueError, match=r'\[4, 3\] and \[4, 2\]'):
+    geometry.health(jnp.ones((4, 3)), jnp.ones((4, 2)))
+  with pytest.raises(ValueError, match='n >= 2'):
+    geometry.health(jnp.ones((1, 3)), jnp.ones((1, 3)))

@@ -1,0 +1,60 @@
+import json
+
+import pytest
+
+from jaxssl.evaluation import table
+
+
+def _row(protocol, features, value, **own):
+  return {'protocol': protocol, 'label': 'class', 'split': 'test', 'representation': 'h', 'features': features,
+          'seed': 0, 'metric': 'accuracy', 'value': value, **own}
+
+
+ROWS = [
+    _row('knn', 'trained', 0.7812, k=5, temperature=0.1, num_train=3630, num_test=1210, num_classes=242),
+    _row('knn', 'random', 0.11, k=5, temperature=0.1),
+    _row('knn', 'raw', 0.31, k=5, temperature=0.1),
+    _row('linear', 'trained', 0.87, solver='lbfgs', l2=0.01, l2_chosen=True, fraction=1.0),
+    _row('linear', 'trained', 0.5, solver='lbfgs', l2=0.1, l2_chosen=True, fraction=0.1),
+    _row('finetune', 'trained', 0.9, epochs=60, fraction=0.01),
+]
+
+
+def test_baselines_stand_first_and_columns_align():
+  lines = table.format(ROWS, seconds=254.4, images_per_second=1234.5).splitlines()
+  assert lines == [
+      'accuracy                                    raw pixels  random encoder  trained encoder',
+      '---------------------------------------------------------------------------------------',
+      'k-NN (cosine, k = 5, weights exp(cos/0.1))       0.310           0.110            0.781',
+      'linear probe (L-BFGS)                                -               -            0.870',
+      'linear probe (L-BFGS), 10 % of labels                -               -            0.500',
+      'fine-tuning (60 epochs), 1 % of labels               -               -            0.900',
+      '3,630 training and 1,210 test examples, 242 classes.',
+      'L2 of the linear probe, chosen on held-out training examples: 0.01 trained encoder.',
+      'Pretraining: 254 s, 1,234 images/s.',
+  ]
+
+
+def test_seeds_are_averaged_and_labels_and_metrics_named():
+  rows = [_row('knn', 'trained', value, k=5, temperature=0.1) for value in (0.2, 0.4)]
+  rows += [{**_row('reconstruction', 'pca', 0.5), 'metric': 'mse', 'label': 'speaker'}]
+  text = table.format(rows)
+  assert 'class: k-NN (cosine, k = 5, weights exp(cos/0.1))' in text
+  assert '0.300' in text
+  assert 'speaker: reconstruction: mse' in text
+  assert text.splitlines()[0].split() == ['PCA', 'trained', 'encoder']
+
+
+def test_no_rows():
+  assert table.format([]) == 'No results.'
+
+
+def test_write_is_json_and_replaces_at_once(tmp_path, monkeypatch):
+  path = tmp_path / 'results.json'
+  table.write(path, ROWS, 254.4, 1234.5)
+  assert json.loads(path.read_text()) == {'rows': ROWS, 'seconds': 254.4, 'images_per_second': 1234.5}
+  with pytest.raises(TypeError):
+    table.write(path, [{'value': object()}], 1.0, 1.0)
+  assert json.loads(path.read_text())['seconds'] == 254.4
+  table.write(path, [], None, None)
+  assert json.loads(path.read_text()) == {'rows': [], 'seconds': None, 'images_per_second': None}
