@@ -1,3 +1,3 @@
 """The bundled run, from the config that ships in the package: python train.py"""
 
-from jaxssl.cli.default_config import get_config  # noqa: F401
+from jaxssl.cli.default import get_config  # noqa: F401

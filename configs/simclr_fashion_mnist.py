@@ -33,9 +33,11 @@ def get_config() -> ConfigDict:
       'checkpoint': {'every': 100, 'keep_last': 3, 'keep_every': 500},
       'logging': {'every': 20},
       'evaluation': {
+          'protocols': ('knn', 'linear'),  # And 'sgd', 'finetune'.
+          'representation': '',  # '': the method's default.
           'batch_size': 512,
           'knn': {'k': 5, 'temperature': 0.1},
-          'linear': {},
+          'linear': {'validation': 0.2},
           'fractions': (),
           'pictures': True,
       },

@@ -37,9 +37,11 @@ def get_config() -> ConfigDict:
       'checkpoint': {'every': 250, 'keep_last': 3, 'keep_every': 2500},
       'logging': {'every': 25},
       'evaluation': {
+          'protocols': ('knn', 'linear'),  # And 'sgd', 'finetune'.
+          'representation': '',  # '': the method's default.
           'batch_size': 512,
           'knn': {'k': 20, 'temperature': 0.1},
-          'linear': {},
+          'linear': {'validation': 0.2},
           'fractions': (),
           'pictures': True,
       },

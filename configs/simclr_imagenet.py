@@ -37,9 +37,11 @@ def get_config() -> ConfigDict:
       'checkpoint': {'every': 500, 'keep_last': 3, 'keep_every': 5000},
       'logging': {'every': 50},
       'evaluation': {
+          'protocols': ('knn', 'linear'),  # And 'sgd', 'finetune'.
+          'representation': '',  # '': the method's default.
           'batch_size': 512,
           'knn': {'k': 200, 'temperature': 0.1},
-          'linear': {},
+          'linear': {'validation': 0.2},
           'fractions': (),
           'pictures': True,
       },

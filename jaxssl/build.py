@@ -8,12 +8,18 @@ from typing import Any, NamedTuple
 from jaxssl import augment, core, methods, models, recipes
 from jaxssl.training import optimizers, schedules
 
-NETWORKS = {name: getattr(models, name) for name in (
-    'resnet', 'resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152', 'resnet200', 'mlp')}
+NETWORKS = {
+    'resnet': models.ResNet,
+    **{f'resnet{depth}': getattr(models, f'resnet{depth}') for depth in (18, 34, 50, 101, 152, 200)},
+    'mlp': models.MLP,
+}
 METHODS = {'simclr': methods.SimCLR}
 OPTIMIZERS = {name: getattr(optimizers, name) for name in ('sgd', 'adamw', 'lars', 'lamb')}
 SCHEDULES = {name: getattr(schedules, name) for name in ('warmup_cosine', 'constant')}
 RECIPES = {name: getattr(recipes, name) for name in ('simclr', 'byol', 'multi_crop', 'crop_flip', 'drawings')}
+
+
+SHAPE_OF_THE_RUN = ('batch_size', 'steps', 'steps_per_epoch')
 
 
 class Experiment(NamedTuple):
@@ -26,7 +32,7 @@ class Experiment(NamedTuple):
 
 
 def build(config: Mapping[str, Any], num_examples: int) -> Experiment:
-  """Builds what `config` describes, for pretraining on `num_examples`; raises ValueError with the key at fault."""
+  """Builds what `config`, a nested dict, describes, for pretraining on `num_examples`; raises ValueError with the key at fault."""
   for key in ('steps', 'batch_size'):
     if config[key] < 1:
       raise ValueError(f'config.{key} must be at least 1, got {config[key]}')
@@ -46,7 +52,7 @@ def build(config: Mapping[str, Any], num_examples: int) -> Experiment:
       prepare=augment.prepare(recipe, config['data']['engine']),
       schedules={
           f'{key.removesuffix("optimizer")}learning_rate': construct(
-              f'method.{key}.learning_rate', section['learning_rate'], run)
+              f'method.{key}.learning_rate', section['learning_rate'], _accumulated(section, run))
           for key, section in config['method'].items()
           if key.endswith('optimizer')
       },
@@ -59,11 +65,12 @@ def construct(path: str, section: Mapping[str, Any], run: Mapping[str, Any]) -> 
   A learning rate also gets the shape of the run: batch_size, steps and steps_per_epoch.
   """
   choices = _choices(path.rpartition('.')[2])
+  run = _accumulated(section, run)
   constructor = choices.get(section['name'])
   if constructor is None:
     raise ValueError(_unknown(f'config.{path}.name', section['name'], choices))
   arguments = {key: _value(f'{path}.{key}', value, run) for key, value in section.items() if key != 'name'}
-  allowed = inspect.signature(constructor).parameters
+  allowed = _keywords(constructor)
   for key in arguments:
     if key not in allowed:
       raise ValueError(_unknown(f'a key of config.{path} ({section["name"]})', key, allowed))
@@ -80,6 +87,19 @@ def _choices(key: str) -> Mapping[str, Callable]:
   if key.endswith('optimizer'):
     return OPTIMIZERS
   return {'method': METHODS, 'learning_rate': SCHEDULES, 'recipe': RECIPES}.get(key, NETWORKS)
+
+
+def _keywords(constructor: Callable) -> Iterable[str]:
+  """The keyword arguments of a constructor; those of ResNet for `resnet50(**fields)` and the like."""
+  parameters = inspect.signature(constructor).parameters
+  if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+    parameters = inspect.signature(models.ResNet).parameters
+  return [name for name in parameters if name not in ('parent', 'name', *SHAPE_OF_THE_RUN)]
+
+
+def _accumulated(section: Mapping[str, Any], run: Mapping[str, Any]) -> Mapping[str, Any]:
+  """The run as an optimizer that accumulates gradients sees it: its learning rate scales with the whole batch."""
+  return {**run, 'batch_size': run['batch_size'] * section['accumulate_steps']} if 'accumulate_steps' in section else run
 
 
 def _value(path: str, value: Any, run: Mapping[str, Any]) -> Any:

@@ -25,10 +25,15 @@ class Run(NamedTuple):
   initial: Any  # The state before training: the random encoder to compare with.
   meta: dict[str, Any]
 
+  @property
+  def channels(self) -> int:
+    """The channels of the images that the encoder was trained on."""
+    return self.meta['batch']['inputs']['shape'][-1]
+
 
 def load_source(config: ConfigDict, split: str) -> data.Source:
   """Opens a split of `config.data`, at the size that the recipe reads."""
-  recipe = construct('data.recipe', config.data.recipe, {})
+  recipe = construct('data.recipe', config.data.recipe.to_dict(), {})
   decoded_on_host = config.data.engine != 'device' and split == 'pretrain'
   size = None if decoded_on_host else round(recipe.input_size / recipe.input_crop)
   return data.load(config.data.source, config.data.name, config.data.path, split, size=size)
@@ -72,7 +77,7 @@ def restore(path: str, step: int | None = None) -> Run:
   config = workdir.read_config(path)
   with Checkpoints(os.path.join(path, 'checkpoints'), read_only=True) as checkpoints:
     meta = checkpoints.meta(step)
-    experiment = build(config, meta['num_examples'])
+    experiment = build(config.to_dict(), meta['num_examples'])
     initial = initial_state(experiment, config, mesh.make_mesh(devices=jax.devices()), batch_like(meta['batch']))
     state, _ = checkpoints.restore(initial, step)
   return Run(config, experiment, state, initial, meta)

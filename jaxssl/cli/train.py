@@ -7,13 +7,14 @@ import time
 from typing import Any
 
 import jax
-from absl import app, flags, logging
+from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
 from jaxssl import data
 from jaxssl.build import Experiment, build
 from jaxssl.cli import conclusion, runs, workdir
+from jaxssl.cli.launch import launch
 from jaxssl.cli.record import Recorder, Timed
 from jaxssl.evaluation import geometry
 from jaxssl.training import loop, mesh
@@ -21,7 +22,7 @@ from jaxssl.training.checkpoints import Checkpoints
 from jaxssl.training.interrupt import Interrupt
 from jaxssl.training.logging import MetricLogger, progress
 
-DEFAULT_CONFIG = os.path.join(os.path.dirname(__file__), 'default_config.py')
+DEFAULT_CONFIG = os.path.join(os.path.dirname(__file__), 'default.py')
 
 
 def main() -> None:
@@ -33,50 +34,49 @@ def main() -> None:
   processes = flags.DEFINE_integer('num_processes', None, 'Number of processes of a run over several hosts.')
   process = flags.DEFINE_integer('process_id', None, 'Number of this process.')
 
-  def run(argv):
-    if len(argv) > 1:
-      raise app.UsageError(f'unknown argument {argv[1]!r}; flags start with --')
+  flags.FLAGS.set_default('verbosity', logging.WARNING)  # Orbax tells of every file; --verbosity=0 shows it.
+
+  def run():
     mesh.initialize_distributed(coordinator.value, processes.value, process.value)
     path = directory.value or workdir.default_path(config_flags.get_config_filename(flags.FLAGS['config']))
-    try:
-      train(config.value, os.path.abspath(path), preview.value)
-    except (ValueError, FileNotFoundError, ImportError, FloatingPointError) as error:
-      logging.debug('', exc_info=True)
-      raise SystemExit(f'error: {error}') from error
+    train(config.value, os.path.abspath(path), preview.value)
 
-  app.run(run)
+  launch(run)
 
 
 def train(config: ConfigDict, path: str, preview: bool = False) -> None:
   """Pretrains what `config` describes in the work directory `path`, then evaluates it there."""
   source = runs.load_source(config, 'pretrain')
-  experiment = build(config, len(source))
+  experiment = build(config.to_dict(), len(source))
   if preview:
     print(conclusion.preview(config, experiment, source, path))
     return
   workdir.enter(path, config)
   devices = mesh.make_mesh(**config.mesh)
   with jax.set_mesh(devices):
-    state, seconds, taken = pretrain(config, path, experiment, source, devices)
-    if int(state.step) < config.steps:
-      print(f'Stopped at step {int(state.step)} of {config.steps}; the same command goes on from there.')
+    run, taken = pretrain(config, path, experiment, source, devices)
+    if int(run.state.step) < config.steps:
+      print(f'Stopped at step {int(run.state.step)} of {config.steps}; the same command goes on from there.')
     elif taken == 0 and os.path.exists(os.path.join(path, 'results.json')):
       print(f'This run is finished, at step {config.steps}.\n')
       conclusion.show(path)
     else:
-      conclusion.conclude(config, path, experiment, state, seconds)
+      conclusion.conclude(run, path)
 
 
-def pretrain(config: ConfigDict, path: str, experiment: Experiment, source: data.Source, devices: Mesh):
-  """Trains on from the last checkpoint; returns the state, the seconds in training, and the steps taken now."""
+def pretrain(
+    config: ConfigDict, path: str, experiment: Experiment, source: data.Source, devices: Mesh) -> tuple[runs.Run, int]:
+  """Trains on from the last checkpoint, or from the start; returns the run and the number of steps taken now."""
+  mesh.local_rows(devices, config.batch_size)  # Refuses a batch that the devices do not divide.
   batches = functools.partial(
       data.batches, source, experiment.recipe, engine=config.data.engine, seed=config.seed,
       batch_size=config.batch_size, host=jax.process_index(), hosts=jax.process_count())
   with contextlib.closing(batches()) as examples:
-    example = next(examples)
-  state = runs.initial_state(experiment, config, devices, example)
+    description = runs.describe_batch(next(examples))
+  make_initial = lambda: runs.initial_state(experiment, config, devices, runs.batch_like(description))
   meta = {'config': config.to_dict(), 'seed': config.seed, 'num_examples': len(source), 'seconds': 0.0,
-          'batch': runs.describe_batch(example)}
+          'batch': description}
+  state = make_initial()
   with Checkpoints(os.path.join(path, 'checkpoints'), **config.checkpoint) as checkpoints:
     if checkpoints.latest_step() is not None:
       state, meta = checkpoints.restore(state)
@@ -86,7 +86,7 @@ def pretrain(config: ConfigDict, path: str, experiment: Experiment, source: data
     if start < config.steps:
       with contextlib.closing(batches(start=start)) as stream:
         state, meta = _iterate(config, path, experiment, state, stream, devices, checkpoints, meta)
-  return state, meta['seconds'], int(state.step) - start
+  return runs.Run(config, experiment, state, make_initial(), meta), int(state.step) - start
 
 
 def _iterate(config, path, experiment, state, stream, devices, checkpoints, meta) -> tuple[Any, dict]:
@@ -103,10 +103,11 @@ def _iterate(config, path, experiment, state, stream, devices, checkpoints, meta
     for step, state, metrics, batch in loop.train(
         experiment.method, experiment.prepare, state, timed, key, start, config.steps):
       recorder.add(metrics)
-      last = step == config.steps or interrupt.received is not None
+      last = step == config.steps or interrupt.received is not None or checkpoints.preempted(step)
       save = last or step % config.checkpoint.every == 0
       if save or step % config.logging.every == 0 or step == start + 1:
-        recorder.write(step, state, batch)
+        with _naming_last_good(checkpoints):
+          recorder.write(step, state, batch)
       if save:
         meta = {**meta, 'seconds': meta['seconds'] + time.time() - began}
         began = time.time()
@@ -114,6 +115,18 @@ def _iterate(config, path, experiment, state, stream, devices, checkpoints, meta
       if last:
         break
   return state, meta
+
+
+@contextlib.contextmanager
+def _naming_last_good(checkpoints: Checkpoints):
+  """Adds the last good checkpoint to the error of a run that is no longer finite."""
+  try:
+    yield
+  except FloatingPointError as error:
+    checkpoints.wait()
+    latest = checkpoints.latest_step()
+    good = 'there is no checkpoint yet' if latest is None else f'the last good checkpoint is {latest}'
+    raise FloatingPointError(f'{error}; {good}, in {checkpoints.directory}') from error
 
 
 def _health(experiment: Experiment, key: jax.Array):

@@ -29,7 +29,8 @@ def train(
     prepare_key, step_key = keys(key, i)
     return method.step(state, prepare(batch, prepare_key), step_key)
 
-  compiled = jax.jit(step, donate_argnums=0)
+  layout = jax.tree.map(lambda leaf: leaf.sharding, state)  # Kept as it is, for donation and to compile once.
+  compiled = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
   for i, batch in zip(itertools.count(start) if steps is None else range(start, steps), batches, strict=False):
     state, metrics = compiled(state, batch, i)
     yield i + 1, state, metrics, batch

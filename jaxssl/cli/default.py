@@ -35,8 +35,10 @@ def get_config() -> ConfigDict:
       'checkpoint': {'every': 50, 'keep_last': 3, 'keep_every': 200},
       'logging': {'every': 10},
       'evaluation': {
+          'protocols': ('knn', 'linear'),  # And 'sgd', 'finetune'.
+          'representation': '',  # '': the method's default.
           'knn': {'k': 5, 'temperature': 0.1},
-          'linear': {},
+          'linear': {'validation': 0.2},
           'fractions': (),
           'batch_size': 512,
           'pictures': True,

@@ -1,0 +1,60 @@
+"""The end of a run: results.json, pictures, the report, and the table as the last lines."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxssl import augment, data
+from jaxssl.build import Experiment
+from jaxssl.cli import measure, runs, workdir
+from jaxssl.evaluation import extract, table
+from jaxssl.training import logging
+
+
+def conclude(run: runs.Run, path: str) -> None:
+  """Evaluates a run by its config and writes WORKDIR/results.json, the pictures and the report; prints the table."""
+  train, test = (runs.load_source(run.config, split) for split in ('train', 'test'))
+  rows = measure.measure(run, train, test)
+  if jax.process_index() > 0:
+    return
+  seconds = run.meta['seconds']
+  table.write(
+      os.path.join(path, 'results.json'), rows, seconds,
+      int(run.state.step) * run.config.batch_size / seconds if seconds else None)
+  if run.config.evaluation.pictures:
+    draw(run, train, test, path)
+  show(path)
+
+
+def show(path: str) -> None:
+  """Prints the table of a work directory and where its files are."""
+  results = workdir.read_json(os.path.join(path, 'results.json'))
+  print(table.format(results['rows'], seconds=results['seconds'], images_per_second=results['images_per_second']))
+  files = {'Checkpoints': 'checkpoints', 'Metrics': 'metrics.csv', 'Pictures': 'pictures', 'Report': 'report.html'}
+  for name, file in files.items():
+    if os.path.exists(os.path.join(path, file)):
+      print(f'{name}: {os.path.join(path, file)}')
+
+
+def write_features(run: runs.Run, file: str) -> None:
+  """Writes the trained encoder's features, the labels and the file names of both splits as an .npz."""
+  arrays: dict[str, np.ndarray] = {}
+  encode = measure.encoders(run)['trained']
+  for split in ('train', 'test'):
+    source = runs.load_source(run.config, split)
+    arrays[f'{split}_features'] = extract(encode, source.images, batch_size=run.config.evaluation.batch_size)
+    if source.labels is not None:
+      arrays[f'{split}_labels'] = source.labels
+      arrays['class_names'] = np.array(source.class_names)
+    if source.files is not None:
+      arrays[f'{split}_files'] = np.array(source.files)
+  np.savez(file, **arrays)
+  print(f'Features: {file}')
+
+
+def draw(run, train, test, path):
+  pass
