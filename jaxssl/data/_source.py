@@ -45,13 +45,14 @@ class Source:
 
 
 def check_choice(argument: str, value: object, choices: Iterable[str]) -> None:
-  """Raises ValueError unless `value` is one of `choices`; names them, the nearest first."""
+  """Raises ValueError unless `value` is one of `choices`; names the nearest, and all where they are few."""
   choices = tuple(choices)
   if value in choices:
     return
-  nearest = difflib.get_close_matches(str(value), choices, n=1)
-  hint = f' Did you mean {nearest[0]!r}?' if nearest else ''
-  raise ValueError(f'{argument}={value!r} is not one of {", ".join(map(repr, choices))}.{hint}')
+  nearest = difflib.get_close_matches(str(value), choices, n=3)
+  hint = f'; did you mean {" or ".join(map(repr, nearest))}?' if nearest else ';'
+  listed = ', '.join(map(repr, choices)) if len(choices) <= 20 else f'{len(choices)} names'
+  raise ValueError(f'{argument}={value!r} is unknown{hint} The choices are {listed}')
 
 
 def hold_out(n: int, labels: np.ndarray | None) -> np.ndarray:

@@ -4,14 +4,15 @@ import concurrent.futures
 import dataclasses
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
   from PIL import Image
 
+T = TypeVar('T')
 MEMORY = 4 << 30  # Bytes: a data set that takes less, resized, is decoded once and held in memory.
 
 
@@ -46,18 +47,24 @@ class EncodedImages:
 
   def square(self, index: int) -> np.ndarray:
     """One image as indexing returns it, uint8 [size, size, c]."""
+    return decode(self.content(index), self.channels, self._side())
+
+  def _side(self) -> int:
     if self.size is None:
-      raise ValueError('size=None: images of many sizes make no array; load them with size=pixels')
-    return decode(self.content(index), self.channels, self.size)
+      raise ValueError('size=None: images of many sizes make no array; load them with size=PIXELS')
+    return self.size
 
   def __getitem__(self, indices: Any) -> np.ndarray:
-    """uint8 [k, size, size, c] for an integer array [k], decoded in threads."""
+    """uint8 [k, size, size, c] for an integer array [k] or a slice, decoded in threads."""
+    side = self._side()
     indices = np.arange(len(self))[indices]
-    if np.ndim(indices) == 0:
-      return self.square(int(indices))
-    if not len(indices):
-      return np.zeros((0, self.size or 0, self.size or 0, self.channels), np.uint8)
-    return np.stack(list(in_threads(self.square, indices)))
+    squares = np.empty((len(indices), side, side, self.channels), np.uint8)
+
+    def fill(slot: int) -> None:
+      squares[slot] = self.square(int(indices[slot]))
+
+    in_threads(fill, len(indices))
+    return squares
 
   def take(self, keep: np.ndarray) -> 'EncodedImages':
     """The images `keep`, an integer array, in that order."""
@@ -68,10 +75,17 @@ class EncodedImages:
     return self.size is not None and len(self) * self.size**2 * self.channels <= MEMORY
 
 
-def in_threads(function: Callable[[int], Any], indices: Iterable[int]) -> Iterator[Any]:
-  """`map` over integers on as many threads as there are cores; Pillow frees the interpreter while it decodes."""
-  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    yield from pool.map(function, (int(i) for i in indices))
+def in_threads(function: Callable[[int], T], n: int) -> list[T]:
+  """`[function(i) for i in range(n)]`, in threads: Pillow frees the interpreter while it decodes.
+
+  Each task takes several i, without which small images spend more time on the queue than on decoding.
+  """
+  workers = os.cpu_count() or 1
+  share = max(1, min(64, n // (4 * workers)))
+  starts = range(0, n, share)
+  with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+    tasks = pool.map(lambda start: [function(i) for i in range(start, min(start + share, n))], starts)
+    return [result for task in tasks for result in task]
 
 
 def decode(content: bytes, channels: int = 3, size: int | None = None) -> np.ndarray:

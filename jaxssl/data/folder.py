@@ -99,7 +99,7 @@ def _read(
     except Exception as error:  # Broken files make Pillow raise errors of many kinds.
       return f'{type(error).__name__}: {error}', False
 
-  reasons, plain = zip(*encoded.in_threads(check, range(len(files))), strict=True)
+  reasons, plain = zip(*encoded.in_threads(check, len(files)), strict=True)
   skipped = tuple((file, reason) for file, reason in zip(files, reasons, strict=True) if reason)
   _report(root, len(files), skipped)
   keep = np.flatnonzero([not reason for reason in reasons])

@@ -82,14 +82,19 @@ class _Dataset:
     if self.random_access:
       records = self.records(part)
       return (records[i] for i in range(len(records)))
-    keys = {key: True for key in (self.image, self.label) if key}
-    decoders = self.tfds.decode.PartialDecoding(keys, decoders={self.image: self.tfds.decode.SkipDecoding()})
+    return self._in_order(part, decoders={self.image: self.tfds.decode.SkipDecoding()})
+
+  def decoded(self, part: str) -> Iterator[dict[str, Any]]:
+    """The examples of a TFDS split of images of one size, in the same order, decoded and in batches."""
+    if self.random_access:
+      records = self.builder.as_data_source(part)
+      return ({key: np.asarray(value)[None] for key, value in records[i].items()} for i in range(len(records)))
+    return self._in_order(part, batch_size=1000)
+
+  def _in_order(self, part: str, **arguments: Any) -> Iterator[dict[str, Any]]:
     config = self.tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
-    return iter(
-      self.tfds.as_numpy(
-        self.builder.as_dataset(split=part, shuffle_files=False, decoders=decoders, read_config=config)
-      )
-    )
+    dataset = self.builder.as_dataset(split=part, shuffle_files=False, read_config=config, **arguments)
+    return iter(self.tfds.as_numpy(dataset))
 
 
 def _open(tfds: Any, name: str | None, path: str | None) -> _Dataset:
@@ -149,17 +154,25 @@ def _read(dataset: _Dataset, part: str, size: int | None, with_labels: bool) -> 
   channels = shape[-1] or 3
   if info.num_bytes > encoded.MEMORY:
     return _stream(dataset, part, size, channels, with_labels)
+  if None not in shape and info.num_examples * np.prod(shape) <= encoded.MEMORY:
+    return _arrays(dataset, part)
   contents, labels = [], []
   for example in dataset.examples(part):
     contents.append(example[dataset.image])
     labels.append(example[dataset.label] if dataset.label else -1)
   images = _encoded(contents.__getitem__, len(contents), size, channels)
   known = np.array(labels, np.int64) if dataset.label else None
-  if None not in shape and len(images) * np.prod(shape) <= encoded.MEMORY:
-    return _decoded(images.original, len(images), shape), known
-  if size is not None and images.fits():
-    return _decoded(images.square, len(images), (size, size, channels)), known
-  return images, known
+  return (images[:] if images.fits() else images), known
+
+
+def _arrays(dataset: _Dataset, part: str) -> tuple[np.ndarray, np.ndarray | None]:
+  """Images of one size, uint8 [n, h, w, c], and their labels."""
+  images, labels = [], []
+  for batch in dataset.decoded(part):
+    images.append(batch[dataset.image])
+    if dataset.label:
+      labels.append(batch[dataset.label])
+  return np.concatenate(images), np.concatenate(labels).astype(np.int64) if dataset.label else None
 
 
 def _stream(
@@ -170,8 +183,9 @@ def _stream(
   if not dataset.random_access:
     raise ValueError(
       f'{info.full_name} ({info.splits[part].num_bytes / 2**30:.0f} GiB) is too large to be held in memory, and '
-      f'{dataset.builder.data_dir} ({info.file_format.value}) has no random access. Prepare it as ArrayRecord in another '
-      f"directory and set data.path to that: tfds.builder({info.name!r}, data_dir=DIR, file_format='array_record').download_and_prepare()"
+      f'{dataset.builder.data_dir} ({info.file_format.value}) has no random access. Prepare it as ArrayRecord in '
+      f'another directory, DIR, and set data.path=DIR: '
+      f"tfds.builder({info.name!r}, data_dir=DIR, file_format='array_record').download_and_prepare()"
     )
   records = dataset.records(part)
   labels = None
@@ -182,11 +196,3 @@ def _stream(
 
 def _encoded(read: Callable[[int], bytes], n: int, size: int | None, channels: int) -> encoded.EncodedImages:
   return encoded.EncodedImages(read, np.arange(n), size, channels, np.ones(n, bool))
-
-
-def _decoded(decode: Callable[[int], np.ndarray], n: int, shape: tuple[int, ...]) -> np.ndarray:
-  """uint8 [n, *shape], decoded in threads."""
-  images = np.empty((n, *shape), np.uint8)
-  for i, image in enumerate(encoded.in_threads(decode, range(n))):
-    images[i] = image
-  return images
