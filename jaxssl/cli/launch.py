@@ -23,6 +23,9 @@ def _parse(arguments: list[str]) -> list[str]:
 
 
 def _plain(error: Exception) -> str:
+  """Returns the innermost message on one line."""
+  while error.args and isinstance(error.args[0], Exception):
+    error = error.args[0]
   return ' '.join(str(error.args[0] if error.args else error).split())
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import sys
 import time
 from typing import Any
 
@@ -27,20 +28,21 @@ DEFAULT_CONFIG = os.path.join(os.path.dirname(__file__), 'default.py')
 
 def main() -> None:
   """Parses the flags and runs."""
-  config = config_flags.DEFINE_config_file('config', DEFAULT_CONFIG, 'Config file; --config.KEY=VALUE overrides a key.')
+  config = config_flags.DEFINE_config_file(
+      'config', None, 'Config file, by default the bundled run; --config.KEY=VALUE overrides a key.')
   directory = flags.DEFINE_string('workdir', None, 'Work directory; default: runs/<stem of the config file>.')
   preview = flags.DEFINE_bool('preview', False, 'Only write a picture of images and their views, and exit.')
   coordinator = flags.DEFINE_string('coordinator', None, 'host:port of process 0, for a run over several hosts.')
   processes = flags.DEFINE_integer('num_processes', None, 'Number of processes of a run over several hosts.')
   process = flags.DEFINE_integer('process_id', None, 'Number of this process.')
 
-  flags.FLAGS.set_default('verbosity', logging.WARNING)  # Orbax tells of every file; --verbosity=0 shows it.
-
   def run():
     mesh.initialize_distributed(coordinator.value, processes.value, process.value)
     path = directory.value or workdir.default_path(config_flags.get_config_filename(flags.FLAGS['config']))
     train(config.value, os.path.abspath(path), preview.value)
 
+  if not any(argument.lstrip('-').partition('=')[0] == 'config' for argument in sys.argv[1:]):
+    sys.argv.insert(1, f'--config={DEFAULT_CONFIG}')  # As a flag's default it would take other files' overrides.
   launch(run)
 
 
@@ -105,7 +107,7 @@ def _iterate(config, path, experiment, state, stream, devices, checkpoints, meta
       recorder.add(metrics)
       last = step == config.steps or interrupt.received is not None or checkpoints.preempted(step)
       save = last or step % config.checkpoint.every == 0
-      if save or step % config.logging.every == 0 or step == start + 1:
+      if save or step % config.logging.every == 0 or step == 1:
         with _naming_last_good(checkpoints):
           recorder.write(step, state, batch)
       if save:

@@ -1,0 +1,146 @@
+"""The train command as its user meets it: files, table, resume, refusal, signals, a loss that is not finite."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from jaxssl.cli import runs, workdir
+from jaxssl.cli.train import train
+from jaxssl.training import logging
+
+sys.path.insert(0, os.path.dirname(__file__))
+from tiny_config import get_config  # noqa: E402
+
+CONFIG = pathlib.Path(__file__).with_name('tiny_config.py')
+ROOT = CONFIG.parents[2]
+
+
+def command(*arguments, script='train.py'):
+  environment = {**os.environ, 'XLA_FLAGS': '', 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)}
+  return subprocess.Popen(
+      [sys.executable, str(ROOT / script), *map(str, arguments)], env=environment, text=True,
+      stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def config(**overrides):
+  made = get_config()
+  made.mesh.data = 8  # As many as the tests simulate.
+  with made.unlocked():
+    made.update_from_flattened_dict(overrides)
+  return made
+
+
+def state_of(path):
+  return jax.tree.map(np.asarray, runs.restore(str(path)).state)
+
+
+def wait_for(condition, process, seconds=120):
+  end = time.time() + seconds
+  while not condition():
+    assert process.poll() is None, process.communicate()[0]
+    assert time.time() < end, 'nothing happened'
+    time.sleep(0.02)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  path = tmp_path_factory.mktemp('finished')
+  with jax.numpy_rank_promotion('raise'):
+    train(config(), str(path))
+  return path
+
+
+def test_run_leaves_its_files_and_its_table(finished, capsys):
+  results = json.loads((finished / 'results.json').read_text())
+  assert {row['features'] for row in results['rows']} == {'raw', 'random', 'trained'}
+  assert all(0 <= row['value'] <= 1 and row['protocol'] == 'knn' and row['k'] == 5 for row in results['rows'])
+  assert results['seconds'] > 0 and results['images_per_second'] > 0
+  rows = logging.read(finished)
+  assert [row['step'] for row in rows] == [1, 2, 4, 6, 8, 10, 12]
+  assert {'loss', 'contrastive_accuracy', 'learning_rate', 'gradient_norm', 'images_per_second', 'data_wait_fraction',
+          'embedding_std', 'effective_rank', 'alignment', 'uniformity'} <= set(rows[-1])
+  (start,) = workdir.read_json(finished / 'environment.json')
+  assert start['seed'] == 1 and start['devices'] == 8 and start['versions']['jax'] == jax.__version__
+  assert workdir.read_config(str(finished)).to_dict() == config().to_dict()
+  train(config(), str(finished))
+  assert 'finished, at step 12' in (out := capsys.readouterr().out) and 'trained encoder' in out
+
+
+def test_work_directory_refuses_another_config_and_stays_as_it_was(finished):
+  before = {path: path.stat().st_mtime_ns for path in finished.rglob('*')}
+  other = config(**{'method.temperature': 0.5, 'steps': 20, 'logging.every': 5})
+  with pytest.raises(ValueError, match=r'(?s)another config.*method.temperature = 0.5.*0.2.*steps = 20.*12') as error:
+    train(other, str(finished))
+  assert 'logging' not in str(error.value)
+  assert before == {path: path.stat().st_mtime_ns for path in finished.rglob('*')}
+
+
+def test_kill_and_resume_equals_the_uninterrupted_run_bit_for_bit(tmp_path):
+  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+  process = command('--config', CONFIG, '--workdir', whole)
+  assert process.wait() == 0, process.communicate()[0]
+  process = command('--config', CONFIG, '--workdir', killed)
+  wait_for(lambda: (killed / 'checkpoints' / '8').is_dir(), process)
+  process.kill()
+  process.wait()
+  steps_before = [int(path.name) for path in (killed / 'checkpoints').iterdir() if path.name.isdigit()]
+  assert max(steps_before) < 12
+  process = command('--config', CONFIG, '--workdir', killed)
+  out = process.communicate()[0]
+  assert process.returncode == 0, out
+  jax.tree.map(np.testing.assert_array_equal, state_of(whole), state_of(killed))
+  assert [row['loss'] for row in logging.read(whole) if row['step'] > 8] == [
+      row['loss'] for row in logging.read(killed) if row['step'] > 8]
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_signal_saves_and_exits_clean(tmp_path, number):
+  process = command('--config', CONFIG, '--workdir', tmp_path, '--config.steps=1000000', '--config.checkpoint.every=1000000')
+  wait_for(lambda: len(logging.read(tmp_path)) > 2, process)
+  process.send_signal(number)
+  out = process.communicate()[0]
+  assert process.returncode == 0 and 'goes on from there' in out, out
+  (step,) = [int(path.name) for path in (tmp_path / 'checkpoints').iterdir()]
+  assert f'Stopped at step {step}' in out and int(state_of(tmp_path).step) == step
+
+
+def test_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpoint(tmp_path):
+  broken = config(**{'method.optimizer.learning_rate.base': 1e30, 'checkpoint.every': 1})
+  with pytest.raises(FloatingPointError, match=r'not finite at step \d+: loss = .*the last good checkpoint is \d+'):
+    train(broken, str(tmp_path))
+  assert int(state_of(tmp_path).failed_step) == -1
+
+
+def test_another_run_can_start_from_the_encoder(finished, tmp_path):
+  train(config(**{'init_from': str(finished), 'steps': 1, 'seed': 5, 'method.optimizer.learning_rate.base': 0.0}),
+        str(tmp_path))
+  donor, state = state_of(finished), state_of(tmp_path)
+  jax.tree.map(np.testing.assert_array_equal, donor.params['encoder'], state.params['encoder'])
+  assert not np.array_equal(donor.params['head']['linear1']['kernel'], state.params['head']['linear1']['kernel'])
+
+
+@pytest.mark.parametrize('arguments,message', [
+    (['--config.method.temprature=3'], r"no such config key: 'temprature' Did you mean \"temperature\""),
+    (['--config.data.source=tdfs'], "'tdfs'.*did you mean 'tfds'"),
+    (['--config.method.encoder.name=resnet19'], r"config.method.encoder.name.*'resnet19'.*did you mean 'resnet18'"),
+    (['--config.batch_size=100000'], r'config.batch_size = 100000 is more than the 3630'),
+    (['--config.steps=0'], 'config.steps must be at least 1, got 0'),
+    (['--workdr=x'], 'workdr.*Did you mean: workdir'),
+    (['tpyo'], "unknown argument 'tpyo'"),
+])
+def test_bad_input_gets_one_line(tmp_path, arguments, message):
+  process = command('--config', CONFIG, '--workdir', tmp_path / 'run', *arguments)
+  out = process.communicate()[0]
+  assert process.returncode == 1
+  assert 'Traceback' not in out
+  assert re.search(message, out, re.DOTALL | re.IGNORECASE), out
+  assert not (tmp_path / 'run').exists(), 'nothing is written for a run that cannot start'
