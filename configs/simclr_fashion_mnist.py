@@ -22,7 +22,8 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'simclr',
           'temperature': 0.2,
-          'encoder': {'name': 'resnet', 'stage_sizes': (1, 1, 1), 'block': 'basic', 'widths': (32, 64, 128), 'stem': 'small'},
+          'encoder': {'name': 'resnet', 'stage_sizes': (1, 1, 1), 'block': 'basic', 'widths': (32, 64, 128),
+                      'stem': 'small'},
           'head': {'name': 'mlp', 'features': (256, 128)},
           'optimizer': {
               'name': 'adamw',

@@ -2,9 +2,9 @@
 
   python train.py --config configs/simclr_imagenet.py --config.data.path=TFDS_DIRECTORY
 
-ResNet-50, batch 4096, 100 epochs, LARS at 0.3 x batch / 256 (section 2.2), temperature 0.1 (table 5). The paper's linear
-probe after 100 epochs: 64.6 % top-1 (table B.1). TFDS prepares ImageNet from the archives you download; prepare it with
-file_format='array_record'. Not measured here: it wants a pod or a machine of eight GPUs.
+ResNet-50, batch 4096, 100 epochs, LARS at 0.3 x batch / 256 (section 2.2), temperature 0.1 (table 5), weight decay 1e-6
+(appendix B.6). The paper's linear probe after 100 epochs: 64.6 % top-1 (table B.1). TFDS prepares ImageNet from the
+archives you download; prepare it with file_format='array_record'. Not measured here: it wants a machine of eight GPUs.
 """
 
 from ml_collections import ConfigDict

@@ -32,7 +32,10 @@ class Experiment(NamedTuple):
 
 
 def build(config: Mapping[str, Any], num_examples: int) -> Experiment:
-  """Builds what `config`, a nested dict, describes, for pretraining on `num_examples`; raises ValueError with the key at fault."""
+  """Builds what `config`, a nested dict, describes, for pretraining on `num_examples`.
+
+  Raises ValueError or TypeError with the key at fault.
+  """
   for key in ('steps', 'batch_size'):
     if config[key] < 1:
       raise ValueError(f'config.{key} must be at least 1, got {config[key]}')
@@ -99,7 +102,9 @@ def _keywords(constructor: Callable) -> Iterable[str]:
 
 def _accumulated(section: Mapping[str, Any], run: Mapping[str, Any]) -> Mapping[str, Any]:
   """The run as an optimizer that accumulates gradients sees it: its learning rate scales with the whole batch."""
-  return {**run, 'batch_size': run['batch_size'] * section['accumulate_steps']} if 'accumulate_steps' in section else run
+  if 'accumulate_steps' not in section:
+    return run
+  return {**run, 'batch_size': run['batch_size'] * section['accumulate_steps']}
 
 
 def _value(path: str, value: Any, run: Mapping[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""The command line: `jaxssl train`, `jaxssl eval`, and the scripts train.py and eval.py at the top of the repository."""
+"""The command line: `jaxssl train` and `jaxssl eval`; train.py and eval.py of the repository call the same."""
 
 import sys
 

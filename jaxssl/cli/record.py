@@ -1,4 +1,4 @@
-"""What a run says while it trains: metrics, health of the embedding, speed, and the stop at a loss that is not finite."""
+"""What a run says while it trains: metrics, health, speed, and the stop at a loss that is not finite."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -74,7 +74,7 @@ class Recorder:
 
 
 def check_finite(step: int, state: Any, rows: list[dict[str, Any]]) -> None:
-  """Raises FloatingPointError if the state stopped at a loss that was not finite; `rows` are the last steps' metrics."""
+  """Raises FloatingPointError if the state stopped at a loss that was not finite; `rows` are the last metrics."""
   failed = int(state.failed_step)
   if failed < 0:
     return

@@ -6,6 +6,7 @@ https://arxiv.org/abs/2002.05709, Algorithm 1.
 
 import dataclasses
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +55,7 @@ class SimCLR:
 
   def represent(self, state: core.State, inputs: jax.Array, name: str | None = None, mask=None) -> jax.Array:
     """Returns h [n, d] (what the paper evaluates), a layer of the head (SimCLRv2), or z, of images [n, h, w, c]."""
-    layers = self.network.apply({'params': state.params, **state.stats}, inputs, method='layers')
+    layers: Any = self.network.apply({'params': state.params, **state.stats}, inputs, method='layers')
     return core.choose(name, dict(zip(self.representations, layers, strict=True)))
 
   def embed(self, state: core.State, batch: core.Batch) -> tuple[jax.Array, jax.Array]:

@@ -1,14 +1,15 @@
 """Stopping a run cleanly on SIGTERM (a scheduler) or SIGINT (Ctrl-C)."""
 
 import signal
+from typing import Any
 
 
 class Interrupt:
   """Within its context, the first SIGTERM or SIGINT only sets `received`; a second one stops the process at once."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     self.received: str | None = None  # The signal's name.
-    self._previous: dict[int, object] = {}
+    self._previous: dict[int, Any] = {}
 
   def __enter__(self) -> 'Interrupt':
     for number in (signal.SIGTERM, signal.SIGINT):

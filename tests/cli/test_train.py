@@ -18,7 +18,7 @@ from jaxssl.cli.train import train
 from jaxssl.training import logging
 
 sys.path.insert(0, os.path.dirname(__file__))
-from tiny_config import get_config  # noqa: E402
+from tiny_config import get_config
 
 CONFIG = pathlib.Path(__file__).with_name('tiny_config.py')
 ROOT = CONFIG.parents[2]
@@ -104,7 +104,8 @@ def test_kill_and_resume_equals_the_uninterrupted_run_bit_for_bit(tmp_path):
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_signal_saves_and_exits_clean(tmp_path, number):
-  process = command('--config', CONFIG, '--workdir', tmp_path, '--config.steps=1000000', '--config.checkpoint.every=1000000')
+  process = command(
+      '--config', CONFIG, '--workdir', tmp_path, '--config.steps=1000000', '--config.checkpoint.every=1000000')
   wait_for(lambda: len(logging.read(tmp_path)) > 2, process)
   process.send_signal(number)
   out = process.communicate()[0]

@@ -62,7 +62,7 @@ def fresh(name):
 def run(name, state, start, stop, transform=lambda batch: batch):
   batches = (transform(make_batch(i)) for i in range(start, stop))
   metrics = {}
-  for _, state, metrics, _ in loop.train(build(name), prepare, state, batches, KEY, start):  # noqa: B007
+  for _, state, metrics, _ in loop.train(build(name), prepare, state, batches, KEY, start):
     pass
   return state, metrics
 
