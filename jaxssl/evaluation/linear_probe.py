@@ -29,15 +29,18 @@ def predict(probe: Probe, features: np.ndarray) -> np.ndarray:
   return probe.classes[np.argmax(x @ probe.weight + probe.bias, axis=1)]
 
 
-def objective(params: tuple[jax.Array, jax.Array], x: jax.Array, targets: jax.Array, l2: jax.Array) -> jax.Array:
+def objective(
+    params: tuple[jax.Array, jax.Array], x: jax.Array, targets: jax.Array, share: jax.Array, l2: jax.Array
+) -> jax.Array:
   """Mean cross-entropy plus l2 / 2 times the squared norm of the weight [d, c]; the bias [c] is free.
 
-  scikit-learn's `LogisticRegression(C=1 / (n * l2))` minimises the same.
+  `share` [n] is each example's part in the mean, 1/n for all or 0 for some. scikit-learn's
+  `LogisticRegression(C=1 / (n * l2))` minimises the same.
   """
   weight, bias = params
   logits = jnp.matmul(x, weight, precision=jax.lax.Precision.HIGHEST) + bias[None]
   cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-  return jnp.mean(cross_entropy) + 0.5 * l2 * jnp.sum(weight * weight)
+  return jnp.sum(share * cross_entropy) + 0.5 * l2 * jnp.sum(weight * weight)
 
 
 def _largest(tree) -> jax.Array:
@@ -45,9 +48,9 @@ def _largest(tree) -> jax.Array:
 
 
 @jax.jit
-def _minimise(params, x, targets, l2, tolerance, max_iterations):
+def _minimise(params, x, targets, share, l2, tolerance, max_iterations):
   """L-BFGS until the largest gradient entry is below `tolerance` times that at zero weights."""
-  loss = lambda params: objective(params, x, targets, l2)
+  loss = lambda params: objective(params, x, targets, share, l2)
   optimizer = optax.lbfgs(
       linesearch=optax.scale_by_zoom_linesearch(max_linesearch_steps=20, initial_guess_strategy='one'))
   value_and_grad = optax.value_and_grad_from_state(loss)
@@ -78,22 +81,30 @@ def fit_path(
     labels: np.ndarray,
     l2s: tuple[float, ...],
     *,
+    rows: np.ndarray | None = None,
     tolerance: float = 1e-3,
     max_iterations: int = 500,
 ) -> list[Probe]:
-  """Fits one probe for each strength in `l2s`, each starting from the one before; see `fit`."""
+  """Fits one probe for each strength in `l2s`, each starting from the one before; see `fit`.
+
+  `rows` are the indices of the examples to fit, by default all. The others keep their place with no weight, so that a
+  fit to a part and one to the whole are one compiled program.
+  """
   features = np.asarray(features, np.float32)
   if features.ndim != 2 or len(features) != len(labels):
     raise ValueError(f'features must be [n, d] with n labels, got {list(features.shape)} and {len(labels)} labels.')
   classes, targets = np.unique(labels, return_inverse=True)
   if len(classes) < 2:
     raise ValueError(f'labels must hold at least two classes, got {classes.tolist()}.')
-  mean, scale = _standardise(features)
+  rows = np.arange(len(labels)) if rows is None else rows
+  share = np.zeros(len(labels), np.float32)
+  share[rows] = 1 / len(rows)
+  mean, scale = _standardise(features[rows])
   x, y = jnp.asarray((features - mean) / scale), jnp.asarray(targets, jnp.int32)
   params = (jnp.zeros((x.shape[1], len(classes))), jnp.zeros(len(classes)))
   probes = []
   for l2 in l2s:
-    params = _minimise(params, x, y, jnp.float32(l2), jnp.float32(tolerance), max_iterations)
+    params = _minimise(params, x, y, share, jnp.float32(l2), jnp.float32(tolerance), max_iterations)
     weight, bias = jax.device_get(params)
     probes.append(Probe(mean, scale, weight, bias, classes))
   return probes
@@ -139,7 +150,7 @@ def choose_l2(
     raise ValueError(f'validation={validation} of {len(labels)} labels leaves no example to choose l2 on: give l2.')
   grid = tuple(sorted(grid, reverse=True))
   # A tenth of the final precision is enough to rank them.
-  probes = fit_path(features[kept], labels[kept], grid, tolerance=1e-2)
+  probes = fit_path(features, labels, grid, rows=kept, tolerance=1e-2)
   return grid[int(np.argmax([np.mean(predict(probe, features[held_out]) == labels[held_out]) for probe in probes]))]
 
 
