@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Everything worth measuring on a GPU, in two calls of under ten minutes each, on a machine with jax[cuda] and torch.
+#   benchmarks/gpu.sh quick       train step, loss and augmentation, beside PyTorch
+#   benchmarks/gpu.sh cifar10 NPZ  200 epochs of SimCLR on CIFAR-10 from arrays, with k-NN, minutes and peak memory
+# Add what it prints to benchmarks/results/, with the date and the hardware.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PYTHONPATH="$PWD:${PYTHONPATH:-}"
+
+case "${1:-}" in
+  quick)
+    nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
+    for dtype in float32 bfloat16; do
+      python3 benchmarks/train_step.py --batch 512 --steps 20 --rounds 7 --dtype "$dtype"
+    done
+    python3 benchmarks/input_pipeline.py --engines device --batch 512 --rounds 7
+    ;;
+  cifar10)
+    python3 benchmarks/cifar10.py --data "$2" --epochs 200 --batch 512
+    ;;
+  *)
+    echo "usage: benchmarks/gpu.sh quick | cifar10 FILE.npz" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,45 @@
+"""SimCLR with ResNet-18 for small images in PyTorch: the peer that benchmarks/train_step.py measures against."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Block(nn.Module):
+  """Two 3x3 convolutions and a shortcut."""
+
+  def __init__(self, inputs: int, outputs: int, stride: int):
+    super().__init__()
+    self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+    self.bn1 = nn.BatchNorm2d(outputs)
+    self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+    self.bn2 = nn.BatchNorm2d(outputs)
+    self.shortcut = nn.Identity() if stride == 1 and inputs == outputs else nn.Sequential(
+        nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+  def forward(self, x):
+    y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+    return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x), inplace=True)
+
+
+class SimCLR(nn.Module):
+  """Images of both views [2b, 3, h, w] -> NT-Xent at temperature 0.5."""
+
+  def __init__(self, temperature: float = 0.5):
+    super().__init__()
+    self.temperature = temperature
+    widths = (64, 64, 128, 256, 512)
+    blocks = [
+        Block(widths[stage] if i == 0 else width, width, 2 if stage and i == 0 else 1)
+        for stage, width in enumerate(widths[1:]) for i in range(2)]
+    self.encoder = nn.Sequential(
+        nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True), *blocks)
+    self.head = nn.Sequential(
+        nn.Linear(512, 512, bias=False), nn.BatchNorm1d(512), nn.ReLU(inplace=True),
+        nn.Linear(512, 128, bias=False), nn.BatchNorm1d(128))
+
+  def forward(self, x):
+    z = F.normalize(self.head(self.encoder(x).mean((2, 3))).float(), dim=1)
+    n = len(z)
+    scores = (z @ z.T / self.temperature).masked_fill(torch.eye(n, dtype=torch.bool, device=z.device), -torch.inf)
+    return F.cross_entropy(scores, torch.arange(n, device=z.device).roll(n // 2))
