@@ -1,0 +1,223 @@
+"""The losses on several devices, against float64 NumPy on the whole batch."""
+
+import functools
+import math
+import re
+
+import contrastive_reference as reference
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxssl import losses
+
+# A toy encoder and a learnable temperature; 24 examples divide over 1, 2, 3, 6 and 8 devices.
+RNG = np.random.default_rng(0)
+PARAMS = {'w': RNG.normal(size=(3, 4)), 'log_temperature': np.float64(-0.7)}
+BATCH = (RNG.normal(size=(24, 3)), RNG.normal(size=(24, 3)), RNG.normal(size=(24, 2, 3)))  # Two views, own negatives.
+BANK = RNG.normal(size=(5, 3))
+
+# name -> (weight in the sum whose gradient is taken, loss of two views, own negatives and a bank, its slow reference).
+LOSSES = {
+    'nt_xent': (
+        1.0, lambda z1, z2, own, bank, **settings: losses.nt_xent(z1, z2, **settings),
+        lambda z1, z2, own, bank, temperature: reference.nt_xent(z1, z2, temperature)),
+    'info_nce': (
+        -2.0, lambda z1, z2, own, bank, **settings: losses.info_nce(z1, z2, normalize=False, **settings),
+        lambda z1, z2, own, bank, temperature: reference.info_nce(z1, z2, temperature=temperature, normalize=False)),
+    'bank': (
+        3.0, lambda z1, z2, own, bank, **settings: losses.info_nce(z1, z2, bank, **settings),
+        lambda z1, z2, own, bank, temperature: reference.info_nce(z1, z2, bank, temperature=temperature)),
+    'own': (
+        -4.0, lambda z1, z2, own, bank, **settings: losses.info_nce(z1, z2, own, **settings),
+        lambda z1, z2, own, bank, temperature: reference.info_nce(z1, z2, own, temperature=temperature)),
+    'symmetric_info_nce': (
+        5.0, lambda z1, z2, own, bank, **settings: losses.symmetric_info_nce(z1, z2, **settings),
+        lambda z1, z2, own, bank, temperature: reference.symmetric_info_nce(z1, z2, temperature)),
+    'accuracy': (
+        0.0, lambda z1, z2, own, bank, temperature, axis_name: losses.contrastive_accuracy(z1, z2, axis_name=axis_name),
+        lambda z1, z2, own, bank, temperature: reference.accuracy(z1, z2)),
+}
+ALL, SOME = tuple(LOSSES), ('nt_xent', 'info_nce')
+
+
+def total(params, batch, names, axis_name=None):
+  """Returns the weighted sum of the named losses, and each of them."""
+  arrays = [jnp.tanh(x.astype(jnp.float32) @ params['w']) for x in (*batch, jnp.asarray(BANK))]
+  settings = {'temperature': jnp.exp(params['log_temperature']), 'axis_name': axis_name}
+  values = jnp.stack([LOSSES[name][1](*arrays, **settings) for name in names])
+  return sum(LOSSES[name][0] * value for name, value in zip(names, values, strict=True)), values
+
+
+def slow_values(params, names):
+  arrays = [np.tanh(x @ params['w']) for x in (*BATCH, BANK)]
+  return np.array([LOSSES[name][2](*arrays, np.exp(params['log_temperature'])) for name in names])
+
+
+@functools.cache
+def expected(names):
+  """Returns the slow values and the gradient of their weighted sum, by central differences."""
+  weights = np.array([LOSSES[name][0] for name in names])
+
+  def shifted(param, index, step):
+    changed = {name: np.array(value) for name, value in PARAMS.items()}
+    changed[param][index] += step
+    return weights @ slow_values(changed, names)
+
+  grads = {name: np.zeros_like(value) for name, value in PARAMS.items()}
+  for name, grad in grads.items():
+    for index in np.ndindex(grad.shape):
+      grad[index] = (shifted(name, index, 1e-5) - shifted(name, index, -1e-5)) / 2e-5
+  return slow_values(PARAMS, names), grads
+
+
+def check(values, grads, names):
+  slow, slow_grads = expected(names)
+  np.testing.assert_allclose(values, np.broadcast_to(slow, values.shape), rtol=1e-6, atol=1e-6)
+  for name, grad in slow_grads.items():
+    np.testing.assert_allclose(grads[name], np.broadcast_to(grad, grads[name].shape), rtol=1e-5, atol=5e-6)
+
+
+def float32(tree):
+  return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
+
+
+def over_devices(context, function, devices):
+  """Returns `function(params, batch)` mapped over the batch's parts, its results stacked if the context does so."""
+  if context in ('vmap', 'pmap'):
+    mapping = {'vmap': jax.vmap, 'pmap': functools.partial(jax.pmap, devices=jax.devices()[:devices])}[context]
+    mapped = mapping(function, in_axes=(None, 0), axis_name='i')
+    return lambda params, batch: mapped(params, [x.reshape(devices, -1, *x.shape[1:]) for x in batch])
+  return jax.shard_map(
+      function, mesh=make_mesh(i=devices), in_specs=(P(), P('i')), out_specs=P(),
+      check_vma=context == 'shard_map checked')
+
+
+def make_mesh(types=AxisType.Auto, **shape):
+  devices = jax.devices()[:math.prod(shape.values())]
+  return jax.make_mesh(tuple(shape.values()), tuple(shape), (types,) * len(shape), devices=devices)
+
+
+def compiled(function):
+  return jax.jit(function, compiler_options={'xla_backend_optimization_level': 0})  # Compiles in half the time.
+
+
+def check_inside_and_outside(over_devices, axis_name, names):
+  """Checks values and gradients, taken inside the mapped function and outside."""
+  def inside(params, batch):
+    grads, values = jax.grad(total, has_aux=True)(params, batch, names, axis_name)
+    return values, lax.pmean(grads, axis_name)
+
+  def outside(params, batch):
+    loss, values = over_devices(lambda *args: total(*args, names, axis_name))(params, batch)
+    return jnp.mean(loss), values
+
+  both = lambda *args: (over_devices(inside)(*args), jax.grad(outside, has_aux=True)(*args)[::-1])
+  for values, grads in compiled(both)(float32(PARAMS), float32(BATCH)):
+    check(values, grads, names)
+
+
+@pytest.mark.parametrize('devices', [1, 2, 3, 8])
+@pytest.mark.parametrize('context', ['vmap', 'pmap', 'shard_map checked', 'shard_map unchecked'])
+def test_mapped_contexts(context, devices):
+  names = ALL if devices == 3 and context in ('vmap', 'shard_map checked') else SOME  # All of them take long to compile.
+  check_inside_and_outside(lambda function: over_devices(context, function, devices), 'i', names)
+
+
+@pytest.mark.parametrize('context', ['vmap', 'shard_map checked'])
+def test_several_axes(context):
+  def over_two_axes(function):
+    if context == 'vmap':
+      mapped = jax.vmap(jax.vmap(function, in_axes=(None, 0), axis_name='j'), in_axes=(None, 0), axis_name='i')
+      return lambda params, batch: mapped(params, [x.reshape(2, 3, -1, *x.shape[1:]) for x in batch])
+    return jax.shard_map(function, mesh=make_mesh(i=2, j=3), in_specs=(P(), P(('i', 'j'))), out_specs=P())
+
+  check_inside_and_outside(over_two_axes, ('i', 'j'), SOME)
+
+
+def check_global(names=ALL):
+  """Checks values and gradients of a caller with global arrays, who names no axis."""
+  loss = functools.partial(total, names=names)
+  grads, values = compiled(jax.grad(loss, has_aux=True))(float32(PARAMS), shard(float32(BATCH)))
+  check(values, grads, names)
+
+
+def shard(batch):
+  """Puts the batch where a trainer puts it under the ambient mesh, if there is one."""
+  mesh = jax.sharding.get_mesh()
+  return batch if mesh.empty else jax.device_put(batch, NamedSharding(mesh, P('data')))
+
+
+def test_plain_jit():
+  check_global()
+
+
+@pytest.mark.parametrize('shape, types, names', [
+    ({'data': 8}, AxisType.Auto, SOME),
+    ({'data': 3}, AxisType.Explicit, SOME),
+    ({'data': 1}, AxisType.Explicit, SOME),
+    ({'data': 4, 'model': 2}, AxisType.Auto, SOME),
+    ({'data': 4, 'model': 2}, AxisType.Explicit, ALL),
+])
+def test_ambient_mesh(shape, types, names):
+  with jax.set_mesh(make_mesh(types, **shape)):
+    check_global(names=names)
+
+
+def test_ambient_mesh_without_jit():
+  with jax.set_mesh(make_mesh(data=2)):
+    z1, z2 = float32(BATCH[:2])
+    np.testing.assert_allclose(losses.nt_xent(z1, z2), reference.nt_xent(*BATCH[:2], 0.1), rtol=1e-6)
+
+
+def test_ambient_mesh_without_a_data_axis():
+  with jax.set_mesh(make_mesh(batch=8)):
+    z1, z2 = float32(BATCH[:2])
+    np.testing.assert_allclose(jax.jit(losses.nt_xent)(z1, z2), reference.nt_xent(*BATCH[:2], 0.1), rtol=1e-6)
+
+
+@pytest.mark.parametrize('spec', [P(), P('data'), P(('data', 'model')), P('data', 'model'), P(None, 'model')])
+@pytest.mark.parametrize('types', [AxisType.Auto, AxisType.Explicit])
+def test_arrays_may_lie_anywhere(types, spec):
+  mesh = make_mesh(types, data=2, model=2)
+  z1, z2 = RNG.normal(size=(2, 8, 4))
+  with jax.set_mesh(mesh):
+    z = jax.device_put(float32((z1, z2)), NamedSharding(mesh, spec))
+    loss, grads = compiled(jax.value_and_grad(losses.nt_xent, argnums=(0, 1)))(*z)
+  np.testing.assert_allclose(loss, reference.nt_xent(z1, z2, 0.1), rtol=1e-6)
+  assert grads[0].sharding.is_equivalent_to(z[0].sharding, 2) or types == AxisType.Auto
+
+
+def test_each_device_computes_its_own_rows():
+  """16 examples on 8 devices: 4 anchors a device against 32 candidates, gathered in one go; never 32 against 32."""
+  mesh = make_mesh(data=8)
+  with jax.set_mesh(mesh):
+    z = jax.device_put(float32(RNG.normal(size=(2, 16, 4))), NamedSharding(mesh, P(None, 'data')))
+    text = jax.jit(jax.value_and_grad(lambda z: losses.nt_xent(*z))).lower(z).compile().as_text()
+  assert 'f32[4,32]' in text and 'f32[32,32]' not in text
+  assert len(re.findall(r'= \S+ all-gather(?:-start)?\(', text)) == 1
+
+
+def test_no_second_mesh_inside_a_manual_one():
+  """Inside shard_map, a caller who names no axis gets the loss of the device's own batch."""
+  mesh = make_mesh(data=2)
+  z1, z2 = BATCH[:2]
+  with jax.set_mesh(mesh):
+    local = jax.shard_map(lambda *z: losses.nt_xent(*z)[None], in_specs=P('data'), out_specs=P('data'))
+    values = jax.jit(local)(*float32((z1, z2)))
+  own = [reference.nt_xent(z1[part], z2[part], 0.1) for part in (slice(12), slice(12, 24))]
+  np.testing.assert_allclose(values, own, rtol=1e-6)
+
+
+@pytest.mark.parametrize('kernel, first', [
+    (losses.nt_xent, 'z1'), (losses.info_nce, 'query'), (losses.symmetric_info_nce, 'a'),
+    (losses.contrastive_accuracy, 'z1')])
+def test_a_batch_that_the_data_axis_does_not_divide(kernel, first):
+  z = jnp.ones((10, 4))
+  with jax.set_mesh(make_mesh(data=8)), pytest.raises(
+      ValueError, match=f"{first} has 10 rows, which the 8 devices of the mesh axis 'data' do not divide"):
+    jax.jit(kernel)(z, z)
