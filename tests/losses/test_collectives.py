@@ -124,7 +124,7 @@ def check_inside_and_outside(over_devices, axis_name, names):
 @pytest.mark.parametrize('devices', [1, 2, 3, 8])
 @pytest.mark.parametrize('context', ['vmap', 'pmap', 'shard_map checked', 'shard_map unchecked'])
 def test_mapped_contexts(context, devices):
-  names = ALL if devices == 3 and context in ('vmap', 'shard_map checked') else SOME  # All of them take long to compile.
+  names = ALL if devices == 3 and context in ('vmap', 'shard_map checked') else SOME  # All compile slowly.
   check_inside_and_outside(lambda function: over_devices(context, function, devices), 'i', names)
 
 
