@@ -28,6 +28,7 @@ def stream(
   seed = tf.constant(np.array(key_words, np.uint32).view(np.int32))
   load = _loader(tf, source)
 
+  @tf.autograph.experimental.do_not_convert  # Plain graph code: converting it takes seconds.
   def slots(step):
     """All (index, position, orders) of a step at once: one at a time is a hundred times slower."""
 
@@ -42,6 +43,7 @@ def stream(
     shapes = ([local], [local], [local, len(recipe.views), 4])
     return tuple(map(tf.ensure_shape, (index, place, orders), shapes))
 
+  @tf.autograph.experimental.do_not_convert
   def augment(index, position, orders):
     image = load(index)
     views = tf_image.views(image, tf.random.fold_in(seed, position), recipe, engine, orders)
