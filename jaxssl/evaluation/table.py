@@ -78,6 +78,16 @@ def notes(rows: Sequence[Row]) -> list[str]:
   return found
 
 
+def speed(seconds: float | None, images_per_second: float | None) -> list[str]:
+  """Returns how long pretraining took as a sentence, in a list; an empty list where nothing is known."""
+  known = []
+  if seconds is not None:
+    known.append(f'{seconds:,.0f} s')
+  if images_per_second is not None:
+    known.append(f'{images_per_second:,.0f} images/s')
+  return [f'Pretraining: {", ".join(known)}.'] if known else []
+
+
 def format(rows: Sequence[Row], *, seconds: float | None = None, images_per_second: float | None = None) -> str:
   """Returns the results as aligned plain text: a line a protocol, a column a kind of features, baselines first.
 
@@ -88,15 +98,7 @@ def format(rows: Sequence[Row], *, seconds: float | None = None, images_per_seco
   """
   if not rows:
     return 'No results.'
-  lines = [*_aligned(grid(rows)), *notes(rows)]
-  speed = []
-  if seconds is not None:
-    speed.append(f'{seconds:,.0f} s')
-  if images_per_second is not None:
-    speed.append(f'{images_per_second:,.0f} images/s')
-  if speed:
-    lines.append(f'Pretraining: {", ".join(speed)}.')
-  return '\n'.join(lines)
+  return '\n'.join([*_aligned(grid(rows)), *notes(rows), *speed(seconds, images_per_second)])
 
 
 def write(path: str | os.PathLike, rows: Sequence[Row], seconds: float | None, images_per_second: float | None) -> None:
