@@ -244,7 +244,7 @@ def test_views_are_those_of_the_stream_position(source, whole):
 
   seed = tf.constant(np.asarray(jax.random.key_data(jax.random.key(3))).view(np.int32))
   for step, batch in enumerate(batches):
-    orders = pipeline.jitter_orders(3, step, 2)
+    orders = tf.constant(pipeline.jitter_orders(3, step, 2))
     for slot in (0, B - 1):
       image = tf.constant(source.images[data.indices(3, step, B, N)[slot]])
       made = tf_image.views(image, tf.random.fold_in(seed, np.int64(step * B + slot)), RECIPE, engine, orders)
