@@ -2,6 +2,6 @@
 
 from jaxssl.evaluation.features import extract, flatten
 from jaxssl.evaluation.geometry import health, warning
-from jaxssl.evaluation.protocols import evaluate
+from jaxssl.evaluation.protocols import evaluate, evaluate_trained
 
-__all__ = ['evaluate', 'extract', 'flatten', 'health', 'warning']
+__all__ = ['evaluate', 'evaluate_trained', 'extract', 'flatten', 'health', 'warning']

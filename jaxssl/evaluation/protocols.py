@@ -1,6 +1,6 @@
 """Every kind of features under every protocol: the rows of the results table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,6 +30,11 @@ def _labels(source: Labelled, name: str) -> np.ndarray:
   if len(source.labels) != len(source.images):
     raise ValueError(f'{name} has {len(source.images)} images but {len(source.labels)} labels.')
   return np.asarray(source.labels)
+
+
+def _common(features: str, label: str, split: str, representation: str, seed: int) -> Row:
+  return {'label': label, 'split': split, 'representation': 'inputs' if features == 'raw' else representation,
+          'features': features, 'seed': seed, 'metric': 'accuracy'}
 
 
 def _figures(
@@ -97,8 +102,52 @@ def evaluate(
   for features, encode in encoders.items():
     train_set = (extract(encode, train.images, batch_size=batch_size), labels)
     test_set = (extract(encode, test.images, batch_size=batch_size), test_labels)
-    common = {'label': label, 'split': split, 'representation': 'inputs' if features == 'raw' else representation,
-              'features': features, 'seed': seed, 'metric': 'accuracy'}
+    common = _common(features, label, split, representation, seed)
     for figure in _figures(train_set, test_set, knn, linear, fractions, seed):
       rows.append({'protocol': figure.pop('protocol'), **common, 'value': figure.pop('value'), **sizes, **figure})
+  return rows
+
+
+def evaluate_trained(
+    classifiers: Mapping[str, Callable[..., float]],
+    train: Labelled,
+    test: Labelled,
+    *,
+    protocol: str,
+    epochs: float,
+    fractions: Sequence[float] = (1.0,),
+    label: str = 'class',
+    split: str = 'test',
+    representation: str = 'h',
+    seed: int = 0,
+    **options: Any,
+) -> list[Row]:
+  """Runs SGD probes or fine-tuning, which train on images instead of features.
+
+  Args:
+    classifiers: `sgd_probe.accuracy` or `finetune.accuracy` for each kind of features, bound to its encoder:
+      {'random': functools.partial(finetune.accuracy, encoder, variables), 'trained': …}.
+    train: the labelled examples to train on.
+    test: the examples to classify.
+    protocol: 'sgd' or 'finetune', for the rows.
+    epochs: passes over the labelled examples.
+    fractions: shares of the training labels, a row each.
+    label: name of what is predicted.
+    split: name of what `test` is.
+    representation: name of what the encoders return.
+    seed: of the subsets, the order and the augmentation; recorded in the rows.
+    **options: passed on: `augment_fn`, `batch_size`, `learning_rate`, …
+
+  Returns:
+    Rows as `evaluate` makes them, with `epochs` and `fraction`.
+  """
+  labels, test_labels = _labels(train, 'train'), _labels(test, 'test')
+  sizes = {'num_train': len(labels), 'num_test': len(test_labels), 'num_classes': len(np.unique(labels))}
+  rows: list[Row] = []
+  for features, classifier in classifiers.items():
+    for fraction in fractions:
+      value = classifier(train.images, labels, test.images, test_labels,
+                         epochs=epochs, fraction=fraction, seed=seed, **options)
+      rows.append({'protocol': protocol, **_common(features, label, split, representation, seed), 'value': value,
+                   **sizes, 'epochs': epochs, 'fraction': fraction})
   return rows

@@ -26,7 +26,7 @@ def describe(row: Mapping[str, Any]) -> str:
   protocol = row['protocol']
   if protocol == 'knn':
     text = f'k-NN (cosine, k = {row["k"]}, weights exp(cos/{row["temperature"]:g}))'
-  elif protocol == 'linear' and row.get('solver') == 'sgd':
+  elif protocol == 'sgd':
     text = f'linear probe (SGD with augmentation, {row["epochs"]:g} epochs)'
   elif protocol == 'linear':
     text = 'linear probe (L-BFGS)'

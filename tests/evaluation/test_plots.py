@@ -27,8 +27,8 @@ def test_pca_against_sklearn():
 
 def _clusters():
   rng = np.random.default_rng(0)
-  labels = np.arange(90) % 3
-  return rng.normal(size=(3, 16))[labels] * 4 + rng.normal(size=(90, 16)), labels
+  labels = np.arange(60) % 3
+  return rng.normal(size=(3, 16))[labels] * 4 + rng.normal(size=(60, 16)), labels
 
 
 def test_tsne_keeps_clusters_together_and_repeats():

@@ -1,0 +1,97 @@
+"""Training a classifier on minibatches of augmented images: what SGD probes and fine-tuning share."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxssl import augment, core, recipes
+
+Augment = Callable[[jax.Array, jax.Array], jax.Array]  # keys [b], images as stored [b, ...] -> images in [0, 1]
+Apply = Callable[[Any, Any, jax.Array], tuple[jax.Array, Any]]  # params, stats, images -> logits [b, c], stats
+
+
+def crop_flip(size: int) -> Augment:
+  """Random resized crop and flip alone, as SimCLR trains every classifier (arXiv:2002.05709, appendix B.5, B.6)."""
+  recipe = recipes.crop_flip(size, views=1)
+  # The last argument orders the colour jitter, of which there is none.
+  return lambda keys, images: augment.views(keys, images, recipe, keys[0])[0]
+
+
+def nesterov(base: float, batch_size: int, steps: int) -> optax.GradientTransformation:
+  """SimCLR's optimizer for classifiers: Nesterov momentum 0.9, rate base x batch_size / 256, cosine, no warm-up."""
+  return optax.sgd(optax.cosine_decay_schedule(base * batch_size / 256, steps), momentum=0.9, nesterov=True)
+
+
+def num_steps(num_examples: int, batch_size: int, epochs: float) -> int:
+  """Returns the number of batches in so many epochs, at least one."""
+  return max(1, round(epochs * num_examples / batch_size))
+
+
+def batches(num_examples: int, batch_size: int, steps: int, seed: int) -> Iterator[np.ndarray]:
+  """Yields `steps` index arrays [batch_size]: one random permutation after the other, cut into batches."""
+  epoch, order = 0, np.empty(0, np.int64)
+  for _ in range(steps):
+    while len(order) < batch_size:
+      generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, epoch]))
+      order = np.concatenate([order, generator.permutation(num_examples)])
+      epoch += 1
+    yield order[:batch_size]
+    order = order[batch_size:]
+
+
+def train(
+    apply: Apply,
+    params: Any,
+    stats: Any,
+    images: Any,
+    targets: np.ndarray,
+    *,
+    rows: np.ndarray,
+    augment_fn: Augment,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    steps: int,
+    seed: int,
+) -> tuple[Any, Any]:
+  """Minimises the cross-entropy of `apply` on augmented images; returns the last params and stats.
+
+  Args:
+    apply: the classifier in training mode: (params, stats, images) -> (logits [b, c], updated stats).
+    params: what is trained.
+    stats: variables that change but are not trained, such as batch-norm averages; may be empty.
+    images: n images: an array, or anything with `images[index array] -> [k, h, w, c]`.
+    targets: [n] integers from 0 to c - 1.
+    rows: the indices of the examples to train on.
+    augment_fn: (keys [b], images as stored [b, ...]) -> images in [0, 1], compiled with the step.
+    optimizer: any optax optimizer.
+    batch_size: examples a step.
+    steps: how many.
+    seed: of the order of the examples and of the augmentation.
+
+  Raises:
+    FloatingPointError: if the loss or its gradient ceases to be finite.
+  """
+
+  @jax.jit
+  def step(state, images, targets, key):
+    views = augment_fn(jax.random.split(key, len(targets)), images)
+
+    def loss(params):
+      logits, stats = apply(params, state.stats, views)
+      logits = logits.astype(jnp.float32)
+      return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, targets)), (stats, {})
+
+    return core.descend(loss, optimizer, state)[0]
+
+  key = jax.random.key(seed)
+  state = core.State(jnp.int32(0), jnp.int32(-1), params, stats, optimizer.init(params))
+  for i, chosen in enumerate(batches(len(rows), batch_size, steps, seed)):
+    index = rows[chosen]
+    state = step(state, images[index], jnp.asarray(targets[index], jnp.int32), jax.random.fold_in(key, i))
+  if state.failed_step >= 0:
+    raise FloatingPointError(f'the loss is not finite at step {int(state.failed_step)} of {steps}: lower the rate.')
+  return state.params, state.stats
