@@ -110,7 +110,7 @@ def project(features: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str]:
     return pca(features), 'PCA'
   if not 50 <= len(features) <= MAX_TSNE:
     return pca(features), 'PCA'
-  points = TSNE(metric='cosine', neighbors='exact', n_jobs=2, random_state=seed).fit(np.asarray(features, np.float64))
+  points = TSNE(metric='cosine', neighbors='exact', n_jobs=1, random_state=seed).fit(np.asarray(features, np.float64))
   return np.asarray(points), 't-SNE'
 
 

@@ -40,7 +40,7 @@ def test_crop_flip_keeps_the_colours():
   images = np.full((4, 12, 12, 3), (10, 100, 200), np.uint8)
   images[:, :, :6] = 0
   keys = jax.random.split(jax.random.key(0), 4)
-  views = np.asarray(supervised.crop_flip(8)(keys, images))
+  views = np.asarray(jax.jit(supervised.crop_flip(8))(keys, images))
   assert views.shape == (4, 8, 8, 3)
   # Every pixel is a mixture of the two colours of the image, whatever the crop.
   np.testing.assert_allclose(views[..., 0] * 10, views[..., 1], atol=1e-5)
