@@ -11,16 +11,22 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxssl import models
 
-X = jax.random.normal(jax.random.key(1), (16, 6))
+KEY = jax.random.key(0, impl='rbg')  # Compiles several times faster than threefry.
+
+
+def normal(*shape):
+  return jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
+
+
+X = normal(16, 6)
 
 
 def initialised(head):
   """Variables of `head` with every parameter random, so that no scale or bias is idle."""
-  variables = jax.jit(head.init)(jax.random.key(0), X)
-  leaves, tree = jax.tree.flatten(variables['params'])
-  keys = jax.random.split(jax.random.key(2), len(leaves))
-  params = tree.unflatten([jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)])
-  return {**variables, 'params': params}
+  variables = jax.jit(head.init)(KEY, X)
+  rng = np.random.default_rng(2)
+  draw = lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32)
+  return {**variables, 'params': jax.tree.map(draw, variables['params'])}
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames='method')
@@ -87,7 +93,7 @@ def test_evaluation_uses_the_averages():
 def test_kernel_init():
   wide = jnp.zeros((1, 400))
   for init, deviation in ((None, 400**-0.5), (nn.initializers.normal(0.01), 0.01)):
-    kernel = models.MLP((300,), kernel_init=init).init(jax.random.key(0), wide)['params']['linear1']['kernel']
+    kernel = models.MLP((300,), kernel_init=init).init(KEY, wide)['params']['linear1']['kernel']
     assert abs(kernel.std() / deviation - 1) < 0.02
 
 
@@ -102,13 +108,13 @@ def test_bfloat16_keeps_float32_outside():
 
 def test_wrong_rank_is_an_error():
   with pytest.raises(ValueError, match=r'x must be features \[b, d\], got shape \(2, 3, 4\)'):
-    models.MLP((5,)).init(jax.random.key(0), jnp.zeros((2, 3, 4)))
+    models.MLP((5,)).init(KEY, jnp.zeros((2, 3, 4)))
 
 
 def test_eight_devices_equal_one():
   head = models.MLP((7, 5))
   variables = initialised(head)
-  direction = jax.random.normal(jax.random.key(3), (16, 5))
+  direction = normal(16, 5)
 
   @jax.jit
   def loss_and_gradient(variables, x):
@@ -135,8 +141,8 @@ def test_axis_name_spans_the_mapped_batch():
 def test_projected_returns_representation_and_projection():
   encoder = models.ResNet((1,), 'basic', (8,), stem='small')
   network = models.Projected(encoder, models.MLP((7, 5)))
-  x = jax.random.uniform(jax.random.key(1), (4, 6, 6, 1))
-  variables = jax.jit(network.init)(jax.random.key(0), x)
+  x = normal(4, 6, 6, 1)
+  variables = jax.jit(network.init)(KEY, x)
   assert set(variables['params']) == {'encoder', 'head'}
   (h, z), updated = train(network, variables, x)
   assert set(updated['batch_stats']) == {'encoder', 'head'}

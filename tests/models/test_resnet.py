@@ -38,7 +38,11 @@ def size(tree):
 
 
 def init(network, x):
-  return jax.jit(network.init)(jax.random.key(0), x)
+  return jax.jit(network.init)(jax.random.key(0, impl='rbg'), x)  # Compiles seven times faster than threefry.
+
+
+def images(*shape):
+  return jnp.asarray(np.random.default_rng(1).random(shape, np.float32))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -149,7 +153,7 @@ def test_installed_torch_agrees(name):
 
 def test_selective_kernels_equal_numpy():
   network = models.ResNet((1,), 'bottleneck', (8,), stem='small', sk_ratio=0.0625, zero_init_residual=False)
-  x = jax.random.normal(jax.random.key(1), (2, 6, 6, 3))
+  x = images(2, 6, 6, 3)
   variables = init(network, x)
   captured = intermediates(network, variables, x)
   inner = captured['intermediates']['layer1_0']
@@ -165,9 +169,9 @@ def test_selective_kernels_equal_numpy():
 
 
 def test_eight_devices_equal_one():
-  x = jax.random.uniform(jax.random.key(1), (16, 8, 8, 1))
+  x = images(16, 8, 8, 1)
   variables = init(SMALL, x)
-  direction = jax.random.normal(jax.random.key(2), (16, 16))
+  direction = images(16, 16)
 
   @jax.jit
   def loss_and_gradient(variables, x):
@@ -185,7 +189,7 @@ def test_eight_devices_equal_one():
 
 
 def test_axis_name_spans_the_mapped_batch():
-  x = jax.random.uniform(jax.random.key(1), (4, 3, 8, 8, 1))
+  x = images(4, 3, 8, 8, 1)
   variables = init(SMALL, x[0])
   per_device, updated = jax.vmap(lambda x: train(SMALL.clone(axis_name='batch'), variables, x), axis_name='batch')(x)
   whole, stats = train(SMALL, variables, x.reshape(12, 8, 8, 1))
@@ -194,7 +198,7 @@ def test_axis_name_spans_the_mapped_batch():
 
 
 def test_batch_norm_averages_equal_numpy():
-  x = jax.random.uniform(jax.random.key(1), (4, 8, 8, 3))
+  x = images(4, 8, 8, 3)
   variables = init(SMALL, x)
   captured = intermediates(SMALL, variables, x, train=True)
   activations = np.asarray(captured['intermediates']['conv1']['__call__'][0], np.float64)
@@ -206,7 +210,7 @@ def test_batch_norm_averages_equal_numpy():
 @pytest.mark.parametrize('block, last', [('basic', 'bn2'), ('bottleneck', 'bn3')])
 def test_zero_init_makes_a_block_its_shortcut(block, last):
   network = models.ResNet((2,), block, (8,), stem='small')
-  x = jax.random.uniform(jax.random.key(1), (2, 8, 8, 3))
+  x = images(2, 8, 8, 3)
   variables = init(network, x)
   assert not variables['params']['layer1_1'][last]['scale'].any()
   captured = intermediates(network, variables, x)
@@ -218,7 +222,7 @@ def test_zero_init_makes_a_block_its_shortcut(block, last):
 
 def test_bfloat16_keeps_float32_outside():
   network = SMALL.clone(dtype=jnp.bfloat16)
-  x = jax.random.uniform(jax.random.key(1), (4, 8, 8, 1))
+  x = images(4, 8, 8, 1)
   variables = init(network, x)
   features, updated = train(network, variables, x)
   assert {leaf.dtype for leaf in jax.tree.leaves((variables, updated, features))} == {jnp.dtype('float32')}
@@ -255,7 +259,7 @@ def test_errors_name_the_argument(fields, shape, message):
 
 
 def test_runs_inside_nnx():
-  x = jax.random.uniform(jax.random.key(1), (4, 8, 8, 1))
+  x = images(4, 8, 8, 1)
   wrapped = nnx.bridge.lazy_init(nnx.bridge.ToNNX(SMALL, rngs=nnx.Rngs(0)), x)
   params, stats, _ = nnx.state(wrapped, nnx.Param, nnx.BatchStat, ...)
   before = wrapped(x)
