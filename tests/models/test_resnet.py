@@ -230,7 +230,7 @@ def test_bfloat16_keeps_float32_outside():
   assert 0 < np.abs(features - exact).max() < 0.05 * np.abs(exact).max()
 
 
-@pytest.mark.parametrize('stem, resolution', [('imagenet', 8), ('small', 32), ('d', 8)])
+@pytest.mark.parametrize('stem, resolution', [('imagenet', 8), ('small', 32), ('strided', 16), ('d', 8)])
 def test_stem_resolution_and_channels(stem, resolution):
   network = models.ResNet((1,), 'basic', (8,), width_multiplier=2, stem=stem)
   for channels in (1, 3):
@@ -246,7 +246,7 @@ def test_stem_resolution_and_channels(stem, resolution):
 @pytest.mark.parametrize(
   'fields, shape, message',
   [
-    ({'stem': 'cifar'}, (1, 8, 8, 3), r"stem must be one of \('imagenet', 'small', 'd'\), got 'cifar'"),
+    ({'stem': 'cifar'}, (1, 8, 8, 3), r"stem must be one of \('imagenet', 'small', 'strided', 'd'\), got 'cifar'"),
     ({'block': 'wide'}, (1, 8, 8, 3), r"block must be one of \('basic', 'bottleneck'\), got 'wide'"),
     ({'stage_sizes': (1, 1, 1)}, (1, 8, 8, 3), r'one entry a stage, got \(1, 1, 1\) and \(8, 16\)'),
     ({'sk_ratio': 0.0625}, (1, 8, 8, 3), "needs block='bottleneck', got sk_ratio=0.0625"),
