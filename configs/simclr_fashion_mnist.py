@@ -39,7 +39,9 @@ def get_config() -> ConfigDict:
           'batch_size': 512,
           'knn': {'k': 5, 'temperature': 0.1},
           'linear': {'validation': 0.2},
-          'fractions': (),
+          'sgd': {'epochs': 90, 'batch_size': 256, 'learning_rate': 0.1},
+          'finetune': {'epochs': 60, 'batch_size': 256, 'learning_rate': 0.05},
+          'fractions': (),  # Shares of the labels, such as (0.01, 0.1).
           'pictures': True,
       },
       'mesh': {'data': -1, 'model': 1},

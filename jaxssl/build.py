@@ -2,10 +2,11 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from jaxssl import augment, core, methods, models, recipes
+from jaxssl import augment, core, data, methods, models, recipes
+from jaxssl.data import Source
 from jaxssl.training import optimizers, schedules
 
 NETWORKS = {
@@ -60,6 +61,25 @@ def build(config: Mapping[str, Any], num_examples: int) -> Experiment:
           if key.endswith('optimizer')
       },
   )
+
+
+def load_source(config: Mapping[str, Any], split: str) -> Source:
+  """Opens a split of `config`'s data ('pretrain', 'train' or 'test'), at the size that its recipe reads."""
+  section = config['data']
+  recipe = construct('data.recipe', section['recipe'], {})
+  decoded_on_host = section['engine'] != 'device' and split == 'pretrain'
+  size = None if decoded_on_host else round(recipe.input_size / recipe.input_crop)
+  return data.load(section['source'], section['name'], section['path'], split, size=size)
+
+
+def stream(
+    config: Mapping[str, Any], source: Source, start: int = 0, host: int = 0, hosts: int = 1,
+    batch_size: int | None = None) -> Generator[core.Batch, None, None]:
+  """Returns this host's part of every batch from step `start` on; a generator, to be closed."""
+  recipe = construct('data.recipe', config['data']['recipe'], {})
+  return data.batches(
+      source, recipe, engine=config['data']['engine'], seed=config['seed'],
+      batch_size=batch_size or config['batch_size'], start=start, host=host, hosts=hosts)
 
 
 def construct(path: str, section: Mapping[str, Any], run: Mapping[str, Any]) -> Any:

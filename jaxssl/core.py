@@ -40,6 +40,9 @@ class Method(Protocol):
   def represent(self, state: Any, inputs: jax.Array, name: str | None = None, mask: jax.Array | None = None):
     """Returns features [n, d] of un-augmented inputs [n, ...]."""
 
+  def backbone(self, state: Any, name: str | None = None) -> tuple[nn.Module, Any]:
+    """Returns the network up to a representation, a module of inputs and `train`, and its variables, to fine-tune."""
+
 
 def init_state(network: nn.Module, optimizer: optax.GradientTransformation, key: jax.Array, *inputs) -> State:
   """Returns the state of a freshly initialised `network`, applied to `inputs` to learn their shapes."""

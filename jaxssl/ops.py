@@ -10,4 +10,6 @@ def l2_normalize(x: jax.Array, axis: int = -1, epsilon: float = 1e-12) -> jax.Ar
   Computes in float32 and returns float32, whatever float type comes in.
   """
   x = x.astype(jnp.float32)
-  return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=axis, keepdims=True), epsilon**2))
+  squared = jnp.sum(x * x, axis=axis, keepdims=True)
+  is_zero = squared <= epsilon**2
+  return jnp.where(is_zero, 0.0, x * jax.lax.rsqrt(jnp.where(is_zero, 1.0, squared)))

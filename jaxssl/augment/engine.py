@@ -19,7 +19,7 @@ def prepare(recipe: Recipe, engine: str = 'device') -> Callable[[dict[str, Any],
 
   It returns `views`, a tuple of float32 [b, s, s, c] in [0, 1], and `inputs`, float32 [b, input_size, input_size, c].
   By `engine`, the batch brings: 'device', `inputs` uint8 [b, h, w, c], from which the views are made; 'host', finished
-  `views` and `inputs` in uint8; 'split', `views` in uint8 after the crop, warp and flip, whose colours are still to do.
+  `views` and `inputs` in uint8; 'split', the same, but `views` after crop, warp and flip alone, without their colours.
   Every example has a key of its own, so a batch split over devices gives the same views.
   """
   if engine not in ENGINES:
@@ -35,7 +35,8 @@ def prepare(recipe: Recipe, engine: str = 'device') -> Callable[[dict[str, Any],
       made = recolour_views(keys, batch['views'], recipe, order_key)
     else:
       made = tuple(to_float(view) for view in batch['views'])
-    return {**batch, 'views': made, 'inputs': resize_inputs(batch['inputs'], recipe)}
+    inputs = resize_inputs(batch['inputs'], recipe) if engine == 'device' else to_float(batch['inputs'])
+    return {**batch, 'views': made, 'inputs': inputs}
 
   return prepare
 

@@ -31,7 +31,7 @@ def adjust_saturation(image: jax.Array, factor: jax.Array | float) -> jax.Array:
   value, chroma = _value_and_chroma(image)
   # At fixed hue and value, a pixel's distances from its largest channel are proportional to its saturation.
   gain = jnp.minimum(factor, value / jnp.where(chroma > 0, chroma, 1.0))
-  return value - gain * (value - image)
+  return jnp.clip(value - gain * (value - image), 0.0, 1.0)
 
 
 def adjust_hue(image: jax.Array, shift: jax.Array | float) -> jax.Array:
@@ -47,7 +47,7 @@ def adjust_hue(image: jax.Array, shift: jax.Array | float) -> jax.Array:
   # HSV to RGB without branches: the same function of the hue in all channels, a third of a turn apart.
   turns = sixth / 6.0 + shift + jnp.array([5 / 6, 3 / 6, 1 / 6])[None, None]
   k = 6.0 * (turns - jnp.floor(turns))
-  return value - chroma * jnp.clip(jnp.minimum(k, 4.0 - k), 0.0, 1.0)
+  return jnp.clip(value - chroma * jnp.clip(jnp.minimum(k, 4.0 - k), 0.0, 1.0), 0.0, 1.0)
 
 
 def _value_and_chroma(image: jax.Array) -> tuple[jax.Array, jax.Array]:

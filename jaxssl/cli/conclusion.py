@@ -1,23 +1,19 @@
 """The end of a run: results.json, pictures, the report, and the table as the last lines."""
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
-from jaxssl import augment, data
-from jaxssl.build import Experiment
-from jaxssl.cli import measure, runs, workdir
+from jaxssl.build import load_source
+from jaxssl.cli import measure, pictures, runs, workdir
 from jaxssl.evaluation import extract, table
-from jaxssl.training import logging
 
 
 def conclude(run: runs.Run, path: str) -> None:
   """Evaluates a run by its config and writes WORKDIR/results.json, the pictures and the report; prints the table."""
-  train, test = (runs.load_source(run.config, split) for split in ('train', 'test'))
+  train, test = (load_source(run.config.to_dict(), split) for split in ('train', 'test'))
   rows = measure.measure(run, train, test)
   if jax.process_index() > 0:
     return
@@ -26,7 +22,8 @@ def conclude(run: runs.Run, path: str) -> None:
       os.path.join(path, 'results.json'), rows, seconds,
       int(run.state.step) * run.config.batch_size / seconds if seconds else None)
   if run.config.evaluation.pictures:
-    draw(run, train, test, path)
+    drawn = pictures.draw(run, train, test, path)
+    pictures.write_report(run, workdir.read_json(os.path.join(path, 'results.json')), drawn, path)
   show(path)
 
 
@@ -42,10 +39,10 @@ def show(path: str) -> None:
 
 def write_features(run: runs.Run, file: str) -> None:
   """Writes the trained encoder's features, the labels and the file names of both splits as an .npz."""
-  arrays: dict[str, np.ndarray] = {}
+  arrays: dict[str, Any] = {}
   encode = measure.encoders(run)['trained']
   for split in ('train', 'test'):
-    source = runs.load_source(run.config, split)
+    source = load_source(run.config.to_dict(), split)
     arrays[f'{split}_features'] = extract(encode, source.images, batch_size=run.config.evaluation.batch_size)
     if source.labels is not None:
       arrays[f'{split}_labels'] = source.labels
@@ -55,6 +52,3 @@ def write_features(run: runs.Run, file: str) -> None:
   np.savez(file, **arrays)
   print(f'Features: {file}')
 
-
-def draw(run, train, test, path):
-  pass

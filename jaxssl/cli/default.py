@@ -9,37 +9,39 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   return ConfigDict({
       'seed': 0,
-      'steps': 600,
-      'batch_size': 256,
+      'steps': 1200,
+      'batch_size': 128,
       'init_from': '',  # The work directory of a run to take the encoder from.
       'data': {
           'source': 'bundled',  # Or 'tfds', 'folder', 'npz'.
           'name': 'omniglot',
           'path': '',
           'engine': 'device',  # Where views are made: 'device', 'host' (tf.data), or 'split' between them.
-          'recipe': {'name': 'drawings', 'size': 28, 'area': (0.6, 1.0), 'ratio': (0.8, 1.25), 'rotation': 15.0, 'shear': 0.2,
-                     'log_scale': 0.2, 'translation': 0.1, 'elastic': 0.02, 'thickness': 0.5, 'views': 2},
+          'recipe': {'name': 'drawings', 'size': 28, 'area': (0.6, 1.0), 'ratio': (0.9, 1.1), 'rotation': 15.0,
+                     'shear': 0.2, 'log_scale': 0.2, 'translation': 0.1, 'elastic': 0.03, 'thickness': 0.5, 'views': 2},
       },
       'method': {
           'name': 'simclr',
           'temperature': 0.1,
           'encoder': {'name': 'resnet', 'stage_sizes': (1, 1, 1), 'block': 'basic', 'widths': (32, 64, 128),
-                      'stem': 'small'},
+                      'stem': 'strided'},
           'head': {'name': 'mlp', 'features': (256, 128)},
           'optimizer': {
               'name': 'adamw',
               'weight_decay': 1e-4,
-              'learning_rate': {'name': 'warmup_cosine', 'base': 2e-3, 'scaling': None, 'warmup_epochs': 3},
+              'learning_rate': {'name': 'warmup_cosine', 'base': 0.02, 'scaling': None, 'warmup_epochs': 3},
           },
       },
-      'checkpoint': {'every': 50, 'keep_last': 3, 'keep_every': 200},
+      'checkpoint': {'every': 100, 'keep_last': 3, 'keep_every': 400},
       'logging': {'every': 10},
       'evaluation': {
           'protocols': ('knn', 'linear'),  # And 'sgd', 'finetune'.
           'representation': '',  # '': the method's default.
           'knn': {'k': 5, 'temperature': 0.1},
           'linear': {'validation': 0.2},
-          'fractions': (),
+          'sgd': {'epochs': 90, 'batch_size': 256, 'learning_rate': 0.1},
+          'finetune': {'epochs': 60, 'batch_size': 256, 'learning_rate': 0.05},
+          'fractions': (),  # Shares of the labels, such as (0.01, 0.1).
           'batch_size': 512,
           'pictures': True,
       },

@@ -1,41 +1,24 @@
 """Measures a run by the protocols of its config: the rows of results.json."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxssl import augment, data, evaluation
+from jaxssl import evaluation
+from jaxssl.build import Source
 from jaxssl.cli.runs import Run
-from jaxssl.evaluation import extract, geometry
+from jaxssl.evaluation import finetune, geometry, sgd_probe, supervised
 
 PROTOCOLS = ('knn', 'linear', 'sgd', 'finetune')
 Encode = Callable[[jax.Array], jax.Array]
+Row = dict[str, Any]
 
 
-def encoders(run: Run) -> dict[str, Encode]:
-  """Returns functions of images [b, h, w, c] of any size: raw pixels, the random encoder, the trained encoder."""
-  method, name = run.experiment.method, run.config.evaluation.representation or None
-  represent = lambda state: jax.jit(lambda images: method.represent(state, adapt(run, images), name))
-  return {
-      'raw': jax.jit(lambda images: evaluation.flatten(adapt(run, images))),
-      'random': represent(run.initial),
-      'trained': represent(run.state),
-  }
-
-
-def adapt(run: Run, images: jax.Array) -> jax.Array:
-  """Brings images [b, h, w, c] to the size and the number of channels that the encoder was trained on."""
-  channels = run.channels
-  images = augment.resize_inputs(images, run.experiment.recipe)
-  if images.shape[-1] != channels:
-    grey = images.mean(axis=-1, keepdims=True) if images.shape[-1] == 3 else images[..., :1]
-    images = jnp.broadcast_to(grey, (*images.shape[:-1], channels))
-  return images
-
-
-def measure(run: Run, train: data.Source, test: data.Source) -> list[dict[str, Any]]:
+def measure(run: Run, train: Source, test: Source) -> list[Row]:
   """Returns one row a figure, for all protocols of the config; of unlabelled data, the geometry of the features."""
   options = run.config.evaluation
   for protocol in options.protocols:
@@ -50,6 +33,10 @@ def measure(run: Run, train: data.Source, test: data.Source) -> list[dict[str, A
         linear=options.linear.to_dict() if 'linear' in options.protocols else None,
         fractions=options.fractions, batch_size=options.batch_size,
         representation=representation(run), seed=run.config.seed)
+    if 'sgd' in options.protocols:
+      rows += _trained(run, train, test, 'sgd', probes(run))
+    if 'finetune' in options.protocols:
+      rows += _trained(run, train, test, 'finetune', fine_tuned(run))
   return [{**row, 'data': test.name, 'step': int(run.state.step)} for row in rows]
 
 
@@ -58,15 +45,55 @@ def representation(run: Run) -> str:
   return run.config.evaluation.representation or run.experiment.method.representations[0]
 
 
-def spread(run: Run, source: data.Source, limit: int = 2048) -> list[dict[str, Any]]:
+def encoders(run: Run) -> dict[str, Encode]:
+  """Returns functions of images [b, h, w, c] of any size: raw pixels, the random encoder, the trained encoder."""
+  method, name = run.experiment.method, representation(run)
+  adapt = functools.partial(evaluation.adapt, recipe=run.experiment.recipe, channels=run.channels)
+  represent = lambda state: jax.jit(lambda images: method.represent(state, adapt(images), name))
+  return {
+      'raw': jax.jit(lambda images: evaluation.flatten(adapt(images))),
+      'random': represent(run.initial),
+      'trained': represent(run.state),
+  }
+
+
+def probes(run: Run) -> dict[str, Callable[..., float]]:
+  """Returns linear probes that train by SGD on augmented images."""
+  return {name: functools.partial(sgd_probe.accuracy, encode) for name, encode in encoders(run).items()}
+
+
+def fine_tuned(run: Run) -> dict[str, Callable[..., float]]:
+  """Returns fine-tuning of the random and of the trained encoder, up to the representation that is evaluated."""
+  method, name = run.experiment.method, representation(run)
+  adapt = functools.partial(evaluation.adapt, recipe=run.experiment.recipe, channels=run.channels)
+  classifiers: dict[str, Callable[..., float]] = {}
+  for features, state in (('random', run.initial), ('trained', run.state)):
+    encoder, variables = method.backbone(state, name)
+    classifiers[features] = functools.partial(
+        finetune.accuracy, encoder, variables,
+        prepare=lambda images: adapt(evaluation.to_float(images)))
+  return classifiers
+
+
+def _trained(run: Run, train: Source, test: Source, protocol: str, classifiers) -> list[Row]:
+  """Runs a protocol that trains on images; its section in the config gives epochs, batch_size and learning_rate."""
+  options = run.config.evaluation
+  return evaluation.evaluate_trained(
+      classifiers, train, test, protocol=protocol, fractions=options.fractions or (1.0,),
+      representation=representation(run), seed=run.config.seed,
+      augment_fn=supervised.crops(run.experiment.recipe, run.channels), **options[protocol])
+
+
+def spread(run: Run, source: Source, limit: int = 2048) -> list[Row]:
   """Returns the effective rank and uniformity of the features of at most `limit` images, which need no labels."""
-  images = source.images[jnp.arange(min(limit, len(source)))]
+  images = source.images[np.arange(min(limit, len(source)))]
   rows = []
   for features, encode in encoders(run).items():
-    h = jnp.asarray(extract(encode, images, batch_size=run.config.evaluation.batch_size))
+    h = jnp.asarray(evaluation.extract(encode, images, batch_size=run.config.evaluation.batch_size))
     for metric, value in (('effective_rank', geometry.effective_rank(h)), ('uniformity', geometry.uniformity(h))):
       rows.append({
-          'protocol': 'geometry', 'label': 'none', 'split': 'test', 'representation': representation(run),
+          'protocol': 'geometry', 'label': 'none', 'split': 'test',
+          'representation': 'inputs' if features == 'raw' else representation(run),
           'features': features, 'seed': run.config.seed, 'metric': metric, 'value': float(value),
           'num_test': len(images)})
   return rows

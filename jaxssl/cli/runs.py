@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxssl import core, data
-from jaxssl.build import Experiment, build, construct
+from jaxssl.build import Experiment, build
 from jaxssl.cli import workdir
 from jaxssl.training import mesh
 from jaxssl.training.checkpoints import Checkpoints
+
+Batch = dict[str, Any]
 
 
 class Run(NamedTuple):
@@ -31,15 +32,7 @@ class Run(NamedTuple):
     return self.meta['batch']['inputs']['shape'][-1]
 
 
-def load_source(config: ConfigDict, split: str) -> data.Source:
-  """Opens a split of `config.data`, at the size that the recipe reads."""
-  recipe = construct('data.recipe', config.data.recipe.to_dict(), {})
-  decoded_on_host = config.data.engine != 'device' and split == 'pretrain'
-  size = None if decoded_on_host else round(recipe.input_size / recipe.input_crop)
-  return data.load(config.data.source, config.data.name, config.data.path, split, size=size)
-
-
-def initial_state(experiment: Experiment, config: ConfigDict, devices: Mesh, batch: core.Batch) -> Any:
+def initial_state(experiment: Experiment, config: ConfigDict, devices: Mesh, batch: Batch) -> Any:
   """Returns the state at step 0, laid out on the mesh; `batch` is a host batch, or its shapes."""
   init = initializer(experiment)
   key = jax.random.key(config.seed)
@@ -58,14 +51,14 @@ def initializer(experiment: Experiment) -> Callable:
   return init
 
 
-def describe_batch(batch: core.Batch) -> dict[str, Any]:
+def describe_batch(batch: Batch) -> dict[str, Any]:
   """Returns the shapes and types of a host batch, as JSON, so that the state can be rebuilt without the data."""
   describe = lambda leaf: {'shape': list(leaf.shape), 'dtype': str(leaf.dtype)}
   return {key: [describe(v) for v in value] if isinstance(value, tuple) else describe(value)
           for key, value in batch.items()}
 
 
-def batch_like(description: dict[str, Any]) -> core.Batch:
+def batch_like(description: dict[str, Any]) -> Batch:
   """The inverse of `describe_batch`: a batch of `jax.ShapeDtypeStruct`."""
   struct = lambda leaf: jax.ShapeDtypeStruct(tuple(leaf['shape']), leaf['dtype'])
   return {key: tuple(map(struct, value)) if isinstance(value, list) else struct(value)

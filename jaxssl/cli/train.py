@@ -12,9 +12,8 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
-from jaxssl import data
-from jaxssl.build import Experiment, build
-from jaxssl.cli import conclusion, runs, workdir
+from jaxssl.build import Experiment, Source, build, load_source, stream
+from jaxssl.cli import conclusion, pictures, runs, workdir
 from jaxssl.cli.launch import launch
 from jaxssl.cli.record import Recorder, Timed
 from jaxssl.evaluation import geometry
@@ -48,10 +47,10 @@ def main() -> None:
 
 def train(config: ConfigDict, path: str, preview: bool = False) -> None:
   """Pretrains what `config` describes in the work directory `path`, then evaluates it there."""
-  source = runs.load_source(config, 'pretrain')
+  source = load_source(config.to_dict(), 'pretrain')
   experiment = build(config.to_dict(), len(source))
   if preview:
-    print(conclusion.preview(config, experiment, source, path))
+    print(pictures.preview(config, experiment, source, path))
     return
   workdir.enter(path, config)
   devices = mesh.make_mesh(**config.mesh)
@@ -67,12 +66,11 @@ def train(config: ConfigDict, path: str, preview: bool = False) -> None:
 
 
 def pretrain(
-    config: ConfigDict, path: str, experiment: Experiment, source: data.Source, devices: Mesh) -> tuple[runs.Run, int]:
+    config: ConfigDict, path: str, experiment: Experiment, source: Source, devices: Mesh) -> tuple[runs.Run, int]:
   """Trains on from the last checkpoint, or from the start; returns the run and the number of steps taken now."""
   mesh.local_rows(devices, config.batch_size)  # Refuses a batch that the devices do not divide.
   batches = functools.partial(
-      data.batches, source, experiment.recipe, engine=config.data.engine, seed=config.seed,
-      batch_size=config.batch_size, host=jax.process_index(), hosts=jax.process_count())
+      stream, config.to_dict(), source, host=jax.process_index(), hosts=jax.process_count())
   with contextlib.closing(batches()) as examples:
     description = runs.describe_batch(next(examples))
   make_initial = lambda: runs.initial_state(experiment, config, devices, runs.batch_like(description))
@@ -86,15 +84,15 @@ def pretrain(
       state = runs.start_from(state, config.init_from)
     start = int(state.step)
     if start < config.steps:
-      with contextlib.closing(batches(start=start)) as stream:
-        state, meta = _iterate(config, path, experiment, state, stream, devices, checkpoints, meta)
+      with contextlib.closing(batches(start=start)) as examples:
+        state, meta = _iterate(config, path, experiment, state, examples, devices, checkpoints, meta)
   return runs.Run(config, experiment, state, make_initial(), meta), int(state.step) - start
 
 
-def _iterate(config, path, experiment, state, stream, devices, checkpoints, meta) -> tuple[Any, dict]:
+def _iterate(config, path, experiment, state, examples, devices, checkpoints, meta) -> tuple[Any, dict]:
   """The loop itself: log, save, stop on a signal or a loss that is not finite."""
   key, start, began = jax.random.key(config.seed), int(state.step), time.time()
-  timed = Timed(mesh.shard_batch(devices, batch) for batch in stream)
+  timed = Timed(mesh.shard_batch(devices, batch) for batch in examples)
   with (
       MetricLogger(path, start=start) as logger,
       progress(config.steps, start) as bar,

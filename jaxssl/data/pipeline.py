@@ -4,7 +4,7 @@ import collections
 import concurrent.futures
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 import jax
 import numpy as np
@@ -30,7 +30,7 @@ def batches(
   host: int = 0,
   hosts: int = 1,
   parallelism: int | None = None,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
   """This host's part of every batch from step `start` on, without end; close the iterator when done.
 
   Whatever `parallelism`, `start` and `hosts`, the stream is the same: the hosts' parts, concatenated, are the batch of
@@ -146,7 +146,7 @@ def _with_labels(source: Source, batch: Batch) -> Batch:
   return {**batch, 'label': source.labels[batch['index']].astype(np.int32)}
 
 
-def _prefetch(make: Callable[[int], Batch], start: int) -> Iterator[Batch]:
+def _prefetch(make: Callable[[int], Batch], start: int) -> Generator[Batch, None, None]:
   """`make(step)` from `start` on, made ahead in a thread that ends with the iterator."""
   pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix='jaxssl-prefetch')
   try:

@@ -56,7 +56,7 @@ def reshape(image: Any, params: Params, view: View) -> Any:
   else:
     image = resized_crop(image, params.box, view.size)
   if view.flip:
-    image = tf.cond(params.flip, lambda: tf.reverse(image, [1]), lambda: image)
+    image = _maybe(params.flip, lambda x: tf.reverse(x, [1]), image)
   if view.thickness:
     image = thicken(image, params.thickness, view.thickness)
   return image
@@ -80,7 +80,7 @@ def sample(seed: Any, view: View, height: Any, width: Any) -> Params:
   """Draws what makes one `view` of an image of `height` x `width` pixels, as `augment.sample` does but not the same."""
   u = tf.random.stateless_uniform([2 * _ATTEMPTS + 18], seed)
   flip, jitter, grey, blur, solarized = tf.unstack(
-      u[:5] < tf.constant([view.flip, view.jitter, view.grey, view.blur, view.solarize]))
+      u[:5] < tf.constant([view.flip, view.jitter, view.grey, view.blur, view.solarize], tf.float32))
   thickness, brightness, contrast, saturation, hue, sigma = tf.unstack(_between(u[5:11], *zip(
       (-view.thickness, view.thickness),
       (max(1.0 - view.brightness, 0.0), 1.0 + view.brightness),
@@ -91,7 +91,7 @@ def sample(seed: Any, view: View, height: Any, width: Any) -> Params:
   affine, elastic = tf.constant([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), tf.zeros([view.elastic_grid] * 2 + [2])
   if view.warps:
     bounds = (view.rotation, view.shear, view.log_scale, view.translation, view.translation)
-    bounds = tf.constant(bounds) * (2.0 * u[11:16] - 1.0)
+    bounds = tf.constant(bounds, tf.float32) * (2.0 * u[11:16] - 1.0)
     affine = affine_matrix(bounds[0], bounds[1], bounds[2], bounds[3:])
   if view.elastic:
     normal = tf.random.stateless_normal(elastic.shape, tf.random.fold_in(seed, 0))
@@ -124,6 +124,7 @@ def resized_crop(image: Any, box: Any, size: int) -> Any:
   """Cuts out `box` [4] and resizes it to [size, size, c] by antialiased bicubic, clipped to [0, 1]."""
   corner, extent = tf.unstack(tf.reshape(box, [2, 2]))
   crop = tf.slice(image, tf.concat([corner, [0]], 0), tf.concat([extent, [-1]], 0))
+  crop.set_shape([None, None, image.shape[-1]])
   resized = _resize(crop, size / extent, size)
   if image.dtype == tf.uint8:
     resized = resized * (1.0 / 255.0)
@@ -208,6 +209,7 @@ def adjust_hue(image: Any, shift: Any) -> Any:
 
 def color_jitter(image: Any, brightness: Any, contrast: Any, saturation: Any, hue: Any, order: Any) -> Any:
   """Applies the four adjustments in `order` [4]: 0 is brightness, 1 contrast, 2 saturation and 3 hue."""
+  order = tf.unstack(tf.convert_to_tensor(order), num=4)
   for i in range(4):
     image = tf.switch_case(order[i], [
         lambda x=image: adjust_brightness(x, brightness),
@@ -254,7 +256,7 @@ def _maybe(condition: Any, operation: Any, image: Any) -> Any:
 
 
 def _between(u: Any, low: Any, high: Any) -> Any:
-  low, high = tf.constant(low), tf.constant(high)
+  low, high = tf.constant(low, tf.float32), tf.constant(high, tf.float32)
   return low + (high - low) * u
 
 

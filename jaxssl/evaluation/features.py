@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxssl import augment, recipes
+
 Encode = Callable[[jax.Array], jax.Array]  # [b, h, w, c] in [0, 1] -> [b, d]
 
 
@@ -15,6 +17,15 @@ def to_float(images: np.ndarray | jax.Array) -> jax.Array:
   if images.dtype == np.uint8:
     return jnp.asarray(images, jnp.float32) / 255
   return jnp.asarray(images, jnp.float32)
+
+
+def adapt(images: jax.Array, recipe: recipes.Recipe, channels: int) -> jax.Array:
+  """Brings images [b, h, w, c] to what an encoder was trained on: the recipe's size, and 1 or 3 channels."""
+  images = augment.resize_inputs(images, recipe)
+  if images.shape[-1] == channels:
+    return images
+  grey = images.mean(axis=-1, keepdims=True)
+  return jnp.broadcast_to(grey, (*grey.shape[:-1], channels))
 
 
 def flatten(images: jax.Array) -> jax.Array:

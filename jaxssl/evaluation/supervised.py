@@ -1,5 +1,6 @@
 """Training a classifier on minibatches of augmented images: what SGD probes and fine-tuning share."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import optax
 
 from jaxssl import augment, core, recipes
+from jaxssl.evaluation.features import adapt
 
 Augment = Callable[[jax.Array, jax.Array], jax.Array]  # keys [b], images as stored [b, ...] -> images in [0, 1]
 Apply = Callable[[Any, Any, jax.Array], tuple[jax.Array, Any]]  # params, stats, images -> logits [b, c], stats
@@ -19,6 +21,18 @@ def crop_flip(size: int) -> Augment:
   recipe = recipes.crop_flip(size, views=1)
   # The last argument orders the colour jitter, of which there is none.
   return lambda keys, images: augment.views(keys, images, recipe, keys[0])[0]
+
+
+def crops(recipe: recipes.Recipe, channels: int) -> Augment:
+  """The crops (and flips, and warps) of `recipe`'s first view, without its colours, in `channels` channels."""
+  view = dataclasses.replace(recipe.views[0], jitter=0.0, grey=0.0, blur=0.0, solarize=0.0)
+  plain = dataclasses.replace(recipe, views=(view,))
+
+  def make(keys, images):
+    views = augment.views(keys, images, plain, keys[0])[0]
+    return adapt(views, recipes.Recipe((view,), view.size), channels)
+
+  return make
 
 
 def nesterov(base: float, batch_size: int, steps: int) -> optax.GradientTransformation:

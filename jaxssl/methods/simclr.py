@@ -15,7 +15,7 @@ from flax import linen as nn
 
 from jaxssl import core
 from jaxssl.losses import contrastive
-from jaxssl.models.heads import MLP, Projected
+from jaxssl.models.heads import MLP, Projected, Truncated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +57,12 @@ class SimCLR:
     """Returns h [n, d] (what the paper evaluates), a layer of the head (SimCLRv2), or z, of images [n, h, w, c]."""
     layers: Any = self.network.apply({'params': state.params, **state.stats}, inputs, method='layers')
     return core.choose(name, dict(zip(self.representations, layers, strict=True)))
+
+  def backbone(self, state: core.State, name: str | None = None) -> tuple[nn.Module, Any]:
+    """Returns the network up to a representation as a module of images, and its variables: what fine-tuning trains."""
+    layer = self.representations.index(name or self.representations[0])
+    variables = {'params': state.params, **state.stats}
+    return Truncated(self.network, layer), {kind: {'network': tree} for kind, tree in variables.items()}
 
   def embed(self, state: core.State, batch: core.Batch) -> tuple[jax.Array, jax.Array]:
     """Returns z [b, d] of the first two views, for the health of the embedding."""

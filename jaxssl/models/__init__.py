@@ -1,6 +1,6 @@
 """Networks: Flax Linen modules."""
 
-from jaxssl.models.heads import MLP, Projected
+from jaxssl.models.heads import MLP, Projected, Truncated
 from jaxssl.models.resnet import (
   ResNet,
   load_torchvision,
@@ -16,6 +16,7 @@ __all__ = [
   'MLP',
   'Projected',
   'ResNet',
+  'Truncated',
   'load_torchvision',
   'resnet18',
   'resnet34',

@@ -87,3 +87,16 @@ class Projected(nn.Module):
   def layers(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
     """Returns (h, the head's first layer, ..., z), to fine-tune from the middle of an `MLP` head as SimCLRv2 does."""
     return self.head.layers(self.encoder(x, train=train), train=train)
+
+
+class Truncated(nn.Module):
+  """An encoder with the first layers of its head, as one encoder: inputs -> `network.layers(inputs)[layer]`, [b, d].
+
+  SimCLRv2 fine-tunes it from `layer` = 1 (https://arxiv.org/abs/2006.10029, section 2.2).
+  """
+
+  network: Projected
+  layer: int
+
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    return self.network.layers(x, train)[self.layer]

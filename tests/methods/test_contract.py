@@ -62,8 +62,8 @@ def fresh(name):
 def run(name, state, start, stop, transform=lambda batch: batch):
   batches = (transform(make_batch(i)) for i in range(start, stop))
   metrics = {}
-  for _, state, metrics, _ in loop.train(build(name), prepare, state, batches, KEY, start):
-    pass
+  for update in loop.train(build(name), prepare, state, batches, KEY, start):
+    _, state, metrics, _ = update
   return state, metrics
 
 
@@ -95,7 +95,9 @@ def test_represents_under_every_name(name):
   assert default.shape[0] == 5 and default.dtype == jnp.float32
   np.testing.assert_array_equal(default, method.represent(state, inputs, method.representations[0]))
   for representation in method.representations:
-    assert method.represent(state, inputs, representation).shape[0] == 5
+    features = method.represent(state, inputs, representation)
+    encoder, variables = method.backbone(state, representation)
+    np.testing.assert_allclose(encoder.apply(variables, inputs), features, atol=1e-6, err_msg=representation)
   with pytest.raises(ValueError, match="name must be one of .*'h'.* got 'nothing'"):
     method.represent(state, inputs, 'nothing')
   one_by_one = jnp.concatenate([method.represent(state, inputs[i : i + 1]) for i in range(5)])

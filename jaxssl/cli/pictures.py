@@ -1,0 +1,80 @@
+"""The pictures of a run and its HTML report."""
+
+import contextlib
+import functools
+import os
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxssl.build import Experiment, Source, stream
+from jaxssl.cli import measure, runs, workdir
+from jaxssl.evaluation import extract, geometry, knn, plots, report
+from jaxssl.training import logging
+
+QUERIES, NEIGHBOURS, POINTS, BANK = 10, 8, 2000, 20_000  # Images drawn, points on the map, images searched.
+
+
+def preview(config: ConfigDict, experiment: Experiment, source: Source, directory: str, rows: int = 8) -> str:
+  """Draws the first images of the stream beside their views, as training sees them; returns the PNG's path."""
+  os.makedirs(directory, exist_ok=True)
+  path = os.path.join(directory, 'preview.png')
+  rows = min(rows, len(source))
+  with contextlib.closing(stream(config.to_dict(), source, batch_size=rows)) as batches:
+    batch = jax.jit(experiment.prepare)(next(batches), jax.random.key(config.seed))
+  plots.preview(np.asarray(batch['inputs']), [np.asarray(view) for view in batch['views']], path)
+  return path
+
+
+def draw(run: runs.Run, train: Source, test: Source, path: str) -> dict[str, str]:
+  """Draws curves, a map of the test set and nearest neighbours in WORKDIR/pictures; returns the files by caption."""
+  directory = os.path.join(path, 'pictures')
+  os.makedirs(directory, exist_ok=True)
+  file = functools.partial(os.path.join, directory)
+  found = {}
+  if rows := logging.read(path):
+    plots.loss_curve(rows, file('loss.png'))
+    plots.metric_curves(rows, file('metrics.png'))
+    found = {'Loss': file('loss.png'), 'Metrics': file('metrics.png')}
+  encode = functools.partial(
+      extract, measure.encoders(run)['trained'], batch_size=run.config.evaluation.batch_size)
+  shown = _spread(len(test), POINTS)
+  features = encode(test.images[shown])
+  points, method = plots.project(features, seed=run.config.seed)
+  caption = f'{method} of the {measure.representation(run)} of test images'
+  labels = None if test.labels is None else test.labels[shown]
+  plots.embedding_map(points, labels, file('embedding.png'), class_names=test.class_names, title=caption)
+  _draw_neighbours(train, test, shown, features, encode, file('neighbours.png'))
+  return {**found, caption: file('embedding.png'),
+          'Nearest neighbours among training images': file('neighbours.png')}
+
+
+def _draw_neighbours(train, test, shown, features, encode, path) -> None:
+  """Draws a few test images with their nearest training images."""
+  bank = _spread(len(train), BANK)
+  queries = _spread(len(shown), QUERIES)
+  nearest, _ = knn.neighbours(features[queries], encode(train.images[bank]), min(NEIGHBOURS, len(bank)))
+  rows = bank[nearest]
+  labelled = train.labels is not None and test.labels is not None
+  plots.neighbours_sheet(
+      test.images[shown[queries]], test.labels[shown[queries]] if labelled else None,
+      [train.images[row] for row in rows], train.labels[rows] if labelled else None, path)
+
+
+def _spread(n: int, count: int) -> np.ndarray:
+  """Returns at most `count` of n indices, evenly spread."""
+  return np.unique(np.linspace(0, n - 1, min(n, count)).round().astype(int))
+
+
+def write_report(run: runs.Run, results: dict, pictures: dict[str, str], path: str) -> None:
+  """Writes WORKDIR/report.html."""
+  rows = logging.read(path)
+  warning = geometry.warning(rows[-1]) if rows and 'embedding_std' in rows[-1] else None
+  start = workdir.read_json(os.path.join(path, 'environment.json'))[-1]
+  report.write(
+      os.path.join(path, 'report.html'), title=f'{run.config.method.name}, {os.path.basename(path)}',
+      rows=results['rows'],
+      config=run.config.to_dict(), pictures=pictures, seconds=results['seconds'],
+      images_per_second=results['images_per_second'], facts={'step': int(run.state.step), **start},
+      warnings=[warning] if warning else [])
