@@ -1,0 +1,79 @@
+"""Recipes: the papers' values, and errors that name the argument."""
+
+import dataclasses
+
+import pytest
+
+from jaxssl import recipes
+from jaxssl.recipes import Recipe, View
+
+
+def test_simclr_is_the_papers():
+  recipe = recipes.simclr()
+  view = recipe.views[0]
+  assert recipe.views == (view, view)
+  assert (recipe.input_size, recipe.input_crop) == (224, 0.875)
+  assert (view.area, view.ratio, view.flip) == ((0.08, 1.0), (3 / 4, 4 / 3), 0.5)
+  assert (view.jitter, view.brightness, view.contrast, view.saturation, view.hue) == (0.8, 0.8, 0.8, 0.8, 0.2)
+  assert (view.grey, view.blur, view.sigma, view.kernel_size, view.solarize) == (0.2, 0.5, (0.1, 2.0), 23, 0.0)
+
+
+def test_small_images_are_neither_blurred_nor_cropped_for_evaluation():
+  recipe = recipes.simclr(32, strength=0.5)
+  assert recipe.input_crop == 1.0
+  assert all(view.blur == 0 for view in recipe.views)
+  assert recipe.views[0].hue == pytest.approx(0.1)
+  assert recipe.views[0].contrast == pytest.approx(0.4)
+  assert recipes.simclr(32, blur=0.5).views[1].blur == 0.5
+
+
+def test_byol_is_asymmetric():
+  first, second = recipes.byol().views
+  assert (first.blur, first.solarize, second.blur, second.solarize) == (1.0, 0.0, 0.1, 0.2)
+  assert (first.brightness, first.contrast, first.saturation, first.hue) == (0.4, 0.4, 0.2, 0.1)
+  assert dataclasses.replace(second, blur=1.0, solarize=0.0) == first
+
+
+def test_multi_crop_is_swavs():
+  views = recipes.multi_crop().views
+  assert [view.size for view in views] == [224] * 2 + [96] * 6
+  assert {view.area for view in views[:2]} == {(0.14, 1.0)}
+  assert {view.area for view in views[2:]} == {(0.05, 0.14)}
+
+
+def test_crop_flip_and_drawings_leave_colours_alone():
+  assert not recipes.crop_flip(32).views[0].recolours
+  assert not recipes.crop_flip(32).views[0].warps
+  view = recipes.drawings(28).views[0]
+  assert view.warps and not view.recolours and view.flip == 0
+
+
+@pytest.mark.parametrize('size, kernel', [(224, 23), (96, 9), (32, 3), (28, 3), (10, 1)])
+def test_kernel_is_a_tenth_made_odd(size, kernel):
+  assert View(size).kernel_size == kernel
+
+
+@pytest.mark.parametrize('name, value', [
+    ('size', 0), ('size', 2.5), ('area', (0.0, 1.0)), ('area', (0.5, 1.5)), ('area', (0.5, 0.2)), ('ratio', (1.0,)),
+    ('flip', 1.5), ('jitter', -0.1), ('grey', 2), ('blur', 7), ('solarize', -1), ('hue', 0.6), ('brightness', -0.1),
+    ('contrast', -0.1), ('saturation', -0.1), ('sigma', (0.0, 1.0)), ('rotation', -1), ('shear', -1),
+    ('log_scale', -1), ('translation', -1), ('elastic', -1), ('elastic_grid', 1), ('thickness', -1)])
+def test_view_errors_name_the_argument(name, value):
+  with pytest.raises(ValueError, match=rf'^{name} .*{str(value).replace("(", ".").replace(")", ".")}'):
+    View(**{'size': 8, name: value})
+
+
+def test_recipe_errors_name_the_argument():
+  with pytest.raises(ValueError, match='^views '):
+    Recipe((), 8)
+  with pytest.raises(ValueError, match='^input_size .*0'):
+    Recipe((View(8),), 0)
+  with pytest.raises(ValueError, match='^input_crop .*1.5'):
+    Recipe((View(8),), 8, 1.5)
+  with pytest.raises(ValueError, match='^strength .*3'):
+    recipes.simclr(strength=3)
+
+
+def test_lists_from_a_config_become_tuples():
+  view = View(8, area=[0.2, 0.5], ratio=[1, 1], sigma=[1, 2])
+  assert hash(view) == hash(View(8, area=(0.2, 0.5), ratio=(1, 1), sigma=(1, 2)))
