@@ -84,10 +84,10 @@ def affine_matrix(
 def _bicubic_matrix(start: jax.Array | int, length: jax.Array | int, size_in: int, size_out: int) -> jax.Array:
   """Returns the weights [size_out, size_in] that resize pixels start .. start + length - 1 to `size_out`."""
   step = length / size_out
-  centre = start + (jnp.arange(size_out) + 0.5) * step - 0.5
-  source = jnp.arange(size_in)[None, :]
+  centre = (jnp.arange(size_out) + 0.5) * step - 0.5
+  source = jnp.arange(size_in)[None, :] - start  # From the crop's edge: small numbers, exact in float32.
   weights = _keys((source - centre[:, None]) / jnp.maximum(step, 1.0))
-  inside = jnp.broadcast_to((source >= start) & (source < start + length), weights.shape)
+  inside = jnp.broadcast_to((source >= 0) & (source < length), weights.shape)
   weights = jnp.where(inside, weights, 0.0)
   return weights / jnp.sum(weights, axis=1, keepdims=True)
 

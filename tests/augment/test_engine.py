@@ -13,8 +13,8 @@ from jaxssl.augment import engine as engine_module
 from jaxssl.recipes import Recipe, View
 
 RNG = np.random.default_rng(0)
-FULL = View(12, solarize=0.5, rotation=20.0, elastic=0.03, thickness=1.0)
-RECIPE = Recipe((View(16, blur=0.5, solarize=0.2), FULL), 16)
+SHAPES = View(12, rotation=20.0, elastic=0.03, thickness=1.0, jitter=0.0, grey=0.0, blur=0.0)
+RECIPE = Recipe((View(16, solarize=0.2), SHAPES), 16)
 IMAGES = RNG.integers(0, 256, (8, 18, 16, 3), np.uint8)
 
 

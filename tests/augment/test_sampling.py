@@ -56,7 +56,8 @@ def test_affine_and_elastic(draws):
 
 
 def boxes(height, width, area, ratio):
-  return np.asarray(jax.jit(jax.vmap(lambda key: sampling.crop_box(key, height, width, area, ratio)))(KEYS)).astype(float)
+  draw = jax.jit(jax.vmap(lambda key: sampling.crop_box(key, height, width, area, ratio)))
+  return np.asarray(draw(KEYS)).astype(float)
 
 
 def test_crops_lie_in_the_image_and_its_ranges():

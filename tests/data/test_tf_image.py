@@ -110,6 +110,18 @@ def test_whole_views_agree(view, height, width, channels):
     np.testing.assert_allclose(theirs, ours, atol=TOLERANCE)
 
 
+def test_large_views_agree_to_a_fortieth_of_a_grey_level():
+  """Both round positions to float32, an error of 1e-5 in the crop that grows with its size; the jitter magnifies it."""
+  view, image = recipes.simclr(96).views[0], picture(120, 100, 3)
+  scaled = jnp.array(image / np.float32(255))
+  sample = jax.jit(lambda key: augment.sample(key, view, 120, 100))
+  apply = jax.jit(lambda params, order: augment.apply(scaled, params, view, order))
+  for seed in range(6):
+    params, order = sample(jax.random.key(seed)), np.random.default_rng(seed).permutation(4).astype(np.int32)
+    theirs = tf_image.apply(tf.constant(image), jax.tree.map(lambda x: tf.constant(np.asarray(x)), params), view, order)
+    np.testing.assert_allclose(theirs, apply(params, order), atol=1e-4)
+
+
 @pytest.fixture(scope='module')
 def draws():
   """4,000 draws of the host's sampler."""
