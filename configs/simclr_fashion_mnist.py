@@ -1,6 +1,9 @@
 """SimCLR on Fashion-MNIST, where raw pixels are strong: Chen et al. 2020, https://arxiv.org/abs/2002.05709.
 
   python train.py --config configs/simclr_fashion_mnist.py
+
+The honest hard case: logistic regression on raw pixels reaches .84 and k-NN .85 on the full set (Fashion-MNIST, table
+3), and a short run on a CPU has to beat that to mean anything. The network is the default run's.
 """
 
 from ml_collections import ConfigDict
@@ -10,7 +13,7 @@ def get_config() -> ConfigDict:
   return ConfigDict({
       'seed': 0,
       'steps': 1_000,
-      'batch_size': 256,
+      'batch_size': 128,
       'init_from': '',
       'data': {
           'source': 'tfds',
@@ -23,12 +26,12 @@ def get_config() -> ConfigDict:
           'name': 'simclr',
           'temperature': 0.2,
           'encoder': {'name': 'resnet', 'stage_sizes': (1, 1, 1), 'block': 'basic', 'widths': (32, 64, 128),
-                      'stem': 'small'},
+                      'stem': 'strided', 'average_pool_shortcut': True},
           'head': {'name': 'mlp', 'features': (256, 128)},
           'optimizer': {
               'name': 'adamw',
               'weight_decay': 1e-4,
-              'learning_rate': {'name': 'warmup_cosine', 'base': 2e-3, 'scaling': None, 'warmup_epochs': 1},
+              'learning_rate': {'name': 'warmup_cosine', 'base': 0.01, 'scaling': None, 'warmup_epochs': 0.2},
           },
       },
       'checkpoint': {'every': 100, 'keep_last': 3, 'keep_every': 500},

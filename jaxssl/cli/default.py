@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   return ConfigDict({
       'seed': 0,
-      'steps': 1200,
+      'steps': 1000,
       'batch_size': 128,
       'init_from': '',  # The work directory of a run to take the encoder from.
       'data': {
@@ -18,13 +18,13 @@ def get_config() -> ConfigDict:
           'path': '',
           'engine': 'device',  # Where views are made: 'device', 'host' (tf.data), or 'split' between them.
           'recipe': {'name': 'drawings', 'size': 28, 'area': (0.6, 1.0), 'ratio': (0.9, 1.1), 'rotation': 15.0,
-                     'shear': 0.2, 'log_scale': 0.2, 'translation': 0.1, 'elastic': 0.03, 'thickness': 0.5, 'views': 2},
+                     'shear': 0.2, 'log_scale': 0.2, 'translation': 0.1, 'elastic': 0.03, 'thickness': 0.25, 'views': 2},
       },
       'method': {
           'name': 'simclr',
           'temperature': 0.1,
           'encoder': {'name': 'resnet', 'stage_sizes': (1, 1, 1), 'block': 'basic', 'widths': (32, 64, 128),
-                      'stem': 'strided'},
+                      'stem': 'strided', 'average_pool_shortcut': True},
           'head': {'name': 'mlp', 'features': (256, 128)},
           'optimizer': {
               'name': 'adamw',

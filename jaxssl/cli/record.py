@@ -11,6 +11,9 @@ from jaxssl.evaluation import geometry
 from jaxssl.training.logging import MetricLogger
 
 
+PATIENCE = 3  # Unhealthy records in a row before a warning.
+
+
 class Timed:
   """Passes an iterable on and adds up the seconds spent waiting for it."""
 
@@ -38,7 +41,7 @@ class Recorder:
     self.schedules, self.embed = schedules, embed
     self._pending: list[dict[str, jax.Array]] = []
     self._began, self._waited = time.perf_counter(), batches.seconds
-    self._warned = False
+    self._bad = 0  # Records in a row with an unhealthy embedding.
 
   def add(self, metrics: dict[str, jax.Array]) -> None:
     """Takes the metrics of one step, still on the device."""
@@ -65,12 +68,12 @@ class Recorder:
     self._began, self._waited = time.perf_counter(), self.batches.seconds
 
   def _warn(self, step: int, message: str | None) -> None:
-    """Prints a warning of collapse when it sets in, and again when it is over."""
-    if message and not self._warned:
+    """Prints a warning of collapse once it has lasted, since every run starts near one, and again when it is over."""
+    if message and self._bad + 1 == PATIENCE:
       self.bar.say(f'step {step}: {message}')
-    elif self._warned and not message:
+    elif not message and self._bad >= PATIENCE:
       self.bar.say(f'step {step}: the embedding has recovered')
-    self._warned = bool(message)
+    self._bad = self._bad + 1 if message else 0
 
 
 def check_finite(step: int, state: Any, rows: list[dict[str, Any]]) -> None:

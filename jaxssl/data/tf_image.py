@@ -1,6 +1,6 @@
 """The host's augmentation engine: `jaxssl.augment` again, in stateless TensorFlow operations for tf.data.
 
-Given the same `Params` and order both engines make the same pixels, to 1e-4 in [0, 1] (1e-5 up to some 50 pixels);
+Given the same `Params` and order both engines make the same pixels, to 1e-4 in [0, 1] (2e-5 up to 32 pixels);
 each draws its own. An image is one tensor [h, w, c] of any size. Importing this module imports TensorFlow.
 """
 
