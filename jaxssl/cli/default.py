@@ -1,6 +1,21 @@
 """SimCLR on the bundled drawings: Chen et al. 2020, https://arxiv.org/abs/2002.05709.
 
   python train.py
+
+Measured on two cores of a Xeon (x86-64, AVX-512), seed 0: k-NN .862, linear probe .898 on drawers 16-20, in 215 s of
+training and 4 minutes in all. Raw pixels: .318 and .272; a randomly initialised encoder: .066 and .177.
+
+Chosen on drawers 13-15 after pretraining on drawers 1-12 (--config.data.name=omniglot_validation), one seed each; k-NN
+and linear probe there, for short runs of 22 epochs unless said:
+- learning rate, batch 256: 0.002 .680/.762, 0.005 .745/.792, 0.012 .784/.813, 0.025 .804/.838, 0.05 .811/.847. This
+  mattered most; the default has 0.02 at batch 128.
+- batch 512 for 35 epochs at 0.002: .671/.748; batch 128 at 0.02: .818/.842. Small batches and more updates win.
+- shortcut of the strided blocks: average pool .817/.832, 1x1 convolution with stride .740/.814.
+- stroke thickness 0.5: .803/.835, 0.25: .806/.854. Stronger rotation, shear and scale (20 degrees, .3, .25): .800/.825;
+  elastic .04 instead of .02: .807/.840; temperature 0.2: .804/.836. None of these is better beyond noise.
+- widths 32/64/192: .804/.836; a flattened output instead of the average: .652/.730 (at learning rate 0.002).
+- length: 62 epochs at batch 256 reached .865/.887 in a trial network of about the same size, beyond the five minutes.
+This config: .853/.875 in 209 s of training.
 """
 
 from ml_collections import ConfigDict
@@ -18,7 +33,8 @@ def get_config() -> ConfigDict:
           'path': '',
           'engine': 'device',  # Where views are made: 'device', 'host' (tf.data), or 'split' between them.
           'recipe': {'name': 'drawings', 'size': 28, 'area': (0.6, 1.0), 'ratio': (0.9, 1.1), 'rotation': 15.0,
-                     'shear': 0.2, 'log_scale': 0.2, 'translation': 0.1, 'elastic': 0.03, 'thickness': 0.25, 'views': 2},
+                     'shear': 0.2, 'log_scale': 0.2, 'translation': 0.1, 'elastic': 0.03, 'thickness': 0.25,
+                     'views': 2},
       },
       'method': {
           'name': 'simclr',

@@ -10,7 +10,6 @@ import numpy as np
 from jaxssl.evaluation import geometry
 from jaxssl.training.logging import MetricLogger
 
-
 PATIENCE = 3  # Unhealthy records in a row before a warning.
 
 

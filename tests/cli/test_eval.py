@@ -1,0 +1,102 @@
+"""The eval command: every protocol, other data, features to a file, and its mistakes."""
+
+import json
+import os
+import sys
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxssl.cli import runs, workdir
+from jaxssl.cli.eval import evaluate
+from jaxssl.cli.train import train
+
+sys.path.insert(0, os.path.dirname(__file__))
+from tiny_config import get_config
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  path = tmp_path_factory.mktemp('run')
+  config = get_config()
+  config.mesh.data, config.steps = 8, 2
+  with jax.numpy_rank_promotion('raise'):
+    train(config, str(path))
+  return path
+
+
+def stored(run, **overrides):
+  config = workdir.read_config(str(run))
+  config.update_from_flattened_dict(overrides)
+  return config
+
+
+def rows_of(run):
+  return json.loads((run / 'results.json').read_text())['rows']
+
+
+def folder(path, sizes, labelled=True):
+  rng = np.random.default_rng(0)
+  for i, (height, width) in enumerate(sizes):
+    directory = path / (f'class{i % 2}' if labelled else 'all')
+    directory.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(directory / f'{i}.png')
+  return path
+
+
+def test_every_protocol_stands_beside_its_baselines(run):
+  evaluate(stored(run, **{
+      'evaluation.protocols': ('knn', 'linear', 'sgd', 'finetune'), 'evaluation.fractions': (0.1,),
+      'data.name': 'omniglot_unseen', 'evaluation.representation': 'head1'}), str(run))
+  rows = rows_of(run)
+  found = {(row['protocol'], row['features'], row.get('fraction')) for row in rows}
+  assert found == {
+      *(('knn', features, None) for features in ('raw', 'random', 'trained')),
+      *(('linear', features, fraction) for features in ('raw', 'random', 'trained') for fraction in (1.0, 0.1)),
+      *(('sgd', features, 0.1) for features in ('raw', 'random', 'trained')),
+      *(('finetune', features, 0.1) for features in ('random', 'trained'))}
+  assert {row['representation'] for row in rows if row['features'] == 'trained'} == {'head1'}
+  assert {row['data'] for row in rows} == {'omniglot_unseen'} and {row['step'] for row in rows} == {2}
+
+
+def test_pictures_of_other_sizes_and_channels_and_features_to_a_file(run, tmp_path, capsys):
+  path = folder(tmp_path / 'pictures', [(20, 30), (16, 16), (40, 25)] * 4)
+  evaluate(stored(run, **{
+      'data.source': 'folder', 'data.path': str(path), 'evaluation.knn.k': 2, 'evaluation.pictures': True}),
+      str(run), embed=str(tmp_path / 'features.npz'))
+  assert 'trained encoder' in capsys.readouterr().out
+  with np.load(tmp_path / 'features.npz', allow_pickle=False) as features:
+    count = len(features['train_features']) + len(features['test_features'])
+    assert count == 12 and features['train_features'].shape[1] == 8
+    assert len(features['train_files']) == len(features['train_labels']) == len(features['train_features'])
+  assert {file.name for file in (run / 'pictures').iterdir()} == {
+      'loss.png', 'metrics.png', 'embedding.png', 'neighbours.png'}
+  report = (run / 'report.html').read_text()
+  assert 'data:image/png;base64' in report and 'http' not in report.replace('https://www.w3.org', '')
+
+
+def test_unlabelled_pictures_get_the_geometry_of_their_features(run, tmp_path):
+  path = folder(tmp_path / 'pictures', [(16, 16)] * 30, labelled=False)
+  evaluate(stored(run, **{'data.source': 'folder', 'data.path': str(path)}), str(run))
+  assert {(row['protocol'], row['metric'], row['features']) for row in rows_of(run)} == {
+      ('geometry', metric, features) for metric in ('effective_rank', 'uniformity')
+      for features in ('raw', 'random', 'trained')}
+
+
+@pytest.mark.parametrize('overrides,message', [
+    ({'evaluation.protocols': ('knm',)}, r"must be among knn, linear, sgd, finetune; got 'knm'"),
+    ({'evaluation.representation': 'y'}, r"name must be one of 'h', 'head1', 'z', got 'y'"),
+    ({'data.name': 'omnigolt'}, r"'omnigolt'.*'omniglot'"),
+])
+def test_mistakes_are_named(run, overrides, message):
+  with pytest.raises(ValueError, match=message):
+    evaluate(stored(run, **overrides), str(run))
+
+
+def test_absent_runs_and_steps_are_named(run, tmp_path):
+  with pytest.raises(ValueError, match='holds no run'):
+    runs.restore(str(tmp_path))
+  with pytest.raises(FileNotFoundError, match=r'no checkpoint of step 7 .*choose one of \[2\]'):
+    runs.restore(str(run), 7)

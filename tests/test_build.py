@@ -1,0 +1,89 @@
+"""Configs become objects, and a wrong key gets a message that names it."""
+
+import importlib.util
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxssl import augment, build, methods, models, recipes
+
+CONFIGS = sorted((pathlib.Path(__file__).parents[1] / 'configs').glob('*.py'))
+
+
+def load(path):
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config().to_dict()
+
+
+def config(**changes):
+  made = load(CONFIGS[0])
+  for path, value in changes.items():
+    *sections, key = path.split('__')
+    section = made
+    for name in sections:
+      section = section[name]
+    section[key] = value
+  return made
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_every_config_builds_and_has_the_same_sections(path):
+  made = load(path)
+  experiment = build.build(made, 2_000_000)
+  assert isinstance(experiment.method, methods.SimCLR) and isinstance(experiment.recipe, recipes.Recipe)
+  assert experiment.schedules['learning_rate'](0) == 0 < experiment.schedules['learning_rate'](made['steps'] // 2)
+  default = config()
+  assert made.keys() == default.keys()
+  for section in ('data', 'checkpoint', 'logging', 'evaluation', 'mesh'):
+    assert made[section].keys() == default[section].keys()
+
+
+def test_names_become_things_with_their_arguments():
+  experiment = build.build(config(
+      method__encoder={'name': 'resnet50', 'stem': 'd', 'dtype': 'bfloat16'}, method__temperature=0.7,
+      data__recipe={'name': 'multi_crop', 'size': 32, 'small_size': 16, 'small_views': 2}), 1000)
+  assert experiment.method.encoder == models.resnet50(stem='d', dtype='bfloat16')
+  assert experiment.method.temperature == 0.7
+  assert [view.size for view in experiment.recipe.views] == [32, 32, 16, 16]
+  views = experiment.prepare({'inputs': jnp.zeros((4, 40, 40, 3), jnp.uint8)}, jax.random.key(0))['views']
+  assert [view.shape for view in views] == [(4, 32, 32, 3)] * 2 + [(4, 16, 16, 3)] * 2
+
+
+def test_learning_rate_scales_with_the_batch_and_its_accumulation():
+  rate = {'name': 'constant', 'base': 0.3, 'scaling': 'linear'}
+  section = {'name': 'sgd', 'learning_rate': rate}
+  run = {'batch_size': 512, 'steps': 10, 'steps_per_epoch': 2}
+  assert build.construct('method.optimizer.learning_rate', rate, run)(0) == pytest.approx(0.6)
+  experiment = build.build(config(method__optimizer={**section, 'accumulate_steps': 4}, batch_size=512), 1000)
+  assert experiment.schedules['learning_rate'](0) == pytest.approx(2.4)
+
+
+@pytest.mark.parametrize('changes,message', [
+    ({'method__encoder': {'name': 'resnet19'}}, r"method.encoder.name cannot be 'resnet19'; did you mean 'resnet18"),
+    ({'method__encoder': {'name': 'resnet18', 'widht': 2}}, r"method.encoder \(resnet18\) cannot be 'widht'.*'widt"),
+    ({'method__optimizer': {'name': 'adam'}}, r"config.method.optimizer.name cannot be 'adam'; did you mean 'adamw'"),
+    ({'data__recipe': {'name': 'simclr', 'strenght': 1.0}}, r"'strenght'; did you mean 'strength'"),
+    ({'data__recipe': {'name': 'simclr', 'area': (2.0, 1.0)}}, r'config.data.recipe: .*area'),
+    ({'method__optimizer__learning_rate': {'name': 'warmup_cosine', 'base': 1.0, 'steps': 3}}, r"cannot be 'steps'"),
+    ({'data__engine': 'gpu'}, r"engine .*'gpu'"),
+    ({'batch_size': 0}, 'config.batch_size must be at least 1, got 0'),
+    ({'batch_size': 4000}, r'config.batch_size = 4000 is more than the 3000 examples'),
+])
+def test_mistakes_are_named(changes, message):
+  with pytest.raises(ValueError, match=message):
+    build.build(config(**changes), 3000)
+
+
+def test_missing_arguments_name_their_section():
+  with pytest.raises(TypeError, match='config.method.head: .*features'):
+    build.build(config(method__head={'name': 'mlp'}), 3000)
+
+
+def test_evaluation_sees_the_recipe_size():
+  source = build.load_source(config(data__source='bundled', data__name='omniglot_validation'), 'test')
+  assert source.images.shape == (726, 28, 28, 1)
+  assert augment.resize_inputs(source.images[:2], recipes.drawings(20)).shape == (2, 20, 20, 1)
