@@ -83,7 +83,7 @@ def main():
   for name in args.engines:
     try:
       functions[name] = make[name](images, recipe, args.batch)
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # torchvision raises RuntimeError beside another build of torch.
       print(f'{name} is not measured: {error}')
   seconds = interleave(functions, args.rounds)
   # Per core: tf.data and XLA use all cores of a CPU, torchvision's transforms one; a GPU counts as one.

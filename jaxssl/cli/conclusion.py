@@ -24,6 +24,8 @@ def conclude(run: runs.Run, path: str) -> None:
   if run.config.evaluation.pictures:
     drawn = pictures.draw(run, train, test, path)
     pictures.write_report(run, workdir.read_json(os.path.join(path, 'results.json')), drawn, path)
+  if jax.process_count() == 1:
+    print(f'State after step {int(run.state.step)}: SHA-256 {runs.checksum(run.state)}')
   show(path)
 
 
