@@ -138,17 +138,17 @@ def choose_l2(
 ) -> float:
   """Returns the strength in `grid` with the best accuracy on a held-out share of every class (ties: the strongest).
 
-  The test set has no part in it.
-
-  Raises:
-    ValueError: if no class has an example to spare for validation.
+  The test set has no part in it. Where `validation` of so few labels is nothing, half of every class is held out; where
+  no class has two examples, there is nothing to choose by, and it is the middle of the grid.
   """
   labels = np.asarray(labels)
+  grid = tuple(sorted(grid, reverse=True))
   kept = balanced_subset(labels, 1 - validation, seed)
+  if len(kept) == len(labels):
+    kept = balanced_subset(labels, 0.5, seed)
   held_out = np.setdiff1d(np.arange(len(labels)), kept)
   if not len(held_out):
-    raise ValueError(f'validation={validation} of {len(labels)} labels leaves no example to choose l2 on: give l2.')
-  grid = tuple(sorted(grid, reverse=True))
+    return grid[len(grid) // 2]
   # A tenth of the final precision is enough to rank them.
   probes = fit_path(features, labels, grid, rows=kept, tolerance=1e-2)
   return grid[int(np.argmax([np.mean(predict(probe, features[held_out]) == labels[held_out]) for probe in probes]))]

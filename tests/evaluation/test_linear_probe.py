@@ -98,7 +98,15 @@ def test_errors():
     linear_probe.fit(features, labels[:-1], 1e-3)
   with pytest.raises(ValueError, match='two classes'):
     linear_probe.fit(features, np.zeros(30, int), 1e-3)
-  with pytest.raises(ValueError, match='give l2'):
-    linear_probe.choose_l2(features, np.arange(30))
   with pytest.raises(ValueError, match='test_labels 3'):
     linear_probe.accuracy(features, labels, features, labels[:3])
+
+
+def test_l2_is_chosen_from_the_few_labels_there_are():
+  rng = np.random.default_rng(0)
+  centres = 4 * np.eye(6)
+  two_each = np.concatenate([centres, centres]) + 0.1 * rng.normal(size=(12, 6))
+  labels = np.tile(np.arange(6), 2)
+  value, l2 = linear_probe.accuracy(two_each, labels, centres, np.arange(6), validation=0.2)
+  assert value == 1.0 and l2 in linear_probe.L2_GRID
+  assert linear_probe.choose_l2(two_each[:6], labels[:6], grid=(1e-1, 1e-2, 1e-3)) == 1e-2
