@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
           'optimizer': {
               'name': 'adamw',
               'weight_decay': 1e-4,
-              'learning_rate': {'name': 'warmup_cosine', 'base': 1e-3, 'scaling': 'linear', 'warmup_epochs': 10},
+              'learning_rate': {'name': 'warmup_cosine', 'base': 1e-3, 'scaling': 'linear', 'warmup_epochs': 10.0},
           },
       },
       'checkpoint': {'every': 250, 'keep_last': 3, 'keep_every': 2500},

@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
           'head': {'name': 'mlp', 'features': (256, 128)},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 1e-4,
-              'learning_rate': {'name': 'warmup_cosine', 'base': 0.02, 'scaling': None, 'warmup_epochs': 3},
+              'learning_rate': {'name': 'warmup_cosine', 'base': 0.02, 'scaling': None, 'warmup_epochs': 3.0},
           },
       },
       'checkpoint': {'every': 100, 'keep_last': 3, 'keep_every': 400},
