@@ -3,7 +3,10 @@
   python train.py --config configs/simclr_omniglot_unseen.py
 
 The default run, pretrained on all drawings of six of the eight bundled alphabets; k-NN and linear probe are fitted on
-drawers 1-15 of Balinese and Tagalog and tested on drawers 16-20.
+drawers 1-15 of Balinese and Tagalog (41 characters) and tested on drawers 16-20.
+
+Measured on two cores of a Xeon, seed 0: k-NN .780, linear probe .878 (raw pixels .424 and .351, randomly initialised
+encoder .137 and .298) after 276 s of training.
 """
 
 from ml_collections import ConfigDict
