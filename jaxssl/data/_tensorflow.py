@@ -14,6 +14,7 @@ def tensorflow() -> Any:
     ImportError: where TensorFlow is not installed, with the extra that brings it.
   """
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # Nothing here needs it, and it announces itself at length.
   try:
     import tensorflow as tf
   except ImportError as error:
