@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxssl import evaluation
 from jaxssl.build import Source
@@ -21,9 +22,7 @@ Row = dict[str, Any]
 def measure(run: Run, train: Source, test: Source) -> list[Row]:
   """Returns one row a figure, for all protocols of the config; of unlabelled data, the geometry of the features."""
   options = run.config.evaluation
-  for protocol in options.protocols:
-    if protocol not in PROTOCOLS:
-      raise ValueError(f'config.evaluation.protocols must be among {", ".join(PROTOCOLS)}; got {protocol!r}')
+  check(options, run.experiment.method.representations)
   if train.labels is None or test.labels is None:
     rows = spread(run, test)
   else:
@@ -38,6 +37,27 @@ def measure(run: Run, train: Source, test: Source) -> list[Row]:
     if 'finetune' in options.protocols:
       rows += _trained(run, train, test, 'finetune', fine_tuned(run))
   return [{**row, 'data': test.name, 'step': int(run.state.step)} for row in rows]
+
+
+def check(options: ConfigDict, representations: tuple[str, ...]) -> None:
+  """Raises ValueError for a value in config.evaluation that no protocol can work with."""
+  for protocol in options.protocols:
+    if protocol not in PROTOCOLS:
+      raise ValueError(f'config.evaluation.protocols must be among {", ".join(PROTOCOLS)}; got {protocol!r}')
+  if options.representation not in ('', *representations):
+    raise ValueError(
+        f'config.evaluation.representation must be among {", ".join(representations)}; got {options.representation!r}')
+  ranges = {
+      'batch_size': options.batch_size >= 1,
+      'knn.k': options.knn.k >= 1,
+      'knn.temperature': options.knn.temperature > 0,
+      'linear.validation': 0 < options.linear.get('validation', 0.2) < 1,
+      'fractions': all(0 < fraction <= 1 for fraction in options.fractions),
+  }
+  for key, in_range in ranges.items():
+    if not in_range:
+      value = functools.reduce(lambda section, name: section[name], key.split('.'), options)
+      raise ValueError(f'config.evaluation.{key} is out of range: got {value!r}')
 
 
 def representation(run: Run) -> str:

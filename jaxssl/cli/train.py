@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
 from jaxssl.build import Experiment, Source, build, load_source, stream
-from jaxssl.cli import conclusion, pictures, runs, workdir
+from jaxssl.cli import conclusion, measure, pictures, runs, workdir
 from jaxssl.cli.launch import launch
 from jaxssl.cli.record import Recorder, Timed
 from jaxssl.evaluation import geometry
@@ -52,8 +52,10 @@ def train(config: ConfigDict, path: str, preview: bool = False) -> None:
   if preview:
     print(pictures.preview(config, experiment, source, path))
     return
-  workdir.enter(path, config)
+  check(config, experiment)
   devices = mesh.make_mesh(**config.mesh)
+  mesh.local_rows(devices, config.batch_size)  # Refuses a batch that the devices do not divide.
+  workdir.enter(path, config)
   with jax.set_mesh(devices):
     run, taken = pretrain(config, path, experiment, source, devices)
     if int(run.state.step) < config.steps:
@@ -65,10 +67,17 @@ def train(config: ConfigDict, path: str, preview: bool = False) -> None:
       conclusion.conclude(run, path)
 
 
+def check(config: ConfigDict, experiment: Experiment) -> None:
+  """Raises ValueError for what would otherwise fail only after the training, or in its middle."""
+  for section in ('logging', 'checkpoint'):
+    if config[section].every < 1:
+      raise ValueError(f'config.{section}.every must be at least 1, got {config[section].every}')
+  measure.check(config.evaluation, experiment.method.representations)
+
+
 def pretrain(
     config: ConfigDict, path: str, experiment: Experiment, source: Source, devices: Mesh) -> tuple[runs.Run, int]:
   """Trains on from the last checkpoint, or from the start; returns the run and the number of steps taken now."""
-  mesh.local_rows(devices, config.batch_size)  # Refuses a batch that the devices do not divide.
   batches = functools.partial(
       stream, config.to_dict(), source, host=jax.process_index(), hosts=jax.process_count())
   with contextlib.closing(batches()) as examples:

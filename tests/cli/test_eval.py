@@ -87,7 +87,7 @@ def test_unlabelled_pictures_get_the_geometry_of_their_features(run, tmp_path):
 
 @pytest.mark.parametrize('overrides,message', [
     ({'evaluation.protocols': ('knm',)}, r"must be among knn, linear, sgd, finetune; got 'knm'"),
-    ({'evaluation.representation': 'y'}, r"name must be one of 'h', 'head1', 'z', got 'y'"),
+    ({'evaluation.representation': 'y'}, r"evaluation.representation must be among h, head1, z; got 'y'"),
     ({'data.name': 'omnigolt'}, r"'omnigolt'.*'omniglot'"),
 ])
 def test_mistakes_are_named(run, overrides, message):
