@@ -37,9 +37,9 @@ def build(config: Mapping[str, Any], num_examples: int) -> Experiment:
 
   Raises ValueError or TypeError with the key at fault.
   """
-  for key in ('steps', 'batch_size'):
-    if config[key] < 1:
-      raise ValueError(f'config.{key} must be at least 1, got {config[key]}')
+  for key, least in (('steps', 1), ('batch_size', 2)):
+    if config[key] < least:
+      raise ValueError(f'config.{key} must be at least {least}, got {config[key]}')
   if config['batch_size'] > num_examples:
     raise ValueError(
         f'config.batch_size = {config["batch_size"]} is more than the {num_examples} examples to pretrain on: '
@@ -136,4 +136,4 @@ def _value(path: str, value: Any, run: Mapping[str, Any]) -> Any:
 def _unknown(what: str, name: str, choices: Iterable[str]) -> str:
   nearest = difflib.get_close_matches(str(name), list(choices), n=3)
   hint = f'; did you mean {" or ".join(map(repr, nearest))}?' if nearest else ''
-  return f'{what} cannot be {name!r}{hint} The choices are: {", ".join(sorted(choices))}'
+  return f'{what} cannot be {name!r}{hint or "."} The choices are: {", ".join(sorted(choices))}'

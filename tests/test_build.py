@@ -70,7 +70,7 @@ def test_learning_rate_scales_with_the_batch_and_its_accumulation():
     ({'data__recipe': {'name': 'simclr', 'area': (2.0, 1.0)}}, r'config.data.recipe: .*area'),
     ({'method__optimizer__learning_rate': {'name': 'warmup_cosine', 'base': 1.0, 'steps': 3}}, r"cannot be 'steps'"),
     ({'data__engine': 'gpu'}, r"engine .*'gpu'"),
-    ({'batch_size': 0}, 'config.batch_size must be at least 1, got 0'),
+    ({'batch_size': 0}, 'config.batch_size must be at least 2, got 0'),
     ({'batch_size': 4000}, r'config.batch_size = 4000 is more than the 3000 examples'),
 ])
 def test_mistakes_are_named(changes, message):

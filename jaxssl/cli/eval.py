@@ -26,6 +26,9 @@ def main() -> None:
 def evaluate(config: ConfigDict, path: str, step: int | None = None, embed: str | None = None) -> None:
   """Evaluates the run in `path` by the data and evaluation sections of `config`."""
   run = runs.restore(path, step)
+  changes = [change for change in workdir.differences(run.config, config) if not change.startswith('config.data.')]
+  if changes:
+    raise ValueError('only config.data and config.evaluation can differ from the run: ' + '; '.join(changes))
   run = run._replace(config=config)
   if embed:
     conclusion.write_features(run, embed)

@@ -16,7 +16,7 @@ def _parse(arguments: list[str]) -> list[str]:
   except (AttributeError, KeyError) as error:  # From ml_collections, with the nearest name.
     raise SystemExit(f'error: no such config key: {_plain(error)}') from None
   except (flags.Error, TypeError, ValueError, OSError) as error:
-    raise SystemExit(f'error: {_plain(error)}. See --help') from None
+    raise SystemExit(f'error: {_plain(error).rstrip(".")}. See --help') from None
   if len(rest) > 1:
     raise SystemExit(f'error: unknown argument {rest[1]!r}: flags start with --. See --help')
   return rest

@@ -44,6 +44,8 @@ def check(options: ConfigDict, representations: tuple[str, ...]) -> None:
   for protocol in options.protocols:
     if protocol not in PROTOCOLS:
       raise ValueError(f'config.evaluation.protocols must be among {", ".join(PROTOCOLS)}; got {protocol!r}')
+  if not options.protocols:
+    raise ValueError(f'config.evaluation.protocols must name at least one of {", ".join(PROTOCOLS)}; got none')
   if options.representation not in ('', *representations):
     raise ValueError(
         f'config.evaluation.representation must be among {", ".join(representations)}; got {options.representation!r}')

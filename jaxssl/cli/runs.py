@@ -71,11 +71,21 @@ def restore(path: str, step: int | None = None) -> Run:
   """Reads a run back from its work directory, also while it is still training."""
   config = workdir.read_config(path)
   with Checkpoints(os.path.join(path, 'checkpoints'), read_only=True) as checkpoints:
+    step = checkpoints.latest_step() if step is None else step  # One step for meta and state, whatever is added.
     meta = checkpoints.meta(step)
     experiment = build(config.to_dict(), meta['num_examples'])
     initial = initial_state(experiment, config, mesh.make_mesh(devices=jax.devices()), batch_like(meta['batch']))
     state, _ = checkpoints.restore(initial, step)
   return Run(config, experiment, state, initial, meta)
+
+
+def refuse_other(path: str, config: ConfigDict) -> None:
+  """Raises ValueError if the checkpoints in `path` are another config's, also where its config.json has been lost."""
+  directory = os.path.join(path, 'checkpoints')
+  if os.path.isdir(directory):
+    with Checkpoints(directory, read_only=True) as checkpoints:
+      if checkpoints.latest_step() is not None:
+        workdir.refuse_other(path, checkpoints.meta()['config'], config)
 
 
 def checksum(state: Any) -> str:
@@ -89,7 +99,10 @@ def checksum(state: Any) -> str:
 
 def start_from(state: Any, path: str) -> Any:
   """Returns `state` with the encoder, and its batch-norm averages, of the run in the work directory `path`."""
-  other = restore(os.path.abspath(path)).state
+  try:
+    other = restore(os.path.abspath(path)).state
+  except (ValueError, FileNotFoundError) as error:
+    raise ValueError(f'config.init_from = {path!r}: {error}') from error
 
   def transplant(tree, donor):
     ours, theirs = tree['encoder'], donor['encoder']

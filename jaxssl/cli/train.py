@@ -37,7 +37,10 @@ def main() -> None:
 
   def run():
     mesh.initialize_distributed(coordinator.value, processes.value, process.value)
-    path = directory.value or workdir.default_path(config_flags.get_config_filename(flags.FLAGS['config']))
+    file = config_flags.get_config_filename(flags.FLAGS['config'])
+    if not os.path.exists(file):
+      raise ValueError(f'--config={file}: there is no such file')
+    path = directory.value or workdir.default_path(file)
     train(config.value, os.path.abspath(path), preview.value)
 
   if not any(argument.lstrip('-').partition('=')[0] == 'config' for argument in sys.argv[1:]):
@@ -55,12 +58,13 @@ def train(config: ConfigDict, path: str, preview: bool = False) -> None:
   check(config, experiment)
   devices = mesh.make_mesh(**config.mesh)
   mesh.local_rows(devices, config.batch_size)  # Refuses a batch that the devices do not divide.
-  workdir.enter(path, config)
-  with jax.set_mesh(devices):
+  runs.refuse_other(path, config)
+  measured = not workdir.enter(path, config) and os.path.exists(os.path.join(path, 'results.json'))
+  with workdir.locked(path), jax.set_mesh(devices):
     run, taken = pretrain(config, path, experiment, source, devices)
     if int(run.state.step) < config.steps:
       print(f'Stopped at step {int(run.state.step)} of {config.steps}; the same command goes on from there.')
-    elif taken == 0 and os.path.exists(os.path.join(path, 'results.json')):
+    elif taken == 0 and measured:
       print(f'This run is finished, at step {config.steps}.\n')
       conclusion.show(path)
     else:
@@ -88,6 +92,7 @@ def pretrain(
   state = make_initial()
   with Checkpoints(os.path.join(path, 'checkpoints'), **config.checkpoint) as checkpoints:
     if checkpoints.latest_step() is not None:
+      _refuse_other_data(checkpoints.meta(), meta)
       state, meta = checkpoints.restore(state)
     elif config.init_from:
       state = runs.start_from(state, config.init_from)
@@ -96,6 +101,15 @@ def pretrain(
       with contextlib.closing(batches(start=start)) as examples:
         state, meta = _iterate(config, path, experiment, state, examples, devices, checkpoints, meta)
   return runs.Run(config, experiment, state, make_initial(), meta), int(state.step) - start
+
+
+def _refuse_other_data(stored: dict, present: dict) -> None:
+  """Raises ValueError if the data set is no longer the one that the run began on."""
+  for key, what in (('num_examples', 'examples'), ('batch', 'batches')):
+    if stored[key] != present[key]:
+      raise ValueError(
+          f'config.data has changed since the run began: its {what} were {stored[key]} and are now {present[key]}; '
+          'bring the data back, or choose another --workdir')
 
 
 def _iterate(config, path, experiment, state, examples, devices, checkpoints, meta) -> tuple[Any, dict]:

@@ -1,5 +1,7 @@
 """The work directory of a run: its config, where and with what it ran, and the refusal to mix two runs."""
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -21,22 +23,45 @@ def default_path(config_file: str) -> str:
   return os.path.join('runs', os.path.splitext(os.path.basename(config_file))[0])
 
 
-def enter(path: str, config: ConfigDict) -> None:
-  """Makes `path` the work directory of `config`; refuses one whose training keys differ, and changes nothing there."""
+def enter(path: str, config: ConfigDict) -> bool:
+  """Makes `path` the work directory of `config`; returns whether it is new or its evaluation section has changed.
+
+  Refuses one whose training keys differ, and changes nothing there.
+  """
   stored = os.path.join(path, 'config.json')
-  if os.path.exists(stored):
-    changes = list(differences(read_config(path), config))
-    if changes:
-      raise ValueError(
-          f'--workdir {path} holds a run of another config; choose another --workdir, or set back:\n  '
-          + '\n  '.join(changes))
   if os.path.exists(path) and not os.path.isdir(path):
     raise ValueError(f'--workdir {path} is a file')
+  before = read_config(path) if os.path.exists(stored) else None
+  if before is not None:
+    refuse_other(path, before, config)
   if jax.process_index() == 0:
     os.makedirs(path, exist_ok=True)
     write_json(stored, config.to_dict())
     starts = read_json(environment) if os.path.exists(environment := os.path.join(path, 'environment.json')) else []
     write_json(environment, [*starts, describe_environment(config.seed)])
+  return before is None or before.evaluation.to_dict() != config.evaluation.to_dict()
+
+
+def refuse_other(path: str, stored: Mapping[str, Any], config: ConfigDict) -> None:
+  """Raises ValueError, with the keys, if a training key of `config` differs from the run's in `path`."""
+  changes = list(differences(stored, config))
+  if changes:
+    raise ValueError(
+        f'--workdir {path} holds a run of another config; choose another --workdir, or set back:\n  '
+        + '\n  '.join(changes))
+
+
+@contextlib.contextmanager
+def locked(path: str):
+  """Keeps a second trainer out of the work directory `path`; the lock goes with the process, however it ends."""
+  os.makedirs(path, exist_ok=True)
+  with open(os.path.join(path, '.lock'), 'w', encoding='utf-8') as file:
+    if jax.process_index() == 0:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except OSError as error:
+        raise ValueError(f'--workdir {path}: another process is training there') from error
+    yield
 
 
 def describe_environment(seed: int) -> dict[str, Any]:
@@ -73,7 +98,10 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]
 
 def read_json(path: str) -> Any:
   with open(path, encoding='utf-8') as file:
-    return json.load(file)
+    try:
+      return json.load(file)
+    except ValueError as error:
+      raise ValueError(f'{path} is damaged: {error}') from error
 
 
 def write_json(path: str, value: Any) -> None:

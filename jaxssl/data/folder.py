@@ -59,8 +59,12 @@ def _split(root: pathlib.Path, split: str) -> tuple[list[str], np.ndarray | None
 
 def _list(folder: pathlib.Path) -> list[str]:
   """Paths of the images under a folder, relative to it, in the order of their names."""
-  found = []
+  found, seen = [], set()
   for directory, folders, files in os.walk(folder, followlinks=True):
+    if (real := os.path.realpath(directory)) in seen:
+      folders[:] = []  # A link back: its images are listed already.
+      continue
+    seen.add(real)
     folders[:] = [each for each in folders if not each.startswith('.') and each != '__MACOSX']
     for file in files:
       if not file.startswith('.') and file.lower().endswith(EXTENSIONS):
@@ -97,8 +101,10 @@ def _read(
         pixels[i] = image
       return '', encoded.is_plain(content)
     except Exception as error:  # Broken files make Pillow raise errors of many kinds.
-      return f'{type(error).__name__}: {error}', False
+      return 'is no image' if type(error).__name__ == 'UnidentifiedImageError' else str(error), False
 
+  if not files:
+    raise ValueError(f'path={str(root)!r} has too few images: none is left for this split')
   reasons, plain = zip(*encoded.in_threads(check, len(files)), strict=True)
   skipped = tuple((file, reason) for file, reason in zip(files, reasons, strict=True) if reason)
   _report(root, len(files), skipped)

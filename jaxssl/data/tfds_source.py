@@ -1,6 +1,7 @@
 """Image data sets of TensorFlow Datasets, by name, in a fixed order and with random access."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -100,6 +101,8 @@ class _Dataset:
 def _open(tfds: Any, name: str | None, path: str | None) -> _Dataset:
   if not name:
     raise ValueError(f"name={name!r}: source='tfds' needs the name of a data set, as 'cifar10'")
+  if path and not os.path.isdir(path):
+    raise FileNotFoundError(f'path={path!r}: there is no such directory of TFDS data sets')
   try:
     builder = tfds.builder(name, data_dir=path)
   except tfds.core.DatasetNotFoundError as error:

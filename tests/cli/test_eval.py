@@ -100,3 +100,8 @@ def test_absent_runs_and_steps_are_named(run, tmp_path):
     runs.restore(str(tmp_path))
   with pytest.raises(FileNotFoundError, match=r'no checkpoint of step 7 .*choose one of \[2\]'):
     runs.restore(str(run), 7)
+
+
+def test_training_keys_cannot_be_changed_afterwards(run):
+  with pytest.raises(ValueError, match='only config.data and config.evaluation can differ.*temperature'):
+    evaluate(stored(run, **{'method.temperature': 9.0}), str(run))

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,3 +151,26 @@ def test_bad_input_gets_one_line(tmp_path, arguments, message):
   assert 'Traceback' not in out
   assert re.search(message, out, re.DOTALL | re.IGNORECASE), out
   assert not (tmp_path / 'run').exists(), 'nothing is written for a run that cannot start'
+
+
+def test_what_the_checkpoint_was_trained_on_cannot_change(finished, tmp_path):
+  copy = tmp_path / 'copy'
+  shutil.copytree(finished, copy)
+  (copy / 'config.json').unlink()
+  with pytest.raises(ValueError, match=r'(?s)another config.*method.temperature = 0.5'):
+    train(config(**{'method.temperature': 0.5}), str(copy))
+  assert not (copy / 'config.json').exists()
+  rng = np.random.default_rng(0)
+  path = str(tmp_path / 'data.npz')
+  settings = {'data.source': 'npz', 'data.path': path, 'data.recipe.size': 8, 'steps': 2, 'evaluation.knn.k': 1}
+  labels = np.arange(60) % 2
+  np.savez(path, images=rng.integers(0, 256, (60, 8, 8, 1), np.uint8), labels=labels)
+  train(config(**settings), str(tmp_path / 'run'))
+  np.savez(path, images=rng.integers(0, 256, (50, 8, 8, 1), np.uint8), labels=labels[:50])
+  with pytest.raises(ValueError, match='its examples were 48 and are now 40'):
+    train(config(**settings), str(tmp_path / 'run'))
+
+
+def test_one_work_directory_takes_one_trainer(tmp_path):
+  with workdir.locked(str(tmp_path)), pytest.raises(ValueError, match='another process is training there'):
+    train(config(), str(tmp_path))

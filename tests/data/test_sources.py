@@ -283,7 +283,7 @@ def test_folder_errors(tmp_path):
   with pytest.raises(ValueError, match='holds no image'):
     data.load('folder', None, str(tmp_path), 'train')
   (tmp_path / 'a.png').write_text('none')
-  with pytest.raises(ValueError, match='none of 1 images can be read; a.png: UnidentifiedImageError'):
+  with pytest.raises(ValueError, match='none of 1 images can be read; a.png: is no image'):
     data.load('folder', None, str(tmp_path), 'train')
 
 
