@@ -52,6 +52,7 @@ def extract(
 
   Raises:
     ValueError: if there are no images, or if `encode` does not return one row an image.
+    FloatingPointError: if a feature is NaN or infinite, which k-NN and probes would score as if it were nothing.
   """
   if not len(images):
     raise ValueError('images is empty: there is nothing to encode.')
@@ -62,7 +63,11 @@ def extract(
     if features.ndim != 2 or features.shape[0] != batch_size:
       raise ValueError(f'encode must return [b, d] for b = {batch_size} images, got shape {list(features.shape)}.')
     rows.append(np.asarray(features, np.float32))
-  return np.concatenate(rows)[:len(images)]
+  found = np.concatenate(rows)[:len(images)]
+  if not np.isfinite(found).all():
+    broken = int((~np.isfinite(found).all(axis=1)).sum())
+    raise FloatingPointError(f'the features of {broken} of {len(found)} images are not finite')
+  return found
 
 
 def _batches(images: Any, batch_size: int) -> Iterator[np.ndarray]:

@@ -61,3 +61,10 @@ def test_errors():
     features.extract(lambda x: x, images, batch_size=2)
   with pytest.raises(ValueError, match='batch_size must be at least 1, got 0'):
     features.extract(features.flatten, images, batch_size=0)
+
+
+def test_features_that_are_not_finite_are_refused():
+  images = np.zeros((7, 2, 2, 1), np.float32)
+  images[3] = np.nan
+  with pytest.raises(FloatingPointError, match='of 1 of 7 images are not finite'):
+    features.extract(lambda x: x.reshape(x.shape[0], -1), images, batch_size=4)
