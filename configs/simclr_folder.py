@@ -41,7 +41,8 @@ def get_config() -> ConfigDict:
           'representation': '',  # '': the method's default.
           'batch_size': 512,
           'knn': {'k': 20, 'temperature': 0.1},
-          'linear': {'validation': 0.2},
+          # L2 strengths; the share of the training labels that chooses among them.
+          'linear': {'grid': (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), 'validation': 0.2},
           'sgd': {'epochs': 90, 'batch_size': 256, 'learning_rate': 0.1},
           'finetune': {'epochs': 60, 'batch_size': 256, 'learning_rate': 0.05},
           'fractions': (),  # Shares of the labels, such as (0.01, 0.1).

@@ -35,7 +35,7 @@ class Experiment(NamedTuple):
 def build(config: Mapping[str, Any], num_examples: int) -> Experiment:
   """Builds what `config`, a nested dict, describes, for pretraining on `num_examples`.
 
-  Raises ValueError or TypeError with the key at fault.
+  Raises ValueError with the key at fault.
   """
   for key, least in (('steps', 1), ('batch_size', 2)):
     if config[key] < least:
@@ -43,17 +43,17 @@ def build(config: Mapping[str, Any], num_examples: int) -> Experiment:
   if config['batch_size'] > num_examples:
     raise ValueError(
         f'config.batch_size = {config["batch_size"]} is more than the {num_examples} examples to pretrain on: '
-        'an image would be its own negative')
+        f'an image would be its own negative; set --config.batch_size={num_examples} or less')
   run = {
       'batch_size': config['batch_size'],
       'steps': config['steps'],
       'steps_per_epoch': num_examples / config['batch_size'],
   }
-  recipe = construct('data.recipe', config['data']['recipe'], run)
+  recipe, prepare = views(config)
   return Experiment(
       method=construct('method', config['method'], run),
       recipe=recipe,
-      prepare=augment.prepare(recipe, config['data']['engine']),
+      prepare=prepare,
       schedules={
           f'{key.removesuffix("optimizer")}learning_rate': construct(
               f'method.{key}.learning_rate', section['learning_rate'], _accumulated(section, run))
@@ -63,13 +63,23 @@ def build(config: Mapping[str, Any], num_examples: int) -> Experiment:
   )
 
 
+def views(config: Mapping[str, Any]) -> tuple[recipes.Recipe, Callable[[core.Batch, Any], core.Batch]]:
+  """Builds the recipe of `config` and the device half of it, `prepare(batch, key)`."""
+  recipe = construct('data.recipe', config['data']['recipe'], {})
+  return recipe, augment.prepare(recipe, config['data']['engine'])
+
+
 def load_source(config: Mapping[str, Any], split: str) -> Source:
   """Opens a split of `config`'s data ('pretrain', 'train' or 'test'), at the size that its recipe reads."""
   section = config['data']
   recipe = construct('data.recipe', section['recipe'], {})
   decoded_on_host = section['engine'] != 'device' and split == 'pretrain'
   size = None if decoded_on_host else round(recipe.input_size / recipe.input_crop)
-  return data.load(section['source'], section['name'], section['path'], split, size=size)
+  try:
+    return data.load(section['source'], section['name'], section['path'], split, size=size)
+  except (ValueError, FileNotFoundError) as error:
+    argument = str(error).partition('=')[0]
+    raise type(error)(f'config.data.{error}' if argument in section else str(error)) from error
 
 
 def stream(
@@ -96,13 +106,15 @@ def construct(path: str, section: Mapping[str, Any], run: Mapping[str, Any]) -> 
   allowed = _keywords(constructor)
   for key in arguments:
     if key not in allowed:
-      raise ValueError(_unknown(f'a key of config.{path} ({section["name"]})', key, allowed))
+      raise ValueError(
+          _unknown(f'a key of config.{path} ({section["name"]})', key, allowed)
+          + '. A section whose name changes needs its own keys: change it in a copy of the config file')
   if choices is SCHEDULES:
     arguments |= run
   try:
     return constructor(**arguments)
   except (TypeError, ValueError) as error:
-    raise type(error)(f'config.{path}: {error}') from error
+    raise ValueError(f'config.{path}: {error}') from error
 
 
 def _choices(key: str) -> Mapping[str, Callable]:
@@ -113,11 +125,12 @@ def _choices(key: str) -> Mapping[str, Callable]:
 
 
 def _keywords(constructor: Callable) -> Iterable[str]:
-  """The keyword arguments of a constructor; those of ResNet for `resnet50(**fields)` and the like."""
-  parameters = inspect.signature(constructor).parameters
+  """The keyword arguments of a constructor; those of ResNet, but its depth, for `resnet50(**fields)` and the like."""
+  parameters, given = inspect.signature(constructor).parameters, ['parent', 'name', *SHAPE_OF_THE_RUN]
   if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
     parameters = inspect.signature(models.ResNet).parameters
-  return [name for name in parameters if name not in ('parent', 'name', *SHAPE_OF_THE_RUN)]
+    given += ['stage_sizes', 'block']
+  return [name for name in parameters if name not in given]
 
 
 def _accumulated(section: Mapping[str, Any], run: Mapping[str, Any]) -> Mapping[str, Any]:

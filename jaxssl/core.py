@@ -51,11 +51,6 @@ def init_state(network: nn.Module, optimizer: optax.GradientTransformation, key:
   return State(jnp.int32(0), jnp.int32(-1), params, variables, optimizer.init(params))
 
 
-def forward(network: nn.Module, params: Any, stats: Any, *inputs) -> tuple[Any, Any]:
-  """Applies `network` in training mode; returns its output and the updated stats."""
-  return network.apply({'params': params, **stats}, *inputs, train=True, mutable=list(stats))
-
-
 def descend(
     loss_fn: Callable[[Any], tuple[jax.Array, tuple[Any, Metrics]]],
     optimizer: optax.GradientTransformation,

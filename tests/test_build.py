@@ -65,6 +65,8 @@ def test_learning_rate_scales_with_the_batch_and_its_accumulation():
 @pytest.mark.parametrize('changes,message', [
     ({'method__encoder': {'name': 'resnet19'}}, r"method.encoder.name cannot be 'resnet19'; did you mean 'resnet18"),
     ({'method__encoder': {'name': 'resnet18', 'widht': 2}}, r"method.encoder \(resnet18\) cannot be 'widht'.*'widt"),
+    ({'method__encoder__name': 'resnet18'}, r"\(resnet18\) cannot be '(stage_sizes|block)'.*copy of the config file"),
+    ({'method__temperature': -1.0}, 'config.method: temperature must be positive, got -1.0'),
     ({'method__optimizer': {'name': 'adam'}}, r"config.method.optimizer.name cannot be 'adam'; did you mean 'adamw'"),
     ({'data__recipe': {'name': 'simclr', 'strenght': 1.0}}, r"'strenght'; did you mean 'strength'"),
     ({'data__recipe': {'name': 'simclr', 'area': (2.0, 1.0)}}, r'config.data.recipe: .*area'),
@@ -79,7 +81,7 @@ def test_mistakes_are_named(changes, message):
 
 
 def test_missing_arguments_name_their_section():
-  with pytest.raises(TypeError, match='config.method.head: .*features'):
+  with pytest.raises(ValueError, match='config.method.head: .*features'):
     build.build(config(method__head={'name': 'mlp'}), 3000)
 
 

@@ -1,22 +1,30 @@
 """The end of a run: results.json, pictures, the report, and the table as the last lines."""
 
+import datetime
+import json
 import os
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxssl.build import load_source
+from jaxssl.build import Source, load_source
 from jaxssl.cli import measure, pictures, runs, workdir
 from jaxssl.evaluation import extract, table
 
 
-def conclude(run: runs.Run, path: str) -> None:
-  """Evaluates a run by its config and writes WORKDIR/results.json, the pictures and the report; prints the table."""
+def conclude(run: runs.Run, path: str, pretrain: Source | None) -> None:
+  """Evaluates a run by its config and writes WORKDIR/results.json, the pictures and the report; prints the table.
+
+  `pretrain` is what the run pretrained on, where it is at hand: test images that stand there too are counted.
+  """
   train, test = (load_source(run.config.to_dict(), split) for split in ('train', 'test'))
-  rows = measure.measure(run, train, test)
+  if jax.process_index() == 0:
+    print(f'Evaluating step {int(run.state.step)} on {test.name}: {len(test):,} test images.', flush=True)
+  rows = measure.measure(run, train, test, pretrain)
   if jax.process_index() > 0:
     return
+  _log(os.path.join(path, 'evaluations.jsonl'), rows)
   seconds = run.meta['seconds']
   table.write(
       os.path.join(path, 'results.json'), rows, seconds,
@@ -27,6 +35,20 @@ def conclude(run: runs.Run, path: str) -> None:
   if jax.process_count() == 1:
     print(f'State after step {int(run.state.step)}: SHA-256 {runs.checksum(run.state)}')
   show(path)
+
+
+def _log(file: str, rows: list[dict[str, Any]]) -> None:
+  """Adds the rows of an evaluation to a file that the next one does not replace, a line a row."""
+  when = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+  with open(file, 'a', encoding='utf-8') as log:
+    log.writelines(json.dumps({'time': when, **row}) + '\n' for row in rows)
+
+
+def is_of(path: str, name: str, step: int) -> bool:
+  """Returns whether results.json is about the data set `name` at `step`, not another evaluation."""
+  file = os.path.join(path, 'results.json')
+  rows = workdir.read_json(file)['rows'] if os.path.exists(file) else []
+  return bool(rows) and all((row['data'], row['step']) == (name, step) for row in rows)
 
 
 def show(path: str) -> None:
@@ -41,6 +63,9 @@ def show(path: str) -> None:
 
 def write_features(run: runs.Run, file: str) -> None:
   """Writes the trained encoder's features, the labels and the file names of both splits as an .npz."""
+  if not file.endswith('.npz'):
+    raise ValueError(f'--embed={file} must end in .npz')
+  os.makedirs(os.path.dirname(os.path.abspath(file)), exist_ok=True)
   arrays: dict[str, Any] = {}
   encode = measure.encoders(run)['trained']
   for split in ('train', 'test'):

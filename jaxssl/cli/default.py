@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
           'head': {'name': 'mlp', 'features': (256, 128)},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 1e-4,
-              'learning_rate': {'name': 'warmup_cosine', 'base': 0.02, 'scaling': None, 'warmup_epochs': 3.0},
+              'learning_rate': {'name': 'warmup_cosine', 'base': 0.02, 'scaling': 'none', 'warmup_epochs': 3.0},
           },
       },
       'checkpoint': {'every': 100, 'keep_last': 3, 'keep_every': 400},
@@ -53,7 +53,8 @@ def get_config() -> ConfigDict:
           'protocols': ('knn', 'linear'),  # And 'sgd', 'finetune'.
           'representation': '',  # '': the method's default.
           'knn': {'k': 5, 'temperature': 0.1},
-          'linear': {'validation': 0.2},  # Share of the training labels that chooses L2.
+          # L2 strengths; the share of the training labels that chooses among them.
+          'linear': {'grid': (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), 'validation': 0.2},
           'sgd': {'epochs': 90, 'batch_size': 256, 'learning_rate': 0.1},
           'finetune': {'epochs': 60, 'batch_size': 256, 'learning_rate': 0.05},
           'fractions': (),  # Shares of the labels, such as (0.01, 0.1).

@@ -1,25 +1,72 @@
-"""Starts a command: flags, quiet libraries, and errors as one line."""
+"""Starts a command: flags, help, quiet libraries, and errors as one line."""
 
-from collections.abc import Callable
+import contextlib
+import itertools
+import signal
+import sys
+from collections.abc import Callable, Iterator
 
 from absl import app, flags, logging
+from ml_collections import ConfigDict
+
+from jaxssl.evaluation import report
+
+HELP = ('-h', '-help', '--help', '--helpshort', '--helpfull')
 
 
-def launch(command: Callable[[], None]) -> None:
-  """Parses the flags and runs `command`; bad input ends with one message and exit status 1."""
-  app.run(lambda _: _run(command), flags_parser=_parse)
+def launch(command: Callable[[], None], usage: str) -> None:
+  """Parses the flags and runs `command`; bad input ends with one message and exit status 1.
+
+  With --help, prints `usage`, the flags of the command and the keys of its config instead.
+  """
+  app.run(lambda _: _run(command), flags_parser=lambda arguments: _parse(arguments, usage))
 
 
-def _parse(arguments: list[str]) -> list[str]:
+def given(name: str) -> str | None:
+  """Returns the (last) value of the flag --`name` on the command line, before flags are parsed; None without it."""
+  found = None
+  for argument, following in itertools.pairwise([*sys.argv[1:], '']):
+    flag, equals, value = argument.lstrip('-').partition('=')
+    if argument.startswith('-') and flag == name:
+      found = value if equals else following
+  return found
+
+
+@contextlib.contextmanager
+def parsing() -> Iterator[None]:
+  """Ends the process with one line where a flag, or a key of the config, is wrong."""
   try:
-    rest = flags.FLAGS(arguments)
+    yield
   except (AttributeError, KeyError) as error:  # From ml_collections, with the nearest name.
     raise SystemExit(f'error: no such config key: {_plain(error)}') from None
   except (flags.Error, TypeError, ValueError, OSError) as error:
     raise SystemExit(f'error: {_plain(error).rstrip(".")}. See --help') from None
+
+
+def _parse(arguments: list[str], usage: str) -> list[str]:
+  wanted = [argument for argument in arguments if argument not in HELP]
+  if len(wanted) < len(arguments):
+    with contextlib.suppress(Exception):  # Where the config cannot be read, its keys are left out.
+      flags.FLAGS(wanted)
+    print(_help(usage))
+    raise SystemExit(0)
+  with parsing():
+    rest = flags.FLAGS(arguments)
   if len(rest) > 1:
     raise SystemExit(f'error: unknown argument {rest[1]!r}: flags start with --. See --help')
   return rest
+
+
+def _help(usage: str) -> str:
+  """Returns the usage, the command's own flags, and the keys of its config with their values."""
+  ours = [flag for module, defined in flags.FLAGS.flags_by_module_dict().items() for flag in defined
+          if module.startswith('jaxssl') and flag.name != 'config']
+  lines = [usage, '', *(f'  --{flag.name}: {flag.help}' for flag in ours)]
+  config = flags.FLAGS['config'].value if 'config' in flags.FLAGS else None
+  if isinstance(config, ConfigDict) and config:
+    lines += ['', 'Keys of this config, with their values:']
+    lines += [f'  --config.{key}={value!r}' for key, value in report.flat(config.to_dict())]
+  return '\n'.join(lines)
 
 
 def _plain(error: Exception) -> str:
@@ -38,3 +85,6 @@ def _run(command: Callable[[], None]) -> None:
     if flags.FLAGS['verbosity'].present:
       raise
     raise SystemExit(f'error: {error}') from error
+  except KeyboardInterrupt:
+    print('interrupted', file=sys.stderr)
+    raise SystemExit(128 + signal.SIGINT) from None

@@ -12,15 +12,18 @@ from ml_collections import ConfigDict
 from jaxssl import evaluation
 from jaxssl.build import Source
 from jaxssl.cli.runs import Run
-from jaxssl.evaluation import finetune, geometry, sgd_probe, supervised
+from jaxssl.evaluation import finetune, geometry, sgd_probe, subsets, supervised
 
 PROTOCOLS = ('knn', 'linear', 'sgd', 'finetune')
 Encode = Callable[[jax.Array], jax.Array]
 Row = dict[str, Any]
 
 
-def measure(run: Run, train: Source, test: Source) -> list[Row]:
-  """Returns one row a figure, for all protocols of the config; of unlabelled data, the geometry of the features."""
+def measure(run: Run, train: Source, test: Source, pretrain: Source | None = None) -> list[Row]:
+  """Returns one row a figure, for all protocols of the config; of unlabelled data, the geometry of the features.
+
+  With `pretrain`, the images that the run pretrained on, each row also counts the test images among them.
+  """
   options = run.config.evaluation
   check(options, run.experiment.method.representations)
   if train.labels is None or test.labels is None:
@@ -36,7 +39,11 @@ def measure(run: Run, train: Source, test: Source) -> list[Row]:
       rows += _trained(run, train, test, 'sgd', probes(run))
     if 'finetune' in options.protocols:
       rows += _trained(run, train, test, 'finetune', fine_tuned(run))
-  return [{**row, 'data': test.name, 'step': int(run.state.step)} for row in rows]
+  about = {'data': test.name, 'step': int(run.state.step)}
+  seen = None if pretrain is None else subsets.count_shared(test.images, pretrain.images)
+  if seen is not None:
+    about['num_test_seen'] = seen
+  return [{**row, **about} for row in rows]
 
 
 def check(options: ConfigDict, representations: tuple[str, ...]) -> None:
@@ -53,7 +60,8 @@ def check(options: ConfigDict, representations: tuple[str, ...]) -> None:
       'batch_size': options.batch_size >= 1,
       'knn.k': options.knn.k >= 1,
       'knn.temperature': options.knn.temperature > 0,
-      'linear.validation': 0 < options.linear.get('validation', 0.2) < 1,
+      'linear.grid': len(options.linear.grid) > 0 and all(l2 >= 0 for l2 in options.linear.grid),
+      'linear.validation': 0 < options.linear.validation < 1,
       'fractions': all(0 < fraction <= 1 for fraction in options.fractions),
   }
   for key, in_range in ranges.items():

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxssl.build import Experiment, Source, stream
+from jaxssl.build import Source, stream, views
 from jaxssl.cli import measure, runs, workdir
 from jaxssl.evaluation import extract, geometry, knn, plots, report
 from jaxssl.training import logging
@@ -16,13 +16,14 @@ from jaxssl.training import logging
 QUERIES, NEIGHBOURS, POINTS, BANK = 10, 8, 2000, 20_000  # Images drawn, points on the map, images searched.
 
 
-def preview(config: ConfigDict, experiment: Experiment, source: Source, directory: str, rows: int = 8) -> str:
+def preview(config: ConfigDict, source: Source, directory: str, rows: int = 8) -> str:
   """Draws the first images of the stream beside their views, as training sees them; returns the PNG's path."""
   os.makedirs(directory, exist_ok=True)
   path = os.path.join(directory, 'preview.png')
   rows = min(rows, len(source))
+  _, prepare = views(config.to_dict())
   with contextlib.closing(stream(config.to_dict(), source, batch_size=rows)) as batches:
-    batch = jax.jit(experiment.prepare)(next(batches), jax.random.key(config.seed))
+    batch = jax.jit(prepare)(next(batches), jax.random.key(config.seed))
   plots.preview(np.asarray(batch['inputs']), [np.asarray(view) for view in batch['views']], path)
   return path
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxssl.evaluation import geometry
 from jaxssl.training.logging import MetricLogger
 
-PATIENCE = 3  # Unhealthy records in a row before a warning.
+PATIENCE = 10  # Unhealthy records in a row before a warning.
 
 
 class Timed:

@@ -71,11 +71,10 @@ def restore(path: str, step: int | None = None) -> Run:
   """Reads a run back from its work directory, also while it is still training."""
   config = workdir.read_config(path)
   with Checkpoints(os.path.join(path, 'checkpoints'), read_only=True) as checkpoints:
-    step = checkpoints.latest_step() if step is None else step  # One step for meta and state, whatever is added.
-    meta = checkpoints.meta(step)
+    meta = checkpoints.meta()  # Of any step: the data are the same throughout.
     experiment = build(config.to_dict(), meta['num_examples'])
     initial = initial_state(experiment, config, mesh.make_mesh(devices=jax.devices()), batch_like(meta['batch']))
-    state, _ = checkpoints.restore(initial, step)
+    state, meta = checkpoints.restore(initial, step)
   return Run(config, experiment, state, initial, meta)
 
 

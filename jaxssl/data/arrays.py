@@ -19,7 +19,7 @@ def load(name: str | None, path: str | None, split: str, size: int | None = None
   """One split of an .npz file, in memory; `name` and `size` are not read.
 
   Images are uint8, or float in [0, 1] (rounded to 255 steps); [n, h, w, c] with 1 or 3 channels, or [n, h, w], grey.
-  Labels are integers [n] from 0. Pickled objects are refused.
+  Labels are integers [n] from 0, gaps allowed; a class's name is its integer. Pickled objects are refused.
   """
   del name, size
   if path is None:
@@ -34,9 +34,10 @@ def load(name: str | None, path: str | None, split: str, size: int | None = None
   if not whole:
     keep = split_off(split, len(images), labels)
     images, labels = images[keep], None if labels is None else labels[keep]
-  classes = 1 + max((int(each.max(initial=-1)) for each in all_labels.values()), default=-1)
-  names = () if labels is None else tuple(map(str, range(classes)))
-  return Source(pathlib.Path(path).stem, images, labels, names)
+  if labels is None:
+    return Source(pathlib.Path(path).stem, images)
+  values = np.unique(np.concatenate(list(all_labels.values())))
+  return Source(pathlib.Path(path).stem, images, np.searchsorted(values, labels), tuple(map(str, values)))
 
 
 def _open(path: str) -> np.lib.npyio.NpzFile:
@@ -89,7 +90,6 @@ def _images(path: str, key: str, images: np.ndarray) -> np.ndarray:
 def _labels(path: str, opened: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
   labels = _read(path, opened, key)
   if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1 or labels.min(initial=0) < 0:
-    raise ValueError(
-      f'path={path!r}: {key!r} is {labels.dtype} of shape {labels.shape}; labels are integers [n] from 0'
-    )
+    found = f'{labels.dtype} of shape {labels.shape}'
+    raise ValueError(f'path={path!r}: {key!r} is {found}; labels are integers [n] from 0')
   return labels.astype(np.int64)

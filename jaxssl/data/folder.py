@@ -1,6 +1,7 @@
 """A folder of images: unlabelled, or one subfolder a class."""
 
 import dataclasses
+import functools
 import logging
 import os
 import pathlib
@@ -10,6 +11,7 @@ import numpy as np
 from jaxssl.data import encoded
 from jaxssl.data._source import Images, Source, split_off
 
+log = logging.getLogger(__name__)
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
 TEST_FOLDERS = ('test', 'val', 'validation')
 
@@ -78,8 +80,17 @@ def _top(file: str) -> str:
 
 def _classes(files: list[str]) -> set[str]:
   """The subfolders that are classes; none where an image stands outside them or there is only one."""
-  folders = {_top(file) for file in files}
-  return folders if len(folders) > 1 and all('/' in file for file in files) else set()
+  inside = [file for file in files if '/' in file]
+  folders = {_top(file) for file in inside}
+  if len(folders) > 1 and len(inside) < len(files) < 2 * len(inside):
+    _warn_of_strays(len(files) - len(inside), next(file for file in files if '/' not in file))
+  return folders if len(folders) > 1 and len(inside) == len(files) else set()
+
+
+@functools.cache  # Once, not for every split.
+def _warn_of_strays(count: int, first: str) -> None:
+  log.warning(
+    'No labels: subfolders are classes only where every image stands in one, and %d do not (%s …)', count, first)
 
 
 def _read(
@@ -121,5 +132,4 @@ def _report(root: pathlib.Path, total: int, skipped: tuple[tuple[str, str], ...]
     raise ValueError(f'path={str(root)!r}: none of {total} images can be read; {skipped[0][0]}: {skipped[0][1]}')
   if skipped:
     lines = '\n'.join(f'  {file}: {reason}' for file, reason in skipped)
-    log = logging.getLogger(__name__)
     log.warning('%s: %d of %d images cannot be read and are left out:\n%s', root, len(skipped), total, lines)

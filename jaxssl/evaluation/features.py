@@ -64,10 +64,15 @@ def extract(
       raise ValueError(f'encode must return [b, d] for b = {batch_size} images, got shape {list(features.shape)}.')
     rows.append(np.asarray(features, np.float32))
   found = np.concatenate(rows)[:len(images)]
-  if not np.isfinite(found).all():
-    broken = int((~np.isfinite(found).all(axis=1)).sum())
-    raise FloatingPointError(f'the features of {broken} of {len(found)} images are not finite')
+  check_finite('images', found)
   return found
+
+
+def check_finite(name: str, features: np.ndarray) -> None:
+  """Raises FloatingPointError if features [n, d] of `name` hold NaN or infinity, which a classifier would score."""
+  broken = int((~np.isfinite(features).all(axis=1)).sum())
+  if broken:
+    raise FloatingPointError(f'the features of {broken} of {len(features)} {name} are not finite')
 
 
 def _batches(images: Any, batch_size: int) -> Iterator[np.ndarray]:

@@ -9,10 +9,10 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from jaxssl import core
 from jaxssl.evaluation import supervised
 from jaxssl.evaluation.features import extract, to_float
 from jaxssl.evaluation.subsets import balanced_subset
+from jaxssl.models.forward import forward
 
 
 class Classifier(nn.Module):
@@ -100,7 +100,7 @@ def accuracy(
   network = Classifier(encoder, len(classes))
   params, stats = initialise(network, variables, prepare(test_images[np.arange(1)]))
   params, stats = supervised.train(
-      lambda params, stats, x: core.forward(network, params, stats, x), params, stats, images, targets, rows=rows,
+      lambda params, stats, x: forward(network, params, stats, x), params, stats, images, targets, rows=rows,
       augment_fn=augment_fn, optimizer=optimizer or supervised.nesterov(learning_rate, batch_size, steps),
       batch_size=batch_size, steps=steps, seed=seed)
   logits = extract(jax.jit(lambda x: network.apply({'params': params, **stats}, x)), test_images, prepare=prepare)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxssl import ops
+from jaxssl.evaluation.features import check_finite
 
 
 @functools.partial(jax.jit, static_argnames='k')
@@ -52,9 +53,12 @@ def neighbours(
 
   Raises:
     ValueError: for shapes that do not fit, or k outside [1, n].
+    FloatingPointError: if a feature is NaN or infinite.
   """
   if query.ndim != 2 or bank.ndim != 2 or query.shape[1] != bank.shape[1]:
     raise ValueError(f'query and bank must be [q, d] and [n, d], got {list(query.shape)} and {list(bank.shape)}.')
+  check_finite('queries', query)
+  check_finite('examples of the bank', bank)
   if not 1 <= k <= len(bank):
     raise ValueError(f'k must be between 1 and the bank size {len(bank)}, got {k}.')
   query_chunk, bank_chunk = min(query_chunk, len(query)), min(bank_chunk, len(bank))

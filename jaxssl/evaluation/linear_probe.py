@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxssl.evaluation.features import check_finite
 from jaxssl.evaluation.subsets import balanced_subset
 
 # Strongest first: each fit starts from the one before.
@@ -93,6 +94,7 @@ def fit_path(
   features = np.asarray(features, np.float32)
   if features.ndim != 2 or len(features) != len(labels):
     raise ValueError(f'features must be [n, d] with n labels, got {list(features.shape)} and {len(labels)} labels.')
+  check_finite('training examples', features)
   classes, targets = np.unique(labels, return_inverse=True)
   if len(classes) < 2:
     raise ValueError(f'labels must hold at least two classes, got {classes.tolist()}.')
@@ -124,6 +126,7 @@ def fit(
 
   Raises:
     ValueError: if features and labels do not fit, or there are fewer than two classes.
+    FloatingPointError: if a feature is NaN or infinite.
   """
   return fit_path(features, labels, (l2,), tolerance=tolerance, max_iterations=max_iterations)[0]
 
@@ -139,8 +142,12 @@ def choose_l2(
   """Returns the strength in `grid` with the best accuracy on a held-out share of every class (ties: the strongest).
 
   The test set has no part in it. Where `validation` of so few labels is nothing, half of every class is held out; where
-  no class has two examples, there is nothing to choose by, and it is the middle of the grid.
+  no class has two examples, there is nothing to choose by, and it is the middle of the grid. A grid of one is that one.
   """
+  if not grid:
+    raise ValueError('grid must hold at least one strength, got none.')
+  if len(grid) == 1:
+    return grid[0]
   labels = np.asarray(labels)
   grid = tuple(sorted(grid, reverse=True))
   kept = balanced_subset(labels, 1 - validation, seed)
@@ -185,4 +192,5 @@ def accuracy(
   if l2 is None:
     l2 = choose_l2(train, train_labels, grid=grid, validation=validation, seed=seed)
   probe = fit(train, train_labels, l2)
+  check_finite('test examples', test)
   return float(np.mean(predict(probe, test) == np.asarray(test_labels))), float(l2)

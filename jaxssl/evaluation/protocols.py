@@ -8,6 +8,7 @@ import numpy as np
 from jaxssl.evaluation import knn as knn_lib
 from jaxssl.evaluation import linear_probe
 from jaxssl.evaluation.features import Encode, extract
+from jaxssl.evaluation.linear_probe import L2_GRID
 from jaxssl.evaluation.subsets import balanced_subset
 from jaxssl.evaluation.table import Row
 
@@ -54,9 +55,10 @@ def _figures(
   for fraction in (1.0, *fractions) if linear is not None else ():
     kept = balanced_subset(train[1], fraction, seed)
     options = {'seed': seed, **(linear or {})}
+    chosen = options.get('l2') is None and len(options.get('grid', L2_GRID)) > 1
     value, l2 = linear_probe.accuracy(train[0][kept], train[1][kept], *test, **options)
     found.append({'protocol': 'linear', 'value': value, 'solver': 'lbfgs', 'l2': l2,
-                  'l2_chosen': options.get('l2') is None, 'fraction': fraction})
+                  'l2_chosen': chosen, 'fraction': fraction})
   return found
 
 

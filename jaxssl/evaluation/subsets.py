@@ -1,4 +1,6 @@
-"""Class-balanced subsets of a labelled set."""
+"""Class-balanced subsets of a labelled set, and what two sets share."""
+
+from typing import Any
 
 import numpy as np
 
@@ -28,3 +30,15 @@ def balanced_subset(labels: np.ndarray, fraction: float, seed: int = 0) -> np.nd
   rank[by_class] = np.arange(len(labels)) - starts
   kept = np.maximum(np.floor(fraction * counts + 0.5), 1)
   return np.sort(order[rank < kept[classes]])
+
+
+def count_shared(images: Any, others: Any) -> int | None:
+  """Returns how many of `images` stand pixel for pixel among `others` too, such as test images among pretraining's.
+
+  None where that is not known without decoding them: only arrays [n, h, w, c] of one image shape and type are compared.
+  """
+  arrays = isinstance(images, np.ndarray) and isinstance(others, np.ndarray)
+  if not arrays or images.shape[1:] != others.shape[1:] or images.dtype != others.dtype:
+    return None
+  known = {image.tobytes() for image in others}
+  return sum(image.tobytes() in known for image in images)

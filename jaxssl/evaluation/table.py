@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 Row = dict[str, Any]
@@ -66,16 +66,30 @@ def grid(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-  """Returns what the table's head cannot hold: sizes, and how each probe's penalty came about."""
-  found = []
-  if sizes := next((row for row in rows if 'num_train' in row), None):
-    found.append('{num_train:,} training and {num_test:,} test examples, {num_classes:,} classes.'.format(**sizes))
+  """Returns what the table's head cannot hold: data, sizes, and how each probe's penalty came about."""
+  return [*_about_data(rows), *_about_penalties(rows)] if rows else []
+
+
+def _about_data(rows: Sequence[Row]) -> Iterator[str]:
+  first = next((row for row in rows if 'num_train' in row), rows[0])
+  name = ', step '.join(str(first[key]) for key in ('data', 'step') if key in first)
+  name = f'{name}: ' if name else ''
+  if 'num_train' in first:
+    yield name + '{num_train:,} training and {num_test:,} test examples, {num_classes:,} classes.'.format(**first)
+  elif first['protocol'] == 'geometry':
+    yield f'{name}{first["num_test"]:,} test images without labels.'
+    yield ('Effective rank (RankMe): over how many directions the features spread. Uniformity: from -8, spread over '
+           'the whole sphere, to 0, collapsed. Neither says how useful the features are.')
+  if seen := first.get('num_test_seen'):
+    yield f'CAUTION: {seen:,} of these test images stand among the pretraining images too.'
+
+
+def _about_penalties(rows: Sequence[Row]) -> Iterator[str]:
   chosen = dict.fromkeys(
       f'{row["l2"]:g} {NAMES.get(row["features"], row["features"])}'
       for row in rows if row.get('l2_chosen') and row.get('fraction', 1) == 1)
   if chosen:
-    found.append(f'L2 of the linear probe, chosen on held-out training examples: {", ".join(chosen)}.')
-  return found
+    yield f'L2 of the linear probe, chosen on held-out training examples: {", ".join(chosen)}.'
 
 
 def speed(seconds: float | None, images_per_second: float | None) -> list[str]:

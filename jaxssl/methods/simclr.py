@@ -5,16 +5,15 @@ https://arxiv.org/abs/2002.05709, Algorithm 1.
 """
 
 import dataclasses
-import itertools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
 from jaxssl import core
 from jaxssl.losses import contrastive
+from jaxssl.models.forward import forward_views
 from jaxssl.models.heads import MLP, Projected, Truncated
 
 
@@ -26,6 +25,10 @@ class SimCLR:
   head: MLP  # h [b, d] -> z [b, p]; MLP((2048, 128)) for ResNet-50.
   optimizer: optax.GradientTransformation
   temperature: float = 0.1  # Table 5, ImageNet; 0.5 is best on CIFAR-10 in long runs (B.9).
+
+  def __post_init__(self):
+    if self.temperature <= 0:
+      raise ValueError(f'temperature must be positive, got {self.temperature}')
 
   @property
   def network(self) -> Projected:
@@ -40,11 +43,8 @@ class SimCLR:
 
   def loss(self, params, stats, views):
     """Returns the mean NT-Xent over the pairs of views, and (updated stats, metrics)."""
-    z = []
-    for _, same_size in itertools.groupby(views, key=jnp.shape):
-      x = jnp.stack(list(same_size), axis=1)  # [b, v, ...]: an image's views stay on its device.
-      (_, projected), stats = core.forward(self.network, params, stats, x.reshape(-1, *x.shape[2:]))
-      z += list(jnp.moveaxis(projected.reshape(*x.shape[:2], -1), 1, 0))
+    outputs, stats = forward_views(self.network, params, stats, views)
+    z = [z for _, z in outputs]
     pairs = [(z1, z2) for i, z1 in enumerate(z[:2]) for z2 in z[i + 1 :]]
     loss = sum(contrastive.nt_xent(z1, z2, temperature=self.temperature) for z1, z2 in pairs) / len(pairs)
     return loss, (stats, {'contrastive_accuracy': contrastive.contrastive_accuracy(z[0], z[1])})

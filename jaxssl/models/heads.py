@@ -48,6 +48,8 @@ class MLP(nn.Module):
     """Returns `x` and every layer's output after batch norm and ReLU: entry i is SimCLRv2's `ft_proj_selector` = i."""
     if x.ndim != 2:
       raise ValueError(f'x must be features [b, d], got shape {x.shape}.')
+    if not self.features or min(self.features) < 1:
+      raise ValueError(f'features must hold at least one size, all positive, got {self.features}.')
     outputs = [x.astype(jnp.float32)]
     for i, size in enumerate(self.features):
       last = i == len(self.features) - 1

@@ -162,6 +162,10 @@ class ResNet(nn.Module):
       raise ValueError(f'stem must be one of {STEMS}, got {self.stem!r}.')
     if self.block not in BLOCKS:
       raise ValueError(f'block must be one of {BLOCKS}, got {self.block!r}.')
+    if min(*self.stage_sizes, *self.widths, self.width_multiplier) < 1:
+      raise ValueError(
+          f'stage_sizes, widths and width_multiplier must be positive, got {self.stage_sizes}, {self.widths} and '
+          f'{self.width_multiplier}.')
     if len(self.stage_sizes) != len(self.widths):
       raise ValueError(f'stage_sizes and widths must have one entry a stage, got {self.stage_sizes} and {self.widths}.')
     if self.sk_ratio and self.block == 'basic':

@@ -138,7 +138,7 @@ class Checkpoints:
     chosen = self.latest_step() if step is None else step
     if chosen is None:
       raise FileNotFoundError(f'no checkpoint in {self.directory}')
-    if chosen not in self.all_steps():
+    if step is not None and step not in self.all_steps():
       raise FileNotFoundError(f'no checkpoint of step {chosen} in {self.directory}: choose one of {self.all_steps()}')
     try:
       return read(chosen)

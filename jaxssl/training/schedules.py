@@ -9,26 +9,26 @@ import math
 import optax
 
 
-def peak(base: float, batch_size: int, scaling: str | None) -> float:
+def peak(base: float, batch_size: int, scaling: str) -> float:
   """Returns the learning rate for a batch size (SimCLR, arXiv:2002.05709, section 2.2 and appendix B.1).
 
   Args:
-    base: the rate at batch size 256 ('linear'), at batch size 1 ('sqrt'), or as it is (None). SimCLR uses 0.3 for
+    base: the rate at batch size 256 ('linear'), at batch size 1 ('sqrt'), or as it is ('none'). SimCLR uses 0.3 for
       'linear' and 0.075 for 'sqrt', equal at 4096.
     batch_size: examples per update.
-    scaling: 'linear', base x batch_size / 256; 'sqrt', base x sqrt(batch_size); or None.
+    scaling: 'linear', base x batch_size / 256; 'sqrt', base x sqrt(batch_size); or 'none'.
   """
   if scaling == 'linear':
     return base * batch_size / 256
   if scaling == 'sqrt':
     return base * math.sqrt(batch_size)
-  if scaling is None:
+  if scaling == 'none':
     return base
-  raise ValueError(f"scaling must be 'linear', 'sqrt' or None: got {scaling!r}")
+  raise ValueError(f"scaling must be 'linear', 'sqrt' or 'none': got {scaling!r}")
 
 
 def constant(
-    base: float, *, batch_size: int, steps: int, steps_per_epoch: float, scaling: str | None = None) -> optax.Schedule:
+    base: float, *, batch_size: int, steps: int, steps_per_epoch: float, scaling: str = 'none') -> optax.Schedule:
   """Returns the same learning rate at every step; see `peak` for its scaling."""
   del steps, steps_per_epoch
   return optax.constant_schedule(peak(base, batch_size, scaling))
@@ -40,7 +40,7 @@ def warmup_cosine(
     batch_size: int,
     steps: int,
     steps_per_epoch: float,
-    scaling: str | None = 'linear',
+    scaling: str = 'linear',
     warmup_epochs: float = 10,
     final: float = 0.0,
 ) -> optax.Schedule:
@@ -51,14 +51,14 @@ def warmup_cosine(
     batch_size: examples per update.
     steps: length of the run; the rate reaches its end there.
     steps_per_epoch: converts the warm-up to steps.
-    scaling: 'linear', 'sqrt' or None.
+    scaling: 'linear', 'sqrt' or 'none'.
     warmup_epochs: length of the warm-up, at most half of the run, so that a run cut short still decays.
     final: the rate at the end, as a fraction of the peak.
   """
   if steps < 1:
     raise ValueError(f'steps must be positive: got {steps}')
-  if warmup_epochs < 0:
-    raise ValueError(f'warmup_epochs must not be negative: got {warmup_epochs}')
+  if not 0 <= warmup_epochs < math.inf:
+    raise ValueError(f'warmup_epochs must be finite and not negative: got {warmup_epochs}')
   highest = peak(base, batch_size, scaling)
   warmup_steps = min(round(warmup_epochs * steps_per_epoch), steps // 2)
   decay = optax.cosine_decay_schedule(highest, steps - warmup_steps, alpha=final)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxssl import build
 from jaxssl.cli import runs, workdir
 from jaxssl.cli.eval import evaluate
 from jaxssl.cli.train import train
@@ -105,3 +106,30 @@ def test_absent_runs_and_steps_are_named(run, tmp_path):
 def test_training_keys_cannot_be_changed_afterwards(run):
   with pytest.raises(ValueError, match='only config.data and config.evaluation can differ.*temperature'):
     evaluate(stored(run, **{'method.temperature': 9.0}), str(run))
+
+
+def test_a_finished_run_shows_its_own_results_again(run, capsys):
+  evaluate(stored(run, **{'data.name': 'omniglot_unseen'}), str(run))
+  out = capsys.readouterr().out
+  assert 'omniglot_unseen, step 2: ' in out and 'CAUTION' not in out
+  config = get_config()
+  config.mesh.data, config.steps = 8, 2
+  train(config, str(run))
+  assert 'omniglot, step 2: ' in capsys.readouterr().out
+  assert {row['data'] for row in rows_of(run)} == {'omniglot'}
+  logged = [json.loads(line) for line in (run / 'evaluations.jsonl').read_text().splitlines()]
+  assert {'omniglot', 'omniglot_unseen'} <= {row['data'] for row in logged}
+
+
+def test_test_images_that_were_pretrained_on_are_told(run, tmp_path, capsys):
+  pretrained = build.load_source(stored(run).to_dict(), 'pretrain')
+  np.savez(tmp_path / 'again.npz', train_images=pretrained.images[:400], train_labels=pretrained.labels[:400],
+           test_images=pretrained.images[:30], test_labels=pretrained.labels[:30])
+  evaluate(stored(run, **{'data.source': 'npz', 'data.path': str(tmp_path / 'again.npz')}), str(run))
+  assert 'CAUTION: 30 of these test images' in capsys.readouterr().out
+  assert {row['num_test_seen'] for row in rows_of(run)} == {30}
+
+
+def test_features_go_to_an_npz(run):
+  with pytest.raises(ValueError, match=r'--embed=features.csv must end in .npz'):
+    evaluate(stored(run), str(run), embed='features.csv')

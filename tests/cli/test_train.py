@@ -143,6 +143,9 @@ def test_another_run_can_start_from_the_encoder(finished, tmp_path):
     (['--config.steps=0'], 'config.steps must be at least 1, got 0'),
     (['--workdr=x'], 'workdr.*Did you mean: workdir'),
     (['tpyo'], "unknown argument 'tpyo'"),
+    (['--config.method.head.features=()'], r'config.method does not suit the images: features must hold'),
+    (['--config.data.source=folder', '--config.data.path=nowhere'], "config.data.path='nowhere': there is no such"),
+    (['--config=nowhere.py'], '--config=nowhere.py: there is no such file'),
 ])
 def test_bad_input_gets_one_line(tmp_path, arguments, message):
   process = command('--config', CONFIG, '--workdir', tmp_path / 'run', *arguments)
@@ -174,3 +177,20 @@ def test_what_the_checkpoint_was_trained_on_cannot_change(finished, tmp_path):
 def test_one_work_directory_takes_one_trainer(tmp_path):
   with workdir.locked(str(tmp_path)), pytest.raises(ValueError, match='another process is training there'):
     train(config(), str(tmp_path))
+
+
+def test_help_lists_flags_and_keys(tmp_path):
+  out = command('--config', CONFIG, '--help').communicate()[0]
+  for text in ('--workdir: ', '--preview: ', '--config.method.temperature=0.2', "--config.data.source='bundled'"):
+    assert text in out
+  assert 'Traceback' not in out
+
+
+def test_preview_needs_no_full_batch(tmp_path, capsys):
+  path = str(tmp_path / 'few.npz')
+  np.savez(path, images=np.random.default_rng(0).integers(0, 256, (6, 12, 12, 3), np.uint8))
+  train(config(**{'data.source': 'npz', 'data.path': path}), str(tmp_path / 'run'), preview=True)
+  assert capsys.readouterr().out.strip() == str(tmp_path / 'run' / 'preview.png')
+  assert [file.name for file in (tmp_path / 'run').iterdir()] == ['preview.png']
+  with pytest.raises(ValueError, match='set --config.batch_size=5 or less'):
+    train(config(**{'data.source': 'npz', 'data.path': path}), str(tmp_path / 'run'))

@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
       'logging': {'every': 2},
       'evaluation': {
           'protocols': ('knn',), 'representation': '', 'batch_size': 256,
-          'knn': {'k': 5, 'temperature': 0.1}, 'linear': {'validation': 0.2},
+          'knn': {'k': 5, 'temperature': 0.1}, 'linear': {'grid': (1e-2,), 'validation': 0.2},
           'sgd': {'epochs': 1, 'batch_size': 256, 'learning_rate': 0.1},
           'finetune': {'epochs': 1, 'batch_size': 256, 'learning_rate': 0.05}, 'fractions': (), 'pictures': False,
       },

@@ -92,6 +92,13 @@ def test_npz_without_a_test_split_holds_out_a_fifth(tmp_path):
   assert {each.tobytes() for each in (*train.images, *test.images)} == {each.tobytes() for each in whole}
 
 
+def test_npz_labels_may_have_gaps(tmp_path):
+  labels = np.array([7, 10**8, 7, 10**8, 0, 0])
+  source = data.load('npz', None, save(tmp_path, train_images=images(6), train_labels=labels, test_images=images(2)),
+                     'train')
+  assert source.class_names == ('0', '7', '100000000') and source.labels.tolist() == [1, 2, 1, 2, 0, 0]
+
+
 def test_npz_without_labels(tmp_path):
   source = data.load('npz', None, save(tmp_path, train_images=images(10)), 'test')
   assert len(source) == 2 and source.labels is None and source.class_names == ()
@@ -236,6 +243,13 @@ def test_folder_without_a_size_keeps_the_originals(classes):
       np.testing.assert_array_equal(source.images.original(i), np.asarray(image.convert('RGB')))
   with pytest.raises(ValueError, match='size=None'):
     source.images[np.arange(2)]
+
+
+def test_folder_with_a_stray_image_says_that_it_has_no_labels(tmp_path, caplog):
+  for file in ('a/0.png', 'a/1.png', 'b/0.png', 'stray.png'):
+    write(tmp_path / file)
+  assert data.load('folder', None, str(tmp_path), 'train', size=8).labels is None
+  assert 'No labels' in caplog.text and 'stray.png' in caplog.text
 
 
 def test_folder_unlabelled(tmp_path):

@@ -101,3 +101,11 @@ def test_errors():
     knn.neighbours(bank[:, :4], bank, 3)
   with pytest.raises(ValueError, match='20 rows but test_labels 3'):
     knn.accuracy(bank, labels, bank, labels[:3], k=3)
+
+
+def test_features_that_are_not_finite_are_refused():
+  good, bad = np.ones((4, 2), np.float32), np.array([[0, np.nan], [1, 1]], np.float32)
+  with pytest.raises(FloatingPointError, match='the features of 1 of 2 queries are not finite'):
+    knn.neighbours(bad, good, 1)
+  with pytest.raises(FloatingPointError, match='1 of 2 examples of the bank'):
+    knn.neighbours(good, bad, 1)

@@ -110,3 +110,14 @@ def test_l2_is_chosen_from_the_few_labels_there_are():
   value, l2 = linear_probe.accuracy(two_each, labels, centres, np.arange(6), validation=0.2)
   assert value == 1.0 and l2 in linear_probe.L2_GRID
   assert linear_probe.choose_l2(two_each[:6], labels[:6], grid=(1e-1, 1e-2, 1e-3)) == 1e-2
+
+
+def test_features_that_are_not_finite_are_refused():
+  x, labels = np.eye(4, dtype=np.float32), np.arange(4) % 2
+  bad = x.copy()
+  bad[1, 1] = np.inf
+  with pytest.raises(FloatingPointError, match='1 of 4 training examples'):
+    linear_probe.fit(bad, labels, 0.1)
+  with pytest.raises(FloatingPointError, match='1 of 4 test examples'):
+    linear_probe.accuracy(x, labels, bad, labels, l2=0.1)
+  assert linear_probe.choose_l2(x, labels, grid=(0.3,)) == 0.3

@@ -41,6 +41,12 @@ def picture(tmp_path):
   return path
 
 
+def test_only_accuracies_have_a_best(picture):
+  spread = [{**row, 'protocol': 'geometry', 'metric': 'uniformity', 'value': -row['value'], 'num_test': 9}
+            for row in ROWS]
+  assert 'class="best"' not in report.render(title='', rows=spread, config={}, pictures={})
+
+
 def test_the_report_is_whole_and_self_contained(tmp_path, picture):
   path = tmp_path / 'report.html'
   report.write(path, title='<simclr>', rows=ROWS, config={'seed': 0, 'method': {'name': 'a & b', 'width': {}}},

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxssl.evaluation.subsets import balanced_subset
+from jaxssl.evaluation.subsets import balanced_subset, count_shared
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,11 @@ def test_deterministic_nested_and_spread_over_the_set():
 def test_fraction_is_checked(fraction):
   with pytest.raises(ValueError, match='fraction must be in'):
     balanced_subset(np.arange(3), fraction)
+
+
+def test_shared_images_are_counted_where_both_are_arrays_of_one_shape():
+  images = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 1), np.uint8)
+  assert count_shared(images[3:7], images) == 4
+  assert count_shared(np.concatenate([images[:2], 255 - images[:1]]), images) == 2
+  assert count_shared(images, images[:, :2]) is None
+  assert count_shared(images, list(images)) is None

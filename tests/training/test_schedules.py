@@ -17,7 +17,7 @@ def reference(step, highest, warmup, steps, final=0.0):
   return highest * (final + (1 - final) * cosine)
 
 
-@pytest.mark.parametrize('scaling, highest', [('linear', 0.6), ('sqrt', 0.3 * 512 ** 0.5), (None, 0.3)])
+@pytest.mark.parametrize('scaling, highest', [('linear', 0.6), ('sqrt', 0.3 * 512 ** 0.5), ('none', 0.3)])
 @pytest.mark.parametrize('warmup_epochs, warmup', [(10, 200), (0, 0), (2.5, 50), (100, 500)])
 @pytest.mark.parametrize('final', [0.0, 0.01])
 def test_warmup_cosine(scaling, highest, warmup_epochs, warmup, final):
@@ -43,9 +43,10 @@ def test_the_shortest_run_still_moves():
 
 
 @pytest.mark.parametrize('change, message', [
-    ({'scaling': 'square'}, "scaling must be 'linear', 'sqrt' or None: got 'square'"),
+    ({'scaling': 'square'}, "scaling must be 'linear', 'sqrt' or 'none': got 'square'"),
     ({'steps': 0}, 'steps must be positive: got 0'),
-    ({'warmup_epochs': -1}, 'warmup_epochs must not be negative: got -1'),
+    ({'warmup_epochs': float('inf')}, 'warmup_epochs must be finite'),
+    ({'warmup_epochs': -1}, 'warmup_epochs must be finite and not negative: got -1'),
 ])
 def test_errors(change, message):
   with pytest.raises(ValueError, match=message):

@@ -1,0 +1,127 @@
+"""Pretraining: from the start or the last checkpoint, to the end or a signal."""
+
+import contextlib
+import os
+import time
+from collections.abc import Generator, Iterable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxssl.build import Experiment, Source, stream
+from jaxssl.cli import runs
+from jaxssl.cli.record import Recorder, Timed
+from jaxssl.evaluation import geometry
+from jaxssl.training import loop, mesh
+from jaxssl.training.checkpoints import Checkpoints
+from jaxssl.training.interrupt import Interrupt
+from jaxssl.training.logging import MetricLogger, progress
+
+
+def pretrain(
+    config: ConfigDict, path: str, experiment: Experiment, source: Source, description: dict[str, Any], devices: Mesh,
+) -> tuple[runs.Run, int]:
+  """Trains on from the last checkpoint, or from the start; returns the run and the number of steps taken now."""
+  make_initial = lambda: runs.initial_state(experiment, config, devices, runs.batch_like(description))
+  meta = {'config': config.to_dict(), 'seed': config.seed, 'num_examples': len(source), 'seconds': 0.0,
+          'batch': description}
+  run = runs.Run(config, experiment, make_initial(), None, meta)
+  with Checkpoints(os.path.join(path, 'checkpoints'), **config.checkpoint) as checkpoints:
+    if checkpoints.latest_step() is not None:
+      _refuse_other_data(checkpoints.meta(), meta)
+      state, meta = checkpoints.restore(run.state)
+      run = run._replace(state=state, meta=meta)
+    elif config.init_from:
+      run = run._replace(state=runs.start_from(run.state, config.init_from))
+    start = int(run.state.step)
+    if start < config.steps:
+      _announce(run, path, source)
+      with contextlib.closing(batches(config, source, start)) as examples:
+        run = _iterate(run, path, devices, examples, checkpoints)
+  return run._replace(initial=make_initial()), int(run.state.step) - start
+
+
+def batches(config: ConfigDict, source: Source, start: int = 0) -> Generator[runs.Batch, None, None]:
+  """Returns this process's part of every batch from step `start` on, to be closed."""
+  return stream(config.to_dict(), source, start, host=jax.process_index(), hosts=jax.process_count())
+
+
+def _announce(run: runs.Run, path: str, source: Source) -> None:
+  """Says what is about to happen, before the silence of the first compilation."""
+  if jax.process_index() > 0:
+    return
+  config, device, count = run.config, jax.devices()[0], jax.device_count()
+  epochs = config.steps * config.batch_size / len(source)
+  print(f'{config.method.name} on {source.name}: {len(source):,} images, {config.steps:,} steps of {config.batch_size} '
+        f'({epochs:,.1f} epochs), on {count} {device.device_kind} device{"s" if count > 1 else ""}, in {path}')
+  if start := int(run.state.step):
+    print(f'Resuming from step {start}.')
+  if run.channels == 3 and not any(view.recolours for view in run.experiment.recipe.views):
+    print('These images have colours and no view changes them: for photographs, the recipe of configs/simclr_folder.py '
+          'teaches more.')
+  print('Compiling the train step …', flush=True)
+
+
+def _refuse_other_data(stored: dict, present: dict) -> None:
+  """Raises ValueError if the data set is no longer the one that the run began on."""
+  for key, what in (('num_examples', 'examples'), ('batch', 'batches')):
+    if stored[key] != present[key]:
+      raise ValueError(
+          f'config.data has changed since the run began: its {what} were {stored[key]} and are now {present[key]}; '
+          'bring the data back, or choose another --workdir')
+
+
+def _iterate(run: runs.Run, path: str, devices: Mesh, examples: Iterable, checkpoints: Checkpoints) -> runs.Run:
+  """The loop itself: log, save, stop on a signal or a loss that is not finite."""
+  config, experiment, state, meta = run.config, run.experiment, run.state, run.meta
+  key, start, began = jax.random.key(config.seed), int(state.step), time.time()
+  timed = Timed(mesh.shard_batch(devices, batch) for batch in examples)
+  with (
+      MetricLogger(path, start=start) as logger,
+      progress(config.steps, start) as bar,
+      Interrupt() as interrupt,
+  ):
+    recorder = Recorder(
+        logger, bar, timed, config.batch_size, experiment.schedules, _health(experiment, key))
+    for step, state, metrics, batch in loop.train(
+        experiment.method, experiment.prepare, state, timed, key, start, config.steps):
+      recorder.add(metrics)
+      last = step == config.steps or interrupt.received is not None or checkpoints.preempted(step)
+      save = last or step % config.checkpoint.every == 0
+      if save or step % config.logging.every == 0 or step == 1:
+        with _naming_last_good(checkpoints):
+          recorder.write(step, state, batch)
+      if save:
+        meta = {**meta, 'seconds': meta['seconds'] + time.time() - began}
+        began = time.time()
+        checkpoints.save(step, state, meta, force=last)
+      if last:
+        break
+  return run._replace(state=state, meta=meta)
+
+
+@contextlib.contextmanager
+def _naming_last_good(checkpoints: Checkpoints):
+  """Adds the last good checkpoint to the error of a run that is no longer finite."""
+  try:
+    yield
+  except FloatingPointError as error:
+    checkpoints.wait()
+    latest = checkpoints.latest_step()
+    good = 'there is no checkpoint yet' if latest is None else f'the last good checkpoint is {latest}'
+    raise FloatingPointError(f'{error}; {good}, in {checkpoints.directory}') from error
+
+
+def _health(experiment: Experiment, key: jax.Array):
+  """Returns (state, batch, i) -> health of the embedding on step i's views; None for a method without `embed`."""
+  if not hasattr(experiment.method, 'embed'):
+    return None
+
+  @jax.jit
+  def health(state, batch, i):
+    views = experiment.prepare(batch, loop.keys(key, i)[0])
+    return geometry.health(*experiment.method.embed(state, views))
+
+  return health

@@ -1,0 +1,40 @@
+"""The recorder: a collapse is told once it has lasted, and again when it is over."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxssl.cli.record import PATIENCE, Recorder, Timed
+from jaxssl.core import State
+
+
+class Spy:
+  def __init__(self):
+    self.records, self.said = [], []
+
+  def write(self, step, record):
+    self.records.append((step, record))
+
+  def update(self, step, record):
+    del step, record
+
+  def say(self, message):
+    self.said.append(message)
+
+
+def panel(std):
+  return {'embedding_std': std, 'effective_rank': 20.0, 'rank_fraction': 0.5, 'alignment': 0.1, 'uniformity': -2.0}
+
+
+def test_collapse_is_told_once_it_lasts_and_when_it_is_over():
+  spy = Spy()
+  health = iter([0.9, *[0.01] * (PATIENCE + 2), 0.9, *[0.01] * (PATIENCE - 1), 0.9])
+  recorder = Recorder(spy, spy, Timed([]), 4, {'learning_rate': lambda step: 0.5},
+                      lambda state, batch, i: panel(next(health)))
+  state = State(jnp.int32(1), jnp.int32(-1), {}, {}, ())
+  for step in range(1, 2 * PATIENCE + 4):
+    for loss in (1.0, 3.0):
+      recorder.add({'loss': jnp.float32(loss)})
+    recorder.write(step, state, None)
+  assert [message.split(':')[0] for message in spy.said] == [f'step {PATIENCE + 1}', f'step {PATIENCE + 4}']
+  assert 'nearly the same embedding' in spy.said[0] and 'recovered' in spy.said[1]
+  assert all(np.isclose(record['loss'], 2.0) and record['learning_rate'] == 0.5 for _, record in spy.records)
