@@ -4,6 +4,9 @@
 
 The honest hard case: logistic regression on raw pixels reaches .84 and k-NN .85 on the full set (Fashion-MNIST, table
 3), and a short run on a CPU has to beat that to mean anything. The network is the default run's.
+
+Measured on two cores of a Xeon (busy), seed 0, 6 minutes of training: k-NN .851, linear probe .867. Raw pixels: .861
+and .835; a randomly initialised encoder: .710 and .745. The neighbours of raw pixels are still better.
 """
 
 from ml_collections import ConfigDict

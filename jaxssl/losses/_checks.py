@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-IMPLEMENTATIONS = ('dense',)
+IMPLEMENTATIONS = ('dense', 'tiled', 'ring')
 
 
 def embeddings(**arrays: ArrayLike) -> tuple[jax.Array, ...]:

@@ -1,5 +1,7 @@
 """Where a loss meets the other devices: the ambient mesh, gathered rows, the mean over the global batch."""
 
+import dataclasses
+import math
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -51,10 +53,7 @@ def gather(x: jax.Array, axis_name: AxisName | None) -> jax.Array:
 
   Gradients flow back to the device a row came from.
   """
-  if axis_name is None:
-    return x
-  names = axis_name if isinstance(axis_name, tuple) else (axis_name,)
-  for name in reversed(names):  # One axis at a time: vmap knows no gather over several.
+  for name in reversed(_names(axis_name)):  # One axis at a time: vmap knows no gather over several.
     x = lax.all_gather(x, name, tiled=True)
   return x
 
@@ -69,3 +68,58 @@ def global_mean(x: jax.Array, axis_name: AxisName | None) -> jax.Array:
   """Returns the mean of `x` over its elements and over the devices."""
   local = jnp.mean(x)
   return local if axis_name is None else lax.pmean(local, axis_name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+  """The devices that share the batch: the mapped axes and how long they are."""
+
+  names: tuple[Hashable, ...]
+  sizes: tuple[int, ...]
+
+  @property
+  def count(self) -> int:
+    return math.prod(self.sizes)
+
+
+def devices(axis_name: AxisName | None) -> Devices:
+  """Returns the devices of a mapped axis; None: a single one."""
+  names = _names(axis_name)
+  return Devices(names, tuple(lax.axis_size(name) for name in names))
+
+
+def rotate(tree: Any, devices: Devices, steps: int = 1) -> Any:
+  """Returns what the device `steps` before this one holds, in the circle of `lax.axis_index`'s order."""
+  outer = Devices(devices.names[:-1], devices.sizes[:-1])
+  name, size = devices.names[-1], devices.sizes[-1]
+  carry, shift = divmod(steps, size)
+  if shift:
+    tree = lax.ppermute(tree, name, [(i, (i + shift) % size) for i in range(size)])
+  if outer.count == 1:
+    return tree
+  # Several axes turn like a counter: whoever has passed the end of the last axis takes one more step along the others.
+  straight, carried = (rotate(tree, outer, (carry + extra) % outer.count) for extra in (0, 1))
+  within = lax.axis_index(name) >= shift
+  return jax.tree.map(lambda here, there: jnp.where(within, here, there), straight, carried)
+
+
+def vary(axis_name: AxisName | None, *arrays: jax.Array) -> tuple[jax.Array, ...]:
+  """Returns the arrays marked as differing from device to device, wherever one of them or the axis does.
+
+  `jax.shard_map` (with check_vma) tells the arrays that differ from those that do not, and sums the gradient of the
+  latter over the devices. A `jax.custom_vjp` whose gradients are each device's own takes the former alone.
+  """
+  indices = [lax.axis_index(name) for name in _names(axis_name)]
+  axes = frozenset().union(*(_varying(x) for x in (*arrays, *indices)))
+  return tuple(lax.pcast(x, tuple(sorted(axes - _varying(x), key=str)), to='varying') if axes - _varying(x) else x
+               for x in arrays)
+
+
+def _names(axis_name: AxisName | None) -> tuple[Hashable, ...]:
+  if axis_name is None:
+    return ()
+  return axis_name if isinstance(axis_name, tuple) else (axis_name,)
+
+
+def _varying(x: jax.Array) -> frozenset:
+  return frozenset(jax.typeof(x).manual_axis_type.varying)

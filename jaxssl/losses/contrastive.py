@@ -10,17 +10,27 @@ returned as a float32 scalar. Where it runs decides what the candidates are:
   the loss of its own rows against everyone's.
 
 Gradients reach the negatives of the other devices. `axis_name` may be a tuple of names.
+
+How it is computed is `implementation`; all give the same value and gradients, up to float32 rounding:
+
+* 'dense' stores the scores of this device's rows with all candidates: fastest for small batches, memory in n^2;
+* 'tiled' never holds more than a tile of them, memory in n; on several devices it gathers the others' embeddings;
+* 'ring', on several devices, passes embeddings from one to the next instead, and each tile swept serves both sides;
+* None chooses: 'dense' where the scores are few, else 'ring' on several devices and 'tiled' on one.
+
+'tiled' and 'ring' have gradients in reverse mode only (`jax.grad`, not `jax.jvp`).
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
-import optax
-from jax import lax
 from jax.typing import ArrayLike
 
 from jaxssl import ops
-from jaxssl.losses import _checks
-from jaxssl.losses._collectives import AxisName, gather, gathered_index, global_mean, over_batch
+from jaxssl.losses import _checks, _dense, _pairs
+from jaxssl.losses._choice import choose
+from jaxssl.losses._collectives import AxisName, devices, global_mean, over_batch, vary
 
 
 def nt_xent(
@@ -55,7 +65,7 @@ def nt_xent(
     z2: [n, d], embeddings of the second views, in the same order.
     temperature: scalar, Python number or (traced, learnable) array.
     axis_name: the mapped axis or axes whose devices share the batch.
-    implementation: 'dense' (the [2n, 2n] scores are stored), or None to let the library choose.
+    implementation: see this module's introduction.
 
   Returns:
     The mean over the 2n anchors of the global batch, a float32 scalar in nats.
@@ -71,7 +81,8 @@ def nt_xent(
   temperature = _checks.scalar('temperature', temperature)
   _checks.implementation(implementation)
   split = {'z1': ops.l2_normalize(z1), 'z2': ops.l2_normalize(z2)}
-  return over_batch(_nt_xent, split, {'temperature': temperature}, axis_name)
+  kernel = functools.partial(_nt_xent, implementation=implementation)
+  return over_batch(kernel, split, {'temperature': temperature}, axis_name)
 
 
 def info_nce(
@@ -113,7 +124,8 @@ def info_nce(
     temperature: scalar, Python number or (traced, learnable) array.
     normalize: whether to compare by cosine; otherwise by the inner product as it is.
     axis_name: the mapped axis or axes whose devices share the batch.
-    implementation: 'dense' (the scores are stored), or None to let the library choose.
+    implementation: see this module's introduction; each query's own negatives are always 'dense', since their scores
+      are fewer than they.
 
   Returns:
     The mean over the n queries of the global batch, a float32 scalar in nats.
@@ -136,7 +148,8 @@ def info_nce(
   whole = {'temperature': temperature}
   if negatives is not None and arrays['negatives'].ndim == 2:
     whole['negatives'] = arrays.pop('negatives')
-  return over_batch(_info_nce, arrays, whole, axis_name)
+  kernel = functools.partial(_info_nce, implementation=implementation, unit=normalize)
+  return over_batch(kernel, arrays, whole, axis_name)
 
 
 def symmetric_info_nce(
@@ -166,7 +179,7 @@ def symmetric_info_nce(
     b: [n, d], embeddings of the other, in the same order.
     temperature: scalar, Python number or (traced, learnable) array.
     axis_name: the mapped axis or axes whose devices share the batch.
-    implementation: 'dense' (the [n, n] scores are stored), or None to let the library choose.
+    implementation: see this module's introduction.
 
   Returns:
     The mean over the n pairs of the global batch and the two directions, a float32 scalar in nats.
@@ -182,7 +195,59 @@ def symmetric_info_nce(
   temperature = _checks.scalar('temperature', temperature)
   _checks.implementation(implementation)
   split = {'a': ops.l2_normalize(a), 'b': ops.l2_normalize(b)}
-  return over_batch(_symmetric_info_nce, split, {'temperature': temperature}, axis_name)
+  kernel = functools.partial(_symmetric_info_nce, implementation=implementation)
+  return over_batch(kernel, split, {'temperature': temperature}, axis_name)
+
+
+def siglip(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    temperature: ArrayLike = 0.1,
+    bias: ArrayLike = -10.0,
+    axis_name: AxisName | None = None,
+    implementation: str | None = None,
+) -> jax.Array:
+  r"""The loss of SigLIP: each of the n^2 pairs is classified alone, as belonging together or not.
+
+  .. math::
+    \mathrm{loss} = -\frac{1}{n} \sum_{i=1}^{n} \sum_{j=1}^{n}
+      \log \mathrm{sigmoid}\left(y_{ij} \left(\mathrm{sim}(a_i, b_j) / \tau + \beta\right)\right),
+    \qquad y_{ij} = 1 \text{ if } i = j \text{ else } -1
+
+  The sum over pairs is divided by n, not n^2, as in the paper. Temperature and bias are meant to be learnt; 1 / 10 and
+  -10 are where the paper starts.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jaxssl import losses
+    >>> image, text = jnp.eye(3), jnp.eye(3)
+    >>> print(f'{losses.siglip(image, text, temperature=0.5, bias=-1.0):.4f}')  # log(1 + e^-1) + 2 log(1 + e^-1)
+    0.9398
+
+  Args:
+    a: [n, d], embeddings of one modality, of any length.
+    b: [n, d], embeddings of the other, in the same order.
+    temperature: scalar, Python number or (traced, learnable) array.
+    bias: scalar, likewise; added to every score.
+    axis_name: the mapped axis or axes whose devices share the batch.
+    implementation: see this module's introduction.
+
+  Returns:
+    The sum over the pairs of the global batch divided by its n, a float32 scalar in nats.
+
+  Raises:
+    ValueError: naming the argument whose shape, dtype or name is wrong.
+
+  References:
+    Zhai et al., `Sigmoid Loss for Language Image Pre-Training <https://arxiv.org/abs/2303.15343>`_, 2023, equation 1
+    and algorithm 1.
+  """
+  a, b = _checks.embeddings(a=a, b=b)
+  whole = {'temperature': _checks.scalar('temperature', temperature), 'bias': _checks.scalar('bias', bias)}
+  _checks.implementation(implementation)
+  split = {'a': ops.l2_normalize(a), 'b': ops.l2_normalize(b)}
+  return over_batch(functools.partial(_siglip, implementation=implementation), split, whole, axis_name)
 
 
 def contrastive_accuracy(z1: ArrayLike, z2: ArrayLike, *, axis_name: AxisName | None = None) -> jax.Array:
@@ -213,46 +278,61 @@ def contrastive_accuracy(z1: ArrayLike, z2: ArrayLike, *, axis_name: AxisName | 
   return over_batch(_contrastive_accuracy, {'z1': ops.l2_normalize(z1), 'z2': ops.l2_normalize(z2)}, {}, axis_name)
 
 
-def _nt_xent(z1, z2, temperature, axis_name):
-  scores, positive = _view_scores(z1, z2, temperature, axis_name)
-  return global_mean(optax.softmax_cross_entropy_with_integer_labels(scores, positive), axis_name)
+def _nt_xent(z1, z2, temperature, axis_name, implementation):
+  shared = devices(axis_name)
+  form = choose(implementation, 2 * len(z1), 2 * len(z1) * shared.count, shared)
+  if form == 'dense':
+    return _dense.nt_xent(z1, z2, temperature, axis_name)
+  z, inverse = vary(axis_name, jnp.concatenate([z1, z2]), 1 / temperature)
+  positive = jnp.sum(z * jnp.roll(z, len(z1), axis=0), axis=1) * inverse
+  return global_mean(_pairs.self_sum((z, inverse, positive), form, shared) / len(z), axis_name)
+
+
+def _info_nce(query, key, temperature, axis_name, implementation, unit, negatives=None):
+  if negatives is not None:
+    return _info_nce_with(negatives, query, key, temperature, axis_name, implementation, unit)
+  shared = devices(axis_name)
+  form = choose(implementation, len(query), len(key) * shared.count, shared)
+  if form == 'dense':
+    return _dense.info_nce(query, key, temperature, axis_name)
+  query, key, inverse = vary(axis_name, query, key, 1 / temperature)
+  positive = jnp.sum(query * key, axis=1) * inverse
+  total = _pairs.cross_sum((query, key, inverse, positive), unit, 'rows', form, shared)
+  return global_mean(total / len(query), axis_name)
+
+
+def _info_nce_with(negatives, query, key, temperature, axis_name, implementation, unit):
+  """InfoNCE against given negatives, which every device holds whole, or has for its own queries: nothing is shared."""
+  form = choose(implementation, len(query), negatives.shape[-2], devices(axis_name))
+  if form == 'dense' or negatives.ndim == 3 or not len(negatives):
+    return _dense.info_nce(query, key, temperature, axis_name, negatives)
+  query, key, negatives, inverse = vary(axis_name, query, key, negatives, 1 / temperature)
+  positive = jnp.sum(query * key, axis=1) * inverse
+  total = _pairs.cross_sum((query, negatives, inverse, positive), unit, 'others', form, devices(None))
+  return global_mean(total / len(query), axis_name)
+
+
+def _symmetric_info_nce(a, b, temperature, axis_name, implementation):
+  shared = devices(axis_name)
+  form = choose(implementation, len(a), len(b) * shared.count, shared)
+  if form == 'dense':
+    return _dense.symmetric_info_nce(a, b, temperature, axis_name)
+  a, b, inverse = vary(axis_name, a, b, 1 / temperature)
+  positive = jnp.sum(a * b, axis=1) * inverse
+  return global_mean(_pairs.cross_sum((a, b, inverse, positive), True, 'both', form, shared) / (2 * len(a)), axis_name)
+
+
+def _siglip(a, b, temperature, bias, axis_name, implementation):
+  shared = devices(axis_name)
+  form = choose(implementation, len(a), len(b) * shared.count, shared)
+  if form == 'dense':
+    return _dense.siglip(a, b, temperature, bias, axis_name)
+  a, b, inverse, bias = vary(axis_name, a, b, 1 / temperature, bias)
+  positive = jnp.sum(a * b, axis=1) * inverse + bias
+  return global_mean(_pairs.softplus_sum((a, b, inverse, bias, positive), form, shared) / len(a), axis_name)
 
 
 def _contrastive_accuracy(z1, z2, axis_name):
-  scores, positive = _view_scores(z1, z2, 1.0, axis_name)
+  scores, positive = _dense.view_scores(z1, z2, 1.0, axis_name)
   as_near = scores >= jnp.take_along_axis(scores, positive[:, None], axis=1)
   return global_mean((jnp.sum(as_near, axis=1) == 1).astype(jnp.float32), axis_name)
-
-
-def _info_nce(query, key, temperature, axis_name, negatives=None):
-  if negatives is None:
-    scores, positive = _inner_products(query, gather(key, axis_name)), gathered_index(len(query), axis_name)
-  else:
-    scores = jnp.concatenate([_inner_products(query, key[:, None]), _inner_products(query, negatives)], axis=1)
-    positive = jnp.zeros(len(query), jnp.int32)
-  return global_mean(optax.softmax_cross_entropy_with_integer_labels(scores / temperature, positive), axis_name)
-
-
-def _symmetric_info_nce(a, b, temperature, axis_name):
-  return (_info_nce(a, b, temperature, axis_name) + _info_nce(b, a, temperature, axis_name)) / 2
-
-
-def _view_scores(z1, z2, temperature, axis_name):
-  """Returns scores [2n, 2N] of this device's views against all N examples', and each row's positive [2n].
-
-  A view's score against itself is minus infinity, set after the division by the temperature: its gradient stays 0.
-  """
-  z = jnp.concatenate([z1, z2])
-  own = gathered_index(len(z), axis_name)
-  scores = _inner_products(z, gather(z, axis_name)) / temperature
-  is_own = own[:, None] == jnp.arange(scores.shape[1])[None, :]
-  return jnp.where(is_own, -jnp.inf, scores), jnp.roll(own, len(z1))
-
-
-def _inner_products(x, y):
-  """Returns the inner products [n, m] of x [n, d] with y, [m, d] or [n, m, d].
-
-  In full float32: the bfloat16 passes of TPUs move a cosine by up to 2e-3, the TF32 of GPUs by 2e-4 (d = 128), which at
-  temperature 0.01 is 0.2 and 0.02 in a score.
-  """
-  return jnp.einsum('nd,nmd->nm' if y.ndim == 3 else 'nd,md->nm', x, y, precision=lax.Precision.HIGHEST)

@@ -30,6 +30,15 @@ def symmetric_info_nce(a, b, temperature):
   return (info_nce(a, b, temperature=temperature) + info_nce(b, a, temperature=temperature)) / 2
 
 
+def siglip(a, b, temperature, bias=-10.0):
+  total = 0.0
+  for i in range(len(a)):
+    for j in range(len(b)):
+      logit = unit(a[i]) @ unit(b[j]) / temperature + bias
+      total += np.logaddexp(0.0, -logit if i == j else logit)
+  return total / len(a)
+
+
 def accuracy(z1, z2):
   z = [unit(row) for row in (*z1, *z2)]
   n, hits = len(z1), 0

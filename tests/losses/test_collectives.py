@@ -1,6 +1,7 @@
 """The losses on several devices, against float64 NumPy on the whole batch."""
 
 import functools
+import itertools
 import math
 import re
 
@@ -38,17 +39,23 @@ LOSSES = {
     'symmetric_info_nce': (
         5.0, lambda z1, z2, own, bank, **settings: losses.symmetric_info_nce(z1, z2, **settings),
         lambda z1, z2, own, bank, temperature: reference.symmetric_info_nce(z1, z2, temperature)),
+    'siglip': (
+        -0.5, lambda z1, z2, own, bank, **settings: losses.siglip(z1, z2, bias=-2.0, **settings),
+        lambda z1, z2, own, bank, temperature: reference.siglip(z1, z2, temperature, -2.0)),
     'accuracy': (
-        0.0, lambda z1, z2, own, bank, temperature, axis_name: losses.contrastive_accuracy(z1, z2, axis_name=axis_name),
+        0.0, lambda z1, z2, own, bank, axis_name, **_: losses.contrastive_accuracy(z1, z2, axis_name=axis_name),
         lambda z1, z2, own, bank, temperature: reference.accuracy(z1, z2)),
 }
 ALL, SOME = tuple(LOSSES), ('nt_xent', 'info_nce')
+FOUR = ('nt_xent', 'info_nce', 'symmetric_info_nce', 'siglip')
+IMPLEMENTATIONS = ('dense', 'tiled', 'ring')
 
 
-def total(params, batch, names, axis_name=None):
+def total(params, batch, names, axis_name=None, implementation=None):
   """Returns the weighted sum of the named losses, and each of them."""
   arrays = [jnp.tanh(x.astype(jnp.float32) @ params['w']) for x in (*batch, jnp.asarray(BANK))]
-  settings = {'temperature': jnp.exp(params['log_temperature']), 'axis_name': axis_name}
+  settings = {'temperature': jnp.exp(params['log_temperature']), 'axis_name': axis_name,
+              'implementation': implementation}
   values = jnp.stack([LOSSES[name][1](*arrays, **settings) for name in names])
   return sum(LOSSES[name][0] * value for name, value in zip(names, values, strict=True)), values
 
@@ -106,14 +113,14 @@ def compiled(function):
   return jax.jit(function, compiler_options={'xla_backend_optimization_level': 0})  # Compiles in half the time.
 
 
-def check_inside_and_outside(over_devices, axis_name, names):
+def check_inside_and_outside(over_devices, axis_name, names, implementation):
   """Checks values and gradients, taken inside the mapped function and outside."""
   def inside(params, batch):
-    grads, values = jax.grad(total, has_aux=True)(params, batch, names, axis_name)
+    grads, values = jax.grad(total, has_aux=True)(params, batch, names, axis_name, implementation)
     return values, lax.pmean(grads, axis_name)
 
   def outside(params, batch):
-    loss, values = over_devices(lambda *args: total(*args, names, axis_name))(params, batch)
+    loss, values = over_devices(lambda *args: total(*args, names, axis_name, implementation))(params, batch)
     return jnp.mean(loss), values
 
   both = lambda *args: (over_devices(inside)(*args), jax.grad(outside, has_aux=True)(*args)[::-1])
@@ -121,27 +128,56 @@ def check_inside_and_outside(over_devices, axis_name, names):
     check(values, grads, names)
 
 
-@pytest.mark.parametrize('devices', [1, 2, 3, 8])
-@pytest.mark.parametrize('context', ['vmap', 'pmap', 'shard_map checked', 'shard_map unchecked'])
-def test_mapped_contexts(context, devices):
-  names = ALL if devices == 3 and context in ('vmap', 'shard_map checked') else SOME  # All compile slowly.
-  check_inside_and_outside(lambda function: over_devices(context, function, devices), 'i', names)
+CONTEXTS = ('vmap', 'pmap', 'shard_map checked', 'shard_map unchecked')
+DEVICES = (1, 2, 3, 8)
+# Every pair of a context, a number of devices, an implementation and a loss; the product of all is slow to compile.
+COVERING = [
+    (context, devices, IMPLEMENTATIONS[(i + j) % 3], (FOUR[(i + j) % 4], FOUR[(i + j + 1 + i % 3) % 4]))
+    for i, context in enumerate(CONTEXTS) for j, devices in enumerate(DEVICES)]
 
 
+def test_the_cover_covers():
+  runs = [(context, devices, implementation, name) for context, devices, implementation, names in COVERING
+          for name in names]
+  for one, other in itertools.combinations(range(4), 2):
+    choices = [CONTEXTS, DEVICES, IMPLEMENTATIONS, FOUR]
+    assert {(run[one], run[other]) for run in runs} >= set(itertools.product(choices[one], choices[other]))
+
+
+@pytest.mark.parametrize('context, devices, implementation, names', COVERING)
+def test_mapped_contexts(context, devices, implementation, names):
+  check_inside_and_outside(lambda function: over_devices(context, function, devices), 'i', names, implementation)
+
+
+@pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
 @pytest.mark.parametrize('context', ['vmap', 'shard_map checked'])
-def test_several_axes(context):
+def test_every_kind_of_negatives(context, implementation):
+  check_inside_and_outside(lambda function: over_devices(context, function, 3), 'i', ALL, implementation)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
+@pytest.mark.parametrize('devices', DEVICES)
+@pytest.mark.parametrize('context', CONTEXTS)
+def test_mapped_contexts_all(context, devices, implementation):
+  check_inside_and_outside(lambda function: over_devices(context, function, devices), 'i', FOUR, implementation)
+
+
+@pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
+@pytest.mark.parametrize('context', ['vmap', 'shard_map checked'])
+def test_several_axes(context, implementation):
   def over_two_axes(function):
     if context == 'vmap':
       mapped = jax.vmap(jax.vmap(function, in_axes=(None, 0), axis_name='j'), in_axes=(None, 0), axis_name='i')
       return lambda params, batch: mapped(params, [x.reshape(2, 3, -1, *x.shape[1:]) for x in batch])
     return jax.shard_map(function, mesh=make_mesh(i=2, j=3), in_specs=(P(), P(('i', 'j'))), out_specs=P())
 
-  check_inside_and_outside(over_two_axes, ('i', 'j'), SOME)
+  check_inside_and_outside(over_two_axes, ('i', 'j'), SOME, implementation)
 
 
-def check_global(names=ALL):
+def check_global(names=ALL, implementation=None):
   """Checks values and gradients of a caller with global arrays, who names no axis."""
-  loss = functools.partial(total, names=names)
+  loss = functools.partial(total, names=names, implementation=implementation)
   grads, values = compiled(jax.grad(loss, has_aux=True))(float32(PARAMS), shard(float32(BATCH)))
   check(values, grads, names)
 
@@ -152,20 +188,23 @@ def shard(batch):
   return batch if mesh.empty else jax.device_put(batch, NamedSharding(mesh, P('data')))
 
 
-def test_plain_jit():
-  check_global()
+@pytest.mark.parametrize('implementation', ['dense', 'tiled'])
+def test_plain_jit(implementation):
+  check_global(implementation=implementation)
 
 
-@pytest.mark.parametrize('shape, types, names', [
-    ({'data': 8}, AxisType.Auto, SOME),
-    ({'data': 3}, AxisType.Explicit, SOME),
-    ({'data': 1}, AxisType.Explicit, SOME),
-    ({'data': 4, 'model': 2}, AxisType.Auto, SOME),
-    ({'data': 4, 'model': 2}, AxisType.Explicit, ALL),
+@pytest.mark.parametrize('shape, types, names, implementation', [
+    ({'data': 8}, AxisType.Auto, SOME, 'ring'),
+    ({'data': 8}, AxisType.Auto, SOME, 'dense'),
+    ({'data': 3}, AxisType.Explicit, SOME, 'tiled'),
+    ({'data': 1}, AxisType.Explicit, SOME, 'ring'),
+    ({'data': 4, 'model': 2}, AxisType.Auto, SOME, 'tiled'),
+    ({'data': 4, 'model': 2}, AxisType.Explicit, ALL, 'dense'),
+    ({'data': 4, 'model': 2}, AxisType.Explicit, ALL, 'ring'),
 ])
-def test_ambient_mesh(shape, types, names):
+def test_ambient_mesh(shape, types, names, implementation):
   with jax.set_mesh(make_mesh(types, **shape)):
-    check_global(names=names)
+    check_global(names, implementation)
 
 
 def test_ambient_mesh_without_jit():
@@ -214,7 +253,7 @@ def test_no_second_mesh_inside_a_manual_one():
 
 
 @pytest.mark.parametrize('kernel, first', [
-    (losses.nt_xent, 'z1'), (losses.info_nce, 'query'), (losses.symmetric_info_nce, 'a'),
+    (losses.nt_xent, 'z1'), (losses.info_nce, 'query'), (losses.symmetric_info_nce, 'a'), (losses.siglip, 'a'),
     (losses.contrastive_accuracy, 'z1')])
 def test_a_batch_that_the_data_axis_does_not_divide(kernel, first):
   z = jnp.ones((10, 4))

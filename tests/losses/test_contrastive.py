@@ -8,9 +8,14 @@ import optax
 import pytest
 
 from jaxssl import losses
+from jaxssl.losses import _choice
 
-# The losses of two [n, d] arrays and a temperature. Compiled once for each shape: most tests use n = 7, d = 8.
-KERNELS = {'nt_xent': losses.nt_xent, 'info_nce': losses.info_nce, 'symmetric_info_nce': losses.symmetric_info_nce}
+# The losses of two [n, d] arrays and a temperature, by name and implementation ('ring' needs several devices). Compiled
+# once for each shape: most tests use n = 7, d = 8.
+LOSSES = {'nt_xent': losses.nt_xent, 'info_nce': losses.info_nce, 'symmetric_info_nce': losses.symmetric_info_nce,
+          'siglip': losses.siglip}
+KERNELS = {f'{name} {implementation}': functools.partial(loss, implementation=implementation)
+           for name, loss in LOSSES.items() for implementation in ('dense', 'tiled')}
 COMPILED = {
     name: jax.jit(jax.value_and_grad(
         lambda z1, z2, temperature, kernel=kernel: kernel(z1, z2, temperature=temperature), argnums=(0, 1)))
@@ -23,12 +28,17 @@ def name(request):
   return request.param
 
 
+@pytest.fixture(params=[name for name in KERNELS if not name.startswith('siglip')])
+def softmax(request):
+  return request.param
+
+
 def value(name, z1, z2, temperature=0.1):
   return COMPILED[name](z1, z2, temperature)[0]
 
 
 def slow(name, z1, z2, temperature=0.1):
-  return getattr(reference, name)(np.float64(z1), np.float64(z2), temperature=temperature)
+  return getattr(reference, name.split()[0])(np.float64(z1), np.float64(z2), temperature=temperature)
 
 
 def draw(*shape, seed=0):
@@ -56,28 +66,36 @@ def test_pair_losses_equal_the_slow_reference(name, n, temperature):
 
 def test_default_arguments(name):
   z1, z2 = views()
-  temperature = 0.07 if name == 'symmetric_info_nce' else 0.1
+  temperature = 0.07 if name.startswith('symmetric_info_nce') else 0.1
   assert_close(jax.jit(KERNELS[name])(z1, z2), slow(name, z1, z2, temperature), temperature)
 
 
 @pytest.mark.parametrize('normalize', [True, False])
 @pytest.mark.parametrize('shape', [None, (4, 8), (7, 8), (7, 3, 8), (7, 7, 8)])
-def test_info_nce_with_each_kind_of_negatives(shape, normalize):
+@pytest.mark.parametrize('implementation', ['dense', 'tiled'])
+def test_info_nce_with_each_kind_of_negatives(shape, normalize, implementation):
   query, key = views()
   negatives = None if shape is None else draw(*shape, seed=2)
   settings = {'temperature': 1.5, 'normalize': normalize}
-  loss = jax.jit(functools.partial(losses.info_nce, **settings))(query, key, negatives)
   slow_negatives = None if shape is None else np.float64(negatives)
-  assert_close(loss, reference.info_nce(*np.float64([query, key]), slow_negatives, **settings))
+  slow_loss = lambda moved: reference.info_nce(*np.float64([query, key]), moved, **settings)
+  loss = functools.partial(losses.info_nce, query, key, implementation=implementation, **settings)
+  assert_close(jax.jit(loss)(negatives), slow_loss(slow_negatives))
+  if shape is not None:
+    direction = np.float64(draw(*shape, seed=3))
+    ahead, behind = (slow_loss(slow_negatives + step * direction) for step in (1e-5, -1e-5))
+    along = np.sum(np.float64(jax.grad(loss)(negatives)) * direction)
+    np.testing.assert_allclose(along, (ahead - behind) / 2e-5, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize('implementation', ['dense', 'tiled'])
 @pytest.mark.parametrize('temperature', [0.5, 0.07])
-def test_nt_xent_equals_optax_on_two_views(temperature):
+def test_nt_xent_equals_optax_on_two_views(temperature, implementation):
   z1, z2 = views()
   theirs = jax.value_and_grad(lambda z: optax.losses.ntxent(z, jnp.tile(jnp.arange(7), 2), temperature))
   with jax.numpy_rank_promotion('allow'):
     loss, grad = jax.jit(theirs)(jnp.concatenate([z1, z2]))
-  ours, our_grads = COMPILED['nt_xent'](z1, z2, temperature)
+  ours, our_grads = COMPILED[f'nt_xent {implementation}'](z1, z2, temperature)
   np.testing.assert_allclose(ours, loss, rtol=1e-5)
   np.testing.assert_allclose(jnp.concatenate(our_grads), grad, rtol=1e-4, atol=1e-5)
 
@@ -90,10 +108,10 @@ def test_gradients_equal_finite_differences_of_the_reference(name):
   np.testing.assert_allclose(np.sum(np.float64(grads) * direction), (ahead - behind) / 2e-5, rtol=1e-5)
 
 
-def test_chance_level_of_a_collapsed_encoder(name):
+def test_chance_level_of_a_collapsed_encoder(softmax):
   z = jnp.tile(draw(1, 8), (7, 1))
-  candidates = 13 if name == 'nt_xent' else 7  # Of 2n views all but the anchor itself, the positive included.
-  np.testing.assert_allclose(value(name, z, z), np.log(candidates), rtol=1e-6)
+  candidates = 13 if softmax.startswith('nt_xent') else 7  # Of 2n views all but the anchor, the positive included.
+  np.testing.assert_allclose(value(softmax, z, z), np.log(candidates), rtol=1e-6)
 
 
 def test_chance_level_against_a_bank():
@@ -102,10 +120,11 @@ def test_chance_level_against_a_bank():
   np.testing.assert_allclose(loss, np.log(5), rtol=1e-6)
 
 
-def test_one_example_costs_nothing(name):
-  loss, grads = COMPILED[name](*views(1), 0.1)
-  assert loss == 0
-  np.testing.assert_array_equal(grads, 0)
+def test_one_example_costs_nothing(softmax):
+  loss, grads = COMPILED[softmax](*views(1), 0.1)
+  rounding = 0 if softmax.endswith('dense') else 1e-6  # A tile's scores are rounded apart from the positives.
+  np.testing.assert_allclose(loss, 0, atol=rounding)
+  np.testing.assert_allclose(grads, 0, atol=rounding)
 
 
 def test_symmetries(name):
@@ -116,7 +135,8 @@ def test_symmetries(name):
   assert_close(value(name, 3 * z1, z2 / 7), loss)
   assert abs(value(name, z1[order], z2) - loss) > 1  # The pairing matters,
   turned = value(name, z2, z1)
-  assert abs(turned - loss) > 0.01 if name == 'info_nce' else abs(turned - loss) < 1e-5  # and in InfoNCE the direction.
+  turns = abs(turned - loss) > 0.01
+  assert turns == name.startswith('info_nce')  # and in InfoNCE the direction.
 
 
 @pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
@@ -166,9 +186,28 @@ def test_not_a_number_is_not_hidden(name):
   assert jnp.isnan(value(name, z1.at[2, 3].set(jnp.nan), z2))
 
 
-def test_dense_can_be_asked_for(name):
+@pytest.mark.parametrize('loss', LOSSES)
+def test_the_implementation_is_chosen_by_size(loss, monkeypatch):
   z1, z2 = views()
-  assert_close(KERNELS[name](z1, z2, temperature=0.1, implementation='dense'), value(name, z1, z2))
+  text = lambda: jax.jit(lambda *z: LOSSES[loss](*z)).lower(z1, z2).as_text()
+  assert 'while' not in text()
+  monkeypatch.setattr(_choice, 'DENSE_SCORES', {'cpu': 48})  # One fewer than 7 x 7.
+  assert 'while' in text()
+
+
+@pytest.mark.parametrize('implementation', ['dense', 'tiled'])
+def test_siglip_learns_its_bias(implementation):
+  z1, z2 = views()
+  grad = jax.grad(lambda bias: losses.siglip(z1, z2, bias=bias, implementation=implementation))(-1.5)
+  ahead, behind = (reference.siglip(*np.float64([z1, z2]), 0.1, -1.5 + step) for step in (1e-5, -1e-5))
+  np.testing.assert_allclose(grad, (ahead - behind) / 2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('implementation', ['dense', 'tiled'])
+def test_chance_level_of_siglip(implementation):
+  z = jnp.tile(draw(1, 8), (7, 1))  # All logits zero: 7 log 2 a row.
+  loss = losses.siglip(z, z, temperature=1.0, bias=-1.0, implementation=implementation)
+  np.testing.assert_allclose(loss, 7 * np.log(2), rtol=1e-6)
 
 
 @pytest.mark.parametrize('n', [1, 7, 16])
@@ -191,6 +230,7 @@ def test_accuracy_at_its_ends():
     (losses.nt_xent, 'z1', 'z2'),
     (losses.info_nce, 'query', 'key'),
     (losses.symmetric_info_nce, 'a', 'b'),
+    (losses.siglip, 'a', 'b'),
     (losses.contrastive_accuracy, 'z1', 'z2'),
 ])
 def test_errors_name_the_array(kernel, first, second):
@@ -209,9 +249,10 @@ def test_errors_name_temperature_and_implementation(name):
   z = jnp.ones((4, 8))
   with pytest.raises(ValueError, match=r'temperature must be a scalar, found shape \[4\]'):
     KERNELS[name](z, z, temperature=jnp.ones(4))
-  for wrong in ('tiled', 'ring', 'Dense'):
-    with pytest.raises(ValueError, match=f"implementation must be one of None, 'dense', found '{wrong}'"):
-      KERNELS[name](z, z, implementation=wrong)
+  with pytest.raises(ValueError, match="implementation must be one of None, 'dense', 'tiled', 'ring', found 'Dense'"):
+    KERNELS[name](z, z, implementation='Dense')
+  with pytest.raises(ValueError, match="implementation='ring' .*needs an axis_name, or a mesh"):
+    KERNELS[name](z, z, implementation='ring')
 
 
 @pytest.mark.parametrize('shape', [(8,), (3, 7), (3, 2, 8), (4, 2, 7), (4, 1, 2, 8)])

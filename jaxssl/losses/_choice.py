@@ -1,0 +1,32 @@
+"""Which implementation computes a loss."""
+
+import jax
+
+from jaxssl.losses._collectives import Devices
+
+# Scores that a device may store before the memory they take, and the time to pass through it, outweigh the tiles' cost.
+DENSE_SCORES = {'cpu': 1024**2}
+DENSE_SCORES_OF_ACCELERATOR = 8192**2
+
+
+def choose(name: str | None, rows: int, candidates: int, devices: Devices) -> str:
+  """Returns the implementation: `name`, or for None by size and platform.
+
+  Args:
+    name: 'dense', 'tiled', 'ring' or None.
+    rows: of this device.
+    candidates: that this device's rows are compared with.
+    devices: those that share the batch.
+
+  Raises:
+    ValueError: for a ring without an axis to pass along.
+  """
+  if name == 'ring' and not devices.names:
+    raise ValueError(
+        "implementation='ring' passes embeddings from device to device: it needs an axis_name, or a mesh with an axis "
+        "'data' set by jax.set_mesh, found neither.")
+  if name is not None:
+    return name
+  if rows * candidates <= DENSE_SCORES.get(jax.default_backend(), DENSE_SCORES_OF_ACCELERATOR):
+    return 'dense'
+  return 'ring' if devices.count > 1 else 'tiled'

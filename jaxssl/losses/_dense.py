@@ -1,0 +1,56 @@
+"""The contrastive losses with all scores of this device's rows stored: [n, N] of them, N rows on all devices.
+
+Embeddings are normalised already where they should be.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from jaxssl.losses._collectives import gather, gathered_index, global_mean
+
+
+def nt_xent(z1, z2, temperature, axis_name):
+  scores, positive = view_scores(z1, z2, temperature, axis_name)
+  return global_mean(optax.softmax_cross_entropy_with_integer_labels(scores, positive), axis_name)
+
+
+def info_nce(query, key, temperature, axis_name, negatives=None):
+  if negatives is None:
+    scores, positive = _inner_products(query, gather(key, axis_name)), gathered_index(len(query), axis_name)
+  else:
+    scores = jnp.concatenate([_inner_products(query, key[:, None]), _inner_products(query, negatives)], axis=1)
+    positive = jnp.zeros(len(query), jnp.int32)
+  return global_mean(optax.softmax_cross_entropy_with_integer_labels(scores / temperature, positive), axis_name)
+
+
+def symmetric_info_nce(a, b, temperature, axis_name):
+  return (info_nce(a, b, temperature, axis_name) + info_nce(b, a, temperature, axis_name)) / 2
+
+
+def siglip(a, b, temperature, bias, axis_name):
+  logits = _inner_products(a, gather(b, axis_name)) / temperature + bias
+  together = gathered_index(len(a), axis_name)[:, None] == jnp.arange(logits.shape[1])[None, :]
+  return global_mean(jnp.sum(jax.nn.softplus(jnp.where(together, -logits, logits)), axis=1), axis_name)
+
+
+def view_scores(z1, z2, temperature, axis_name):
+  """Returns scores [2n, 2N] of this device's views against all N examples', and each row's positive [2n].
+
+  A view's score against itself is minus infinity, set after the division by the temperature: its gradient stays 0.
+  """
+  z = jnp.concatenate([z1, z2])
+  own = gathered_index(len(z), axis_name)
+  scores = _inner_products(z, gather(z, axis_name)) / temperature
+  is_own = own[:, None] == jnp.arange(scores.shape[1])[None, :]
+  return jnp.where(is_own, -jnp.inf, scores), jnp.roll(own, len(z1))
+
+
+def _inner_products(x, y):
+  """Returns the inner products [n, m] of x [n, d] with y, [m, d] or [n, m, d].
+
+  In full float32: the bfloat16 passes of TPUs move a cosine by up to 2e-3, the TF32 of GPUs by 2e-4 (d = 128), which at
+  temperature 0.01 is 0.2 and 0.02 in a score.
+  """
+  return jnp.einsum('nd,nmd->nm' if y.ndim == 3 else 'nd,md->nm', x, y, precision=lax.Precision.HIGHEST)
