@@ -4,7 +4,9 @@
 
 The official code's recipe for one GPU (ResNet-18, batch 512, LARS at 1.0 x batch / 256, weight decay 1e-4, temperature
 0.5, colour strength 0.5, no blur), for 200 epochs instead of 1000. Needs the `data` extra; or bring the images as
-arrays: --config.data.source=npz --config.data.path=cifar10.npz. Not yet measured at full length.
+arrays: --config.data.source=npz --config.data.path=cifar10.npz. Not yet measured at full length. A glimpse, on two CPU
+cores, 300 steps of batch 32 (--config.data.engine=split, warm-up 0.03 epochs): k-NN .383, linear probe .459; raw pixels
+.309 and .414, a randomly initialised encoder .313 and .419.
 """
 
 from ml_collections import ConfigDict

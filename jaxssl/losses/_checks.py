@@ -30,6 +30,22 @@ def negatives(value: ArrayLike, n: int, d: int) -> jax.Array:
   return x
 
 
+def integers(name: str, value: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
+  """Returns `value` as an array; raises unless it holds integers, in `shape`."""
+  x = jnp.asarray(value)
+  if not jnp.issubdtype(x.dtype, jnp.integer) or x.shape != shape:
+    raise ValueError(f'{name} must be integers of shape {list(shape)}, found {x.dtype} {list(x.shape)}.')
+  return x
+
+
+def mask(name: str, value: ArrayLike, n: int) -> jax.Array:
+  """Returns `value` as an array; raises unless it is boolean, of shape [n, m]."""
+  x = jnp.asarray(value)
+  if x.dtype != bool or x.ndim != 2 or len(x) != n:
+    raise ValueError(f'{name} must be boolean of shape [{n}, number of keys], found {x.dtype} {list(x.shape)}.')
+  return x
+
+
 def floating(name: str, value: ArrayLike) -> jax.Array:
   """Returns `value` in float32; raises unless it is floating-point."""
   x = jnp.asarray(value)

@@ -18,9 +18,9 @@ def nt_xent(z1, z2, temperature, axis_name):
 
 def info_nce(query, key, temperature, axis_name, negatives=None):
   if negatives is None:
-    scores, positive = _inner_products(query, gather(key, axis_name)), gathered_index(len(query), axis_name)
+    scores, positive = inner_products(query, gather(key, axis_name)), gathered_index(len(query), axis_name)
   else:
-    scores = jnp.concatenate([_inner_products(query, key[:, None]), _inner_products(query, negatives)], axis=1)
+    scores = jnp.concatenate([inner_products(query, key[:, None]), inner_products(query, negatives)], axis=1)
     positive = jnp.zeros(len(query), jnp.int32)
   return global_mean(optax.softmax_cross_entropy_with_integer_labels(scores / temperature, positive), axis_name)
 
@@ -30,7 +30,7 @@ def symmetric_info_nce(a, b, temperature, axis_name):
 
 
 def siglip(a, b, temperature, bias, axis_name):
-  logits = _inner_products(a, gather(b, axis_name)) / temperature + bias
+  logits = inner_products(a, gather(b, axis_name)) / temperature + bias
   together = gathered_index(len(a), axis_name)[:, None] == jnp.arange(logits.shape[1])[None, :]
   return global_mean(jnp.sum(jax.nn.softplus(jnp.where(together, -logits, logits)), axis=1), axis_name)
 
@@ -42,12 +42,12 @@ def view_scores(z1, z2, temperature, axis_name):
   """
   z = jnp.concatenate([z1, z2])
   own = gathered_index(len(z), axis_name)
-  scores = _inner_products(z, gather(z, axis_name)) / temperature
+  scores = inner_products(z, gather(z, axis_name)) / temperature
   is_own = own[:, None] == jnp.arange(scores.shape[1])[None, :]
   return jnp.where(is_own, -jnp.inf, scores), jnp.roll(own, len(z1))
 
 
-def _inner_products(x, y):
+def inner_products(x, y):
   """Returns the inner products [n, m] of x [n, d] with y, [m, d] or [n, m, d].
 
   In full float32: the bfloat16 passes of TPUs move a cosine by up to 2e-3, the TF32 of GPUs by 2e-4 (d = 128), which at

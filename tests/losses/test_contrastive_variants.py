@@ -1,0 +1,225 @@
+"""The relatives of NT-Xent against float64 loops, in every place where a loss can run."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from contrastive_reference import unit
+from jax import lax
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from jaxssl import losses
+
+RNG = np.random.default_rng(0)
+Z1, Z2 = RNG.normal(size=(2, 6, 5))
+LABELS = np.array([0, 1, 0, 2, 3, 1])
+POSITIVES = np.eye(6, dtype=bool) | (LABELS[:, None] == LABELS[None, :])
+POSITIVES[4] = False
+CANDIDATES = RNG.uniform(size=(6, 6)) < 0.7
+
+
+def anchors(z1, z2):
+  """Yields each anchor's cosine with its positive, and with its negatives."""
+  z = [unit(row) for row in (*z1, *z2)]
+  n = len(z1)
+  for i in range(2 * n):
+    p = (i + n) % (2 * n)
+    yield z[i] @ z[p], np.array([z[i] @ z[k] for k in range(2 * n) if k not in (i, p)])
+
+
+def supervised(z1, z2, temperature):
+  z, labels = [unit(row) for row in (*z1, *z2)], np.tile(LABELS, 2)
+  return masked(z, z, labels[:, None] == labels[None, :], np.ones((12, 12), bool), temperature, exclude_self=True)
+
+
+def masked(query, key, positives, candidates, temperature, exclude_self=False):
+  found = []
+  for i in range(len(query)):
+    own = lambda j, i=i: not (exclude_self and i == j)
+    scores = [unit(query[i]) @ unit(key[j]) / temperature for j in range(len(key))]
+    chosen = [scores[j] for j in range(len(key)) if positives[i][j] and own(j)]
+    lse = np.logaddexp.reduce([scores[j] for j in range(len(key)) if (candidates | positives)[i][j] and own(j)])
+    if chosen:
+      found.append(np.mean([lse - score for score in chosen]))
+  return np.mean(found)
+
+
+def decoupled(z1, z2, temperature, sigma=None):
+  weights = np.ones(len(z1))
+  if sigma is not None:
+    closeness = np.exp([unit(a) @ unit(b) / sigma for a, b in zip(z1, z2, strict=True)])
+    weights = 2 - closeness / closeness.mean()
+  return np.mean([np.logaddexp.reduce(negative / temperature) - weight * positive / temperature
+                  for (positive, negative), weight in zip(anchors(z1, z2), np.tile(weights, 2), strict=True)])
+
+
+def debiased(z1, z2, temperature, prior, hardness):
+  found = []
+  for positive, negative in anchors(z1, z2):
+    positive, negative = positive / temperature, negative / temperature
+    weight = np.exp(hardness * negative)
+    weight /= weight.mean()
+    g = (np.mean(weight * np.exp(negative)) - prior * np.exp(positive)) / (1 - prior)
+    g = max(g, np.exp(-1 / temperature))
+    found.append(-np.log(np.exp(positive) / (np.exp(positive) + len(negative) * g)))
+  return np.mean(found)
+
+
+def logistic(z1, z2, temperature, margin=None):
+  found = []
+  for positive, negative in anchors(z1, z2):
+    if margin is not None:
+      negative = negative[(negative < positive) & (negative > positive - margin)]
+    terms = np.log1p(np.exp(negative / temperature))
+    found.append(np.log1p(np.exp(-positive / temperature)) + (terms.mean() if len(terms) else 0))
+  return np.mean(found)
+
+
+def triplet(z1, z2, temperature, margin, semi_hard):
+  del temperature
+  found = []
+  for positive, negative in anchors(z1, z2):
+    negative = negative[negative < positive] if semi_hard else negative
+    found.append(np.maximum(negative - positive + margin, 0).mean() if len(negative) else 0)
+  return np.mean(found)
+
+
+def _supervised(z1, z2, temperature, axis_name=None):
+  if axis_name is None:
+    labels = jnp.asarray(LABELS)
+  else:
+    n = len(z1)
+    labels = lax.dynamic_slice(jnp.asarray(LABELS), (lax.axis_index(axis_name) * n,), (n,))
+  z, labels = jnp.concatenate([z1, z2]), jnp.tile(labels, 2)
+  return losses.supervised_contrastive(z, labels, temperature=temperature, axis_name=axis_name)
+
+
+def _multi_positive(z1, z2, temperature, axis_name=None):
+  n = len(z1)
+  first = 0 if axis_name is None else lax.axis_index(axis_name) * n
+  own = lambda mask: lax.dynamic_slice(jnp.asarray(mask), (first, 0), (n, 6))
+  return losses.multi_positive_info_nce(
+      z1, z2, own(POSITIVES), own(CANDIDATES), temperature=temperature, axis_name=axis_name)
+
+
+def _triplet(z1, z2, temperature, axis_name=None, **settings):
+  return losses.margin_triplet(z1, z2, axis_name=axis_name, **settings) + 0 * temperature
+
+
+def case(loss, slow, **settings):
+  return functools.partial(loss, **settings), functools.partial(slow, **settings)
+
+
+CASES = {
+    'supervised': (_supervised, supervised),
+    'multi_positive': (_multi_positive, lambda z1, z2, t: masked(z1, z2, POSITIVES, CANDIDATES, t)),
+    'decoupled': case(losses.decoupled_nt_xent, decoupled),
+    'decoupled weighted': case(losses.decoupled_nt_xent, decoupled, sigma=0.5),
+    'debiased': case(losses.debiased_nt_xent, debiased, prior=0.05, hardness=0.0),
+    'hard': case(losses.debiased_nt_xent, debiased, prior=0.1, hardness=1.0),
+    'logistic': case(losses.nt_logistic, logistic),
+    'logistic semi-hard': case(losses.nt_logistic, logistic, margin=0.5),
+    'triplet': case(_triplet, triplet, margin=0.8, semi_hard=False),
+    'triplet semi-hard': case(_triplet, triplet, margin=0.3, semi_hard=True),
+}
+
+
+@pytest.fixture(params=CASES)
+def pair(request):
+  return CASES[request.param]
+
+
+@pytest.mark.parametrize('temperature', [0.5, 0.1])
+def test_equals_the_slow_reference(pair, temperature):
+  loss, slow = pair
+  found = loss(jnp.float32(Z1), jnp.float32(Z2), temperature=temperature)
+  assert found.dtype == jnp.float32 and found.shape == ()
+  np.testing.assert_allclose(found, slow(Z1, Z2, temperature), rtol=2e-6)
+
+
+def expected_gradient(slow, temperature):
+  direction = RNG.normal(size=(2, 6, 5))
+  ahead, behind = (slow(*(np.array([Z1, Z2]) + step * direction), temperature) for step in (1e-6, -1e-6))
+  return direction, (ahead - behind) / 2e-6
+
+
+@pytest.mark.parametrize('pair', [CASES[name] for name in CASES if name != 'decoupled weighted'])  # Fixed weights.
+def test_gradients_equal_finite_differences(pair):
+  loss, slow = pair
+  direction, slope = expected_gradient(slow, 0.4)
+  grads = jax.grad(lambda z1, z2: loss(z1, z2, temperature=0.4), argnums=(0, 1))(jnp.float32(Z1), jnp.float32(Z2))
+  np.testing.assert_allclose(np.sum(np.float64(grads) * direction), slope, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize('context', ['pmap', 'shard_map', 'vmap'])
+def test_over_devices(pair, context):
+  """The loss of three devices, and the gradient of a shared weight, are those of one."""
+  loss, _ = pair
+  weight = jnp.float32(RNG.normal(size=(5, 5)))
+  views = jnp.float32(Z1), jnp.float32(Z2)
+  whole = lambda w, z1, z2, axis_name=None: loss(z1 @ w, z2 @ w, temperature=0.4, axis_name=axis_name)
+
+  def local(w, z1, z2):
+    value, grad = jax.value_and_grad(functools.partial(whole, axis_name='i'))(w, z1, z2)
+    return value, lax.pmean(grad, 'i')
+
+  if context == 'shard_map':
+    mesh = jax.make_mesh((3,), ('i',), (AxisType.Auto,), devices=jax.devices()[:3])
+    mapped = jax.jit(jax.shard_map(local, mesh=mesh, in_specs=(P(), P('i'), P('i')), out_specs=P()))
+    values, grads = mapped(weight, *views)
+  else:
+    mapping = {'pmap': functools.partial(jax.pmap, devices=jax.devices()[:3]), 'vmap': jax.vmap}[context]
+    mapped = mapping(local, in_axes=(None, 0, 0), axis_name='i')
+    values, grads = mapped(weight, *(z.reshape(3, 2, 5) for z in views))
+  value, grad = jax.value_and_grad(whole)(weight, *views)
+  np.testing.assert_allclose(values, np.broadcast_to(value, values.shape), rtol=1e-6)
+  np.testing.assert_allclose(grads, np.broadcast_to(grad, grads.shape), rtol=1e-5, atol=1e-6)
+
+
+def test_under_an_ambient_mesh():
+  z = jnp.float32(np.concatenate([Z1, Z2]))
+  labels = jnp.tile(jnp.asarray(LABELS), 2)
+  whole = losses.supervised_contrastive(z, labels)
+  with jax.set_mesh(jax.make_mesh((4,), ('data',), (AxisType.Auto,), devices=jax.devices()[:4])):
+    split = jax.jit(losses.supervised_contrastive)(z, labels)
+  np.testing.assert_allclose(split, whole, rtol=1e-6)
+
+
+def test_special_cases_are_nt_xent():
+  views = jnp.float32(Z1), jnp.float32(Z2)
+  nt_xent = losses.nt_xent(*views, temperature=0.3)
+  alone = losses.supervised_contrastive(jnp.concatenate(views), jnp.tile(jnp.arange(6), 2), temperature=0.3)
+  np.testing.assert_allclose(alone, nt_xent, rtol=1e-6)
+  np.testing.assert_allclose(losses.debiased_nt_xent(*views, temperature=0.3, prior=0.0), nt_xent, rtol=1e-6)
+  info_nce = losses.info_nce(*views, temperature=0.3)
+  np.testing.assert_allclose(
+      losses.multi_positive_info_nce(*views, jnp.eye(6, dtype=bool), temperature=0.3), info_nce, rtol=1e-6)
+
+
+def test_a_batch_without_positives_costs_nothing():
+  loss, grad = jax.value_and_grad(losses.supervised_contrastive)(jnp.float32(Z1), jnp.arange(6))
+  assert loss == 0 and not grad.any()
+  assert losses.multi_positive_info_nce(jnp.float32(Z1), jnp.float32(Z2), jnp.zeros((6, 6), bool)) == 0
+
+
+def test_tiny_temperature_stays_finite(pair):
+  loss, _ = pair
+  value, grads = jax.value_and_grad(lambda z: loss(z, jnp.float32(Z2), temperature=0.01))(jnp.float32(Z1))
+  assert jnp.isfinite(value) and jnp.isfinite(grads).all()
+
+
+@pytest.mark.parametrize('call, message', [
+    (lambda z: losses.supervised_contrastive(z, jnp.ones(6)), r'labels must be integers of shape \[6\], found float32'),
+    (lambda z: losses.supervised_contrastive(z, jnp.arange(5)), r'labels must be integers .* found int32 \[5\]'),
+    (lambda z: losses.multi_positive_info_nce(z, z, jnp.eye(6)), 'positives must be boolean .* found float32'),
+    (lambda z: losses.multi_positive_info_nce(z, z, jnp.ones((6, 5), bool)), r'have shape \[6, 6\].*found \[6, 5\]'),
+    (lambda z: losses.debiased_nt_xent(z, z, prior=1.0), r'prior must lie in \[0, 1\), found 1.0'),
+    (lambda z: losses.debiased_nt_xent(z, z, hardness=-1.0), 'hardness must be at least 0, found -1.0'),
+    (lambda z: losses.decoupled_nt_xent(z, z[:3]), r'z2 must have the shape of z1'),
+])
+def test_errors_name_the_argument(call, message):
+  with pytest.raises(ValueError, match=message):
+    call(jnp.float32(Z1))
