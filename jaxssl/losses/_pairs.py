@@ -49,22 +49,24 @@ def _self_sum_and_gradients(arrays, form, devices):
   own = _tiles.weights(lse)
   if form == 'tiled' and devices.count > 1:
     everyone = _tiles.rows(_collectives.gather(z, devices.names))
-    dz, d_inverse = _tiles.sweep_gradients(
+    dx, dy = _tiles.sweep_gradients(
         _tiles.all_pairs(x, everyone), x, everyone, scale, own,
-        _tiles.weights(_collectives.gather(lse, devices.names)), _tiles.no_gradients(x),
+        _tiles.weights(_collectives.gather(lse, devices.names)), jnp.zeros_like(x.x),
         exclude=_same(x, everyone, len(z), devices))
   else:
-    dz, d_inverse = _self_gradients(x, scale, own)
+    dx, dy = _self_gradients(x, scale, own)
     if devices.count > 1:
-      dz, d_inverse = _half_ring_gradients(x, scale, own, (dz, d_inverse), devices)
-  return jnp.sum(lse - positive), (_tiles.join(dz, len(z)) * inverse, jnp.sum(d_inverse), -jnp.ones_like(positive))
+      dx, dy = _half_ring_gradients(x, scale, own, dx, dy, devices)
+  dz = _tiles.joined_gradient(dx, dy, len(z))
+  # sum_j of (p_ij + p_ji) z_i . z_j is z_i . dz_i: every pair of the sum of p_ij z_i . z_j, twice.
+  return jnp.sum(lse - positive), (dz * inverse, jnp.sum(z * dz) / 2, -jnp.ones_like(positive))
 
 
 def _self_lse(x, z, scale, form, devices):
   if form == 'tiled' and devices.count > 1:
     everyone = _tiles.rows(_collectives.gather(z, devices.names))
-    (sums,) = _tiles.sweep(
-        _tiles.all_pairs(x, everyone), x, everyone, scale, (_tiles.nothing(x),),
+    sums, _ = _tiles.sweep(
+        _tiles.all_pairs(x, everyone), x, everyone, scale, _tiles.nothing(x),
         exclude=_same(x, everyone, len(z), devices))
   else:
     sums = _self_sums(x, scale)
@@ -74,14 +76,14 @@ def _self_lse(x, z, scale, form, devices):
 
 
 def _self_sums(x, scale):
-  (sums,) = _tiles.sweep(_tiles.diagonal(x), x, x, scale, (_tiles.nothing(x),), exclude=_itself(x))
-  return _tiles.sweep(_tiles.off_diagonal(x), x, x, scale, (sums,), column=0)[0]
+  sums, _ = _tiles.sweep(_tiles.diagonal(x), x, x, scale, _tiles.nothing(x), exclude=_itself(x))
+  return _tiles.merged(*_tiles.sweep(_tiles.off_diagonal(x), x, x, scale, sums, _tiles.nothing(x)))
 
 
 def _self_gradients(x, scale, own):
-  gradients = _tiles.sweep_gradients(
-      _tiles.diagonal(x), x, x, scale, own, own, _tiles.no_gradients(x), exclude=_itself(x))
-  return _tiles.sweep_gradients(_tiles.off_diagonal(x), x, x, scale, own, own, gradients, column=0)
+  dx, _ = _tiles.sweep_gradients(
+      _tiles.diagonal(x), x, x, scale, own, own, jnp.zeros_like(x.x), exclude=_itself(x))
+  return _tiles.sweep_gradients(_tiles.off_diagonal(x), x, x, scale, own, own, dx, _tiles.turned_zeros(x))
 
 
 def _half_ring_sums(x, scale, sums, devices):
@@ -90,7 +92,7 @@ def _half_ring_sums(x, scale, sums, devices):
   def hop(carry, _):
     sums, visitor = carry
     y, y_sums = _collectives.rotate(visitor, devices)
-    sums, y_sums = _tiles.sweep(_tiles.all_pairs(x, y), x, y, scale, (sums, y_sums), column=1)
+    sums, y_sums = _tiles.sweep(_tiles.all_pairs(x, y), x, y, scale, sums, y_sums)
     return (sums, (y, y_sums)), None
 
   hops = (devices.count - 1) // 2
@@ -98,25 +100,26 @@ def _half_ring_sums(x, scale, sums, devices):
   sums = _tiles.merged(sums, _collectives.rotate(y_sums, devices, -hops))
   if devices.count % 2 == 0:
     y = _collectives.rotate(y, devices)
-    (sums,) = _tiles.sweep(_tiles.all_pairs(x, y), x, y, scale, (sums,))
+    sums, _ = _tiles.sweep(_tiles.all_pairs(x, y), x, y, scale, sums)
   return sums
 
 
-def _half_ring_gradients(x, scale, own, gradients, devices):
+def _half_ring_gradients(x, scale, own, dx, dy, devices):
+  """Does the same for the gradients; `dx` and `dy` are this device's rows', straight and turned."""
+
   def hop(carry, _):
-    (dx, d_inverse), visitor = carry
-    y, theirs, dy = _collectives.rotate(visitor, devices)
-    dx, dy, d_inverse = _tiles.sweep_gradients(
-        _tiles.all_pairs(x, y), x, y, scale, own, theirs, (dx, dy, d_inverse), column=1)
-    return ((dx, d_inverse), (y, theirs, dy)), None
+    dx, visitor = carry
+    y, theirs, their_dy = _collectives.rotate(visitor, devices)
+    dx, their_dy = _tiles.sweep_gradients(_tiles.all_pairs(x, y), x, y, scale, own, theirs, dx, their_dy)
+    return (dx, (y, theirs, their_dy)), None
 
   hops = (devices.count - 1) // 2
-  ((dx, d_inverse), (y, theirs, dy)), _ = lax.scan(hop, (gradients, (x, own, jnp.zeros_like(x.x))), length=hops)
-  dx += _collectives.rotate(dy, devices, -hops)
+  (dx, (y, theirs, their_dy)), _ = lax.scan(hop, (dx, (x, own, _tiles.turned_zeros(x))), length=hops)
+  dy += _collectives.rotate(their_dy, devices, -hops)
   if devices.count % 2 == 0:
     y, theirs = _collectives.rotate((y, theirs), devices)
-    dx, d_inverse = _tiles.sweep_gradients(_tiles.all_pairs(x, y), x, y, scale, own, theirs, (dx, d_inverse))
-  return dx, d_inverse
+    dx, _ = _tiles.sweep_gradients(_tiles.all_pairs(x, y), x, y, scale, own, theirs, dx)
+  return dx, dy
 
 
 def _itself(x):
@@ -142,114 +145,91 @@ def _cross_sum_and_gradients(arrays, unit, candidates, form, devices):
   x, y, scale, columns = _tiles.rows(a), _tiles.rows(b), Scale(inverse, unit), candidates == 'both'
   lse = _cross_lse(x, y, arrays, scale, candidates, form, devices)
   of_x, of_y = _tiles.weights(lse[0]), _tiles.weights(lse[1]) if columns else None
-  if devices.count == 1:
-    dx, dy, d_inverse = _tiles.sweep_gradients(
-        _tiles.all_pairs(x, y), x, y, scale, of_x, of_y, _tiles.no_gradients(x, y), column=1)
-  elif form == 'tiled':
-    dx, from_x = _gradients_against_all(x, b, scale, of_x, lse[1] if columns else None, devices)
-    dy, from_y = _gradients_against_all(y, a, scale, of_y, lse[0], devices)
-    d_inverse = from_x + from_y
+  if form == 'tiled' and devices.count > 1:
+    da = _gradient_against_all(x, b, scale, of_x, lse[1] if columns else None, devices)
+    db = _gradient_against_all(y, a, scale, of_y, lse[0], devices)
+    db = _tiles.join(db, len(b))
   else:
-    dx, dy, d_inverse = _ring_gradients(x, y, scale, of_x, of_y, devices)
+    sweep = lambda y, of_y, da, db: _tiles.sweep_gradients(_tiles.all_pairs(x, y), x, y, scale, of_x, of_y, da, db)
+    da, db = _around(sweep, (y, of_y), jnp.zeros_like(x.x), _tiles.turned_zeros(y), devices)
+    db = _tiles.join(jnp.swapaxes(db, 1, 2), len(b))
+  da = _tiles.join(da, len(a))
   d_positive = jnp.full_like(positive, -len(lse)) + (jnp.exp(positive - lse[0]) if candidates == 'others' else 0.0)
-  gradients = _tiles.join(dx, len(a)) * inverse, _tiles.join(dy, len(b)) * inverse, jnp.sum(d_inverse), d_positive
+  gradients = da * inverse, db * inverse, jnp.sum(a * da), d_positive
   return sum(jnp.sum(each - positive) for each in lse), gradients
 
 
 def _cross_lse(x, y, arrays, scale, candidates, form, devices):
   """Returns the log-sum-exps of the rows of a [n] and, for 'both', of those of b [n]."""
   (a, b, _, positive), columns = arrays, candidates == 'both'
-  x_sums, y_sums = _tiles.nothing(x), _tiles.nothing(y)
-  if devices.count == 1 and columns:
-    x_sums, y_sums = _tiles.sweep(_tiles.all_pairs(x, y), x, y, scale, (x_sums, y_sums), column=1)
-  elif devices.count == 1:
-    (x_sums,) = _tiles.sweep(_tiles.all_pairs(x, y), x, y, scale, (x_sums,))
-  elif form == 'tiled':
-    x_sums = _against_all(x, b, scale, devices)
-    y_sums = _against_all(y, a, scale, devices) if columns else y_sums
+  if form == 'tiled' and devices.count > 1:
+    x_sums = _sums_against_all(x, b, scale, devices)
+    y_sums = _sums_against_all(y, a, scale, devices) if columns else None
   else:
-    x_sums, y_sums = _ring_sums(x, y, scale, columns, devices)
+    sweep = lambda y, x_sums, y_sums: _tiles.sweep(_tiles.all_pairs(x, y), x, y, scale, x_sums, y_sums)
+    x_sums, y_sums = _around(sweep, (y,), _tiles.nothing(x), _tiles.nothing(y) if columns else None, devices)
   lse = _tiles.finished(x_sums, len(a))
   lse = jnp.logaddexp(lse, positive) if candidates == 'others' else lse
   return (lse, _tiles.finished(y_sums, len(b))) if columns else (lse,)
 
 
-def _against_all(x, b, scale, devices):
+def _sums_against_all(x, b, scale, devices):
   everyone = _tiles.rows(_collectives.gather(b, devices.names))
-  return _tiles.sweep(_tiles.all_pairs(x, everyone), x, everyone, scale, (_tiles.nothing(x),))[0]
+  return _tiles.sweep(_tiles.all_pairs(x, everyone), x, everyone, scale, _tiles.nothing(x))[0]
 
 
-def _gradients_against_all(x, b, scale, own, lse, devices):
+def _gradient_against_all(x, b, scale, own, lse, devices):
   everyone = _tiles.rows(_collectives.gather(b, devices.names))
   theirs = None if lse is None else _tiles.weights(_collectives.gather(lse, devices.names))
   return _tiles.sweep_gradients(
-      _tiles.all_pairs(x, everyone), x, everyone, scale, own, theirs, _tiles.no_gradients(x))
+      _tiles.all_pairs(x, everyone), x, everyone, scale, own, theirs, jnp.zeros_like(x.x))[0]
 
 
-def _ring_sums(x, y, scale, columns, devices):
-  """Passes y once around the circle, with its sums where they are wanted."""
+def _around(sweep, visitor, at_home, on_the_way, devices):
+  """Passes `visitor`, with `on_the_way` that is found for it, once around the circle of devices, sweeping at each."""
+  if devices.count == 1:
+    return sweep(*visitor, at_home, on_the_way)
 
   def hop(carry, _):
-    x_sums, (y, y_sums) = carry
-    if columns:
-      x_sums, y_sums = _tiles.sweep(_tiles.all_pairs(x, y), x, y, scale, (x_sums, y_sums), column=1)
-    else:
-      (x_sums,) = _tiles.sweep(_tiles.all_pairs(x, y), x, y, scale, (x_sums,))
-    return (x_sums, _collectives.rotate((y, y_sums), devices)), None
+    visitor, at_home, on_the_way = carry
+    at_home, on_the_way = sweep(*visitor, at_home, on_the_way)
+    visitor, on_the_way = _collectives.rotate((visitor, on_the_way), devices)
+    return (visitor, at_home, on_the_way), None
 
-  start = _tiles.nothing(x), (y, _tiles.nothing(y) if columns else None)
-  (x_sums, (_, y_sums)), _ = lax.scan(hop, start, length=devices.count)
-  return x_sums, y_sums
-
-
-def _ring_gradients(x, y, scale, of_x, of_y, devices):
-  def hop(carry, _):
-    (dx, d_inverse), (y, of_y, dy) = carry
-    dx, dy, d_inverse = _tiles.sweep_gradients(
-        _tiles.all_pairs(x, y), x, y, scale, of_x, of_y, (dx, dy, d_inverse), column=1)
-    return ((dx, d_inverse), _collectives.rotate((y, of_y, dy), devices)), None
-
-  start = _tiles.no_gradients(x), (y, of_y, jnp.zeros_like(y.x))
-  ((dx, d_inverse), (_, _, dy)), _ = lax.scan(hop, start, length=devices.count)
-  return dx, dy, d_inverse
+  (_, at_home, on_the_way), _ = lax.scan(hop, (visitor, at_home, on_the_way), length=devices.count)
+  return at_home, on_the_way
 
 
 def _softplus_sum(arrays, form: str, devices: Devices):
   a, b, inverse, bias, positive = arrays
   x, y = _tiles.rows(a), _tiles.rows(b)
-  value = jnp.zeros_like(x.counts)
-  sweep = lambda y, value: _tiles.sweep_softplus(_tiles.all_pairs(x, y), x, y, inverse, bias, (value,))[0]
-  if form == 'tiled' or devices.count == 1:
-    value = sweep(_tiles.rows(_collectives.gather(b, devices.names)), value)
-    return jnp.sum(_tiles.join(value, len(a)) - positive)
-  hop = lambda carry, _: ((_collectives.rotate(carry[0], devices), sweep(*carry)), None)
-  (_, value), _ = lax.scan(hop, (y, value), length=devices.count)
-  return jnp.sum(_tiles.join(value, len(a)) - positive)
+  if form == 'tiled' and devices.count > 1:
+    y, devices = _tiles.rows(_collectives.gather(b, devices.names)), _collectives.devices(None)
+  sweep = lambda y, loss, _: (_tiles.sweep_softplus(_tiles.all_pairs(x, y), x, y, inverse, bias, loss), None)
+  loss, _ = _around(sweep, (y,), jnp.zeros_like(x.counts), None, devices)
+  return jnp.sum(_tiles.join(loss, len(a)) - positive)
 
 
 def _softplus_sum_and_gradients(arrays, form, devices):
   a, b, inverse, bias, positive = arrays
   x, y = _tiles.rows(a), _tiles.rows(b)
-  dx, dy, of_rows = jnp.zeros_like(x.x), jnp.zeros_like(y.x), (jnp.zeros_like(x.counts),) * 3
-  sweep = lambda x, y, found, **settings: _tiles.sweep_softplus(
-      _tiles.all_pairs(x, y), x, y, inverse, bias, found, **settings)
-  if devices.count == 1:
-    dx, dy, *of_rows = sweep(x, y, (dx, dy, *of_rows), column=1)
-  elif form == 'tiled':
+  start = lambda rows: (jnp.zeros_like(rows.counts), jnp.zeros_like(rows.counts), jnp.zeros_like(rows.x))
+  sweep = lambda x, y, found, dy=None: _tiles.sweep_softplus_gradients(
+      _tiles.all_pairs(x, y), x, y, inverse, bias, *found, dy)
+  if form == 'tiled' and devices.count > 1:
     all_a, all_b = (_tiles.rows(_collectives.gather(each, devices.names)) for each in (a, b))
-    dy, *_ = sweep(y, all_a, (dy, *of_rows))
-    dx, *of_rows = sweep(x, all_b, (dx, *of_rows))
+    loss, slope, da, _ = sweep(x, all_b, start(x))
+    db = sweep(y, all_a, start(y))[2]
   else:
-    def hop(carry, _):
-      dx, of_rows, (y, dy) = carry
-      dx, dy, *of_rows = sweep(x, y, (dx, dy, *of_rows), column=1)
-      return (dx, tuple(of_rows), _collectives.rotate((y, dy), devices)), None
+    def visit(y, found, dy):
+      *found, dy = sweep(x, y, found, dy)
+      return tuple(found), dy
 
-    (dx, of_rows, (_, dy)), _ = lax.scan(hop, (dx, of_rows, (y, dy)), length=devices.count)
-  d_inverse, d_bias, value = of_rows
-  da, db = (_tiles.join(each, n) * inverse for each, n in ((dx, len(a)), (dy, len(b))))
-  loss = jnp.sum(_tiles.join(value, len(a)) - positive)
-  return loss, (da, db, jnp.sum(d_inverse), jnp.sum(d_bias), -jnp.ones_like(positive))
+    (loss, slope, da), db = _around(visit, (y,), start(x), _tiles.turned_zeros(y), devices)
+    db = jnp.swapaxes(db, 1, 2)
+  da, db = _tiles.join(da, len(a)), _tiles.join(db, len(b))
+  total = jnp.sum(_tiles.join(loss, len(a)) - positive)
+  return total, (da * inverse, db * inverse, jnp.sum(a * da), jnp.sum(slope), -jnp.ones_like(positive))
 
 
 # (z [n, d], inverse, positive [n]), form, devices ->

@@ -8,7 +8,7 @@ scores of tile i with tile j are the transposed scores of j with i.
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jax import lax
 LOWEST = -1e30  # Below every score, but finite, so that a difference of two of them is 0 and not NaN.
 # Scores of unit rows lie within inverse = 1 / temperature of 0: while exp(2 * inverse) is a float32, one shift fits.
 LARGEST_SHIFT = 43.0
-TILE = {'cpu': 1024}  # Rows of a tile.
+TILE = {'cpu': 1024}  # Rows of a tile; half as many where there are fewer than four tiles of them, to save memory.
 ACCELERATOR_TILE = 2048
 
 Exclude = Callable[[jax.Array, jax.Array], jax.Array]
@@ -48,7 +48,8 @@ class LogSumExp(NamedTuple):
 def cut(x: jax.Array, fill: float = 0.0) -> jax.Array:
   """Returns [n, ...] as tiles [t, k, ...], of nearly equal size, with `fill` at the end."""
   n = x.shape[0]
-  tiles = math.ceil(n / TILE.get(jax.default_backend(), ACCELERATOR_TILE))
+  largest = TILE.get(jax.default_backend(), ACCELERATOR_TILE)
+  tiles = math.ceil(n / (largest if n >= 4 * largest else largest // 2))
   size = math.ceil(n / tiles)
   padded = jnp.pad(x, [(0, tiles * size - n)] + [(0, 0)] * (x.ndim - 1), constant_values=fill)
   return padded.reshape(tiles, size, *x.shape[1:])
@@ -67,6 +68,11 @@ def weights(lse: jax.Array) -> jax.Array:
 def join(tiles: jax.Array, n: int) -> jax.Array:
   """Returns tiles [t, k, ...] as [n, ...]."""
   return tiles.reshape(-1, *tiles.shape[2:])[:n]
+
+
+def turned_zeros(rows: Rows) -> jax.Array:
+  """Returns zeros for the gradient of `rows` in turned tiles, [t, d, k]."""
+  return jnp.swapaxes(jnp.zeros_like(rows.x), 1, 2)
 
 
 def nothing(rows: Rows) -> LogSumExp:
@@ -107,44 +113,41 @@ def sweep(
     x: Rows,
     y: Rows,
     scale: Scale,
-    sums: tuple[LogSumExp, ...],
-    column: int | None = None,
+    x_sums: LogSumExp,
+    y_sums: LogSumExp | None = None,
     exclude: Exclude | None = None,
-) -> tuple[LogSumExp, ...]:
-  """Takes the scores of `pairs` into the sums of x's rows, `sums[0]`, and of y's rows, `sums[column]`.
+) -> tuple[LogSumExp, LogSumExp | None]:
+  """Takes the scores of `pairs` into the sums of x's rows, over rows of y, and if given into those of y's, over x's.
 
-  `column` is 0 where y is x, None where y's rows want no sums. `exclude(i, j)` tells the pairs of rows of two tiles,
-  bool [k, l], that are nobody's candidates.
+  `exclude(i, j)` tells the pairs of rows of two tiles, bool [k, l], that are nobody's candidates.
   """
-  inverse = scale.inverse
 
   def scores(t):
     i, j = pairs[1](t)
-    found = _products(x.x[i], y.x[j]) * inverse
+    found = _products(x.x[i], y.x[j]) * scale.inverse
     return i, j, found if exclude is None else jnp.where(exclude(i, j), -jnp.inf, found)
 
   def visit_bounded(t, totals):
     i, j, found = scores(t)
-    terms = jnp.exp(found - inverse)  # One exponential for the row and the column.
-    totals = _replace(totals, 0, totals[0].at[i].add(jnp.sum(terms * y.counts[j][None, :], axis=1)))
-    if column is not None:
-      totals = _replace(totals, column, totals[column].at[j].add(jnp.sum(terms * x.counts[i][:, None], axis=0)))
-    return totals
+    terms = jnp.exp(found - scale.inverse)  # One exponential for the row and the column.
+    of_x, of_y = totals
+    of_x = of_x.at[i].add(jnp.sum(terms * y.counts[j][None, :], axis=1))
+    return of_x, None if of_y is None else of_y.at[j].add(jnp.sum(terms * x.counts[i][:, None], axis=0))
 
   def visit(t, sums):
     i, j, found = scores(t)
-    sums = _replace(sums, 0, _absorb(sums[0], i, jnp.where(y.counts[j][None, :] > 0, found, -jnp.inf), 1))
-    if column is not None:
-      sums = _replace(sums, column, _absorb(sums[column], j, jnp.where(x.counts[i][:, None] > 0, found, -jnp.inf), 0))
-    return sums
+    of_x, of_y = sums
+    of_x = _absorb(of_x, i, jnp.where(y.counts[j][None, :] > 0, found, -jnp.inf), 1)
+    return of_x, of_y and _absorb(of_y, j, jnp.where(x.counts[i][:, None] > 0, found, -jnp.inf), 0)
 
   def bounded(sums):
-    start = tuple(each.total * jnp.exp(each.peak - inverse) for each in sums)
+    start = tuple(each and each.total * jnp.exp(each.peak - scale.inverse) for each in sums)
     totals = _loop(pairs[0], visit_bounded, start)
-    return tuple(LogSumExp(jnp.full_like(total, inverse), total) for total in totals)
+    return tuple(None if each is None else LogSumExp(jnp.full_like(each, scale.inverse), each) for each in totals)
 
   unbounded = lambda sums: _loop(pairs[0], visit, sums)
-  return lax.cond(inverse <= LARGEST_SHIFT, bounded, unbounded, sums) if scale.unit else unbounded(sums)
+  sums = x_sums, y_sums
+  return lax.cond(scale.inverse <= LARGEST_SHIFT, bounded, unbounded, sums) if scale.unit else unbounded(sums)
 
 
 def sweep_gradients(
@@ -154,88 +157,105 @@ def sweep_gradients(
     scale: Scale,
     row_lse: jax.Array | None,
     column_lse: jax.Array | None,
-    gradients: tuple[jax.Array, ...],
-    column: int | None = None,
+    dx: jax.Array,
+    dy: jax.Array | None = None,
     exclude: Exclude | None = None,
-) -> tuple[jax.Array, ...]:
-  """Adds what `pairs` contribute to the gradients of the sum of all rows' log-sum-exps.
+) -> tuple[jax.Array, jax.Array | None]:
+  """Adds what `pairs` contribute to the gradients, times the temperature, of the sum of all rows' log-sum-exps.
 
-  `row_lse` and `column_lse` are those of x's and of y's rows, from `weights`; None where these have none. `gradients`
-  are those of x [t, k, d] times the temperature, of y in `gradients[column]` likewise (`column` as in `sweep`), and
-  last of `inverse`, to be summed over x's rows [t, k]. There a row's part counts where it is swept as a row, and a
-  column's only with `column`: without it, the pair is swept again the other way round.
+  `row_lse` and `column_lse` are those of x's and of y's rows, from `weights`; None where these have none. `dx` has the
+  tiles of x, [t, k, d]; `dy`, None where it is not wanted, those of y, turned: [t, d, l].
   """
-  inverse = scale.inverse
+  turned = None if dy is None else lax.optimization_barrier(jnp.swapaxes(x.x, 1, 2))  # A turned product is slow.
 
-  def softmax_bounded(scores, i, j, rows_too, columns_too):
-    terms = jnp.exp(scores - inverse)
-    return terms * sum([
-        *([jnp.exp(inverse - row_lse[i])[:, None]] if rows_too else []),
-        *([jnp.exp(inverse - column_lse[j])[None, :]] if columns_too else [])])
+  def softmax_bounded(scores, i, j):
+    """Each row's softmax plus each column's, [k, l]."""
+    of_row = None if row_lse is None else jnp.exp(scale.inverse - row_lse[i])[:, None]
+    of_column = None if column_lse is None else jnp.exp(scale.inverse - column_lse[j])[None, :]
+    return jnp.exp(scores - scale.inverse) * _sum(of_row, of_column)
 
-  def softmax(scores, i, j, rows_too, columns_too):
-    return sum([
-        *([jnp.where(y.counts[j][None, :] > 0, jnp.exp(scores - row_lse[i][:, None]), 0.0)] if rows_too else []),
-        *([jnp.where(x.counts[i][:, None] > 0, jnp.exp(scores - column_lse[j][None, :]), 0.0)] if columns_too else [])])
+  def softmax(scores, i, j):
+    of_row = None if row_lse is None else jnp.where(
+        y.counts[j][None, :] > 0, jnp.exp(scores - row_lse[i][:, None]), 0.0)
+    of_column = None if column_lse is None else jnp.where(
+        x.counts[i][:, None] > 0, jnp.exp(scores - column_lse[j][None, :]), 0.0)
+    return _sum(of_row, of_column)
 
   def visit(t, gradients, softmax):
     i, j = pairs[1](t)
-    products = _products(x.x[i], y.x[j])
-    scores = products * inverse
+    scores = _products(x.x[i], y.x[j]) * scale.inverse
     if exclude is not None:
-      scores, products = jnp.where(exclude(i, j), -jnp.inf, scores), jnp.where(exclude(i, j), 0.0, products)
-    both = softmax(scores, i, j, row_lse is not None, column_lse is not None)
-    counted = row_lse is not None, column_lse is not None and column is not None
-    gradients = _replace(gradients, 0, gradients[0].at[i].add(_weighted(both, y.x[j])))
-    if column is not None:
-      gradients = _replace(gradients, column, gradients[column].at[j].add(_weighted(both, x.x[i], transposed=True)))
-    if any(counted):
-      of_inverse = jnp.sum(softmax(scores, i, j, *counted) * products, axis=1)
-      gradients = _replace(gradients, -1, gradients[-1].at[i].add(of_inverse))
-    return gradients
+      scores = jnp.where(exclude(i, j), -jnp.inf, scores)
+    return _add_products(gradients, softmax(scores, i, j), i, j, y.x, turned)
 
   bounded = lambda gradients: _loop(pairs[0], functools.partial(visit, softmax=softmax_bounded), gradients)
   unbounded = lambda gradients: _loop(pairs[0], functools.partial(visit, softmax=softmax), gradients)
-  return lax.cond(inverse <= LARGEST_SHIFT, bounded, unbounded, gradients) if scale.unit else unbounded(gradients)
+  gradients = dx, dy
+  if not scale.unit:
+    return unbounded(gradients)
+  return lax.cond(scale.inverse <= LARGEST_SHIFT, bounded, unbounded, gradients)
 
 
 def sweep_softplus(
+    pairs: Pairs, x: Rows, y: Rows, inverse: jax.Array, bias: jax.Array, loss: jax.Array
+) -> jax.Array:
+  """Adds the loss log(1 + exp(score + bias)) of every pair of rows to `loss` [t, k] of x's rows."""
+
+  def visit(t, loss):
+    i, j = pairs[1](t)
+    logits = _logits(_products(x.x[i], y.x[j]), x, y, i, j, inverse, bias)
+    return loss.at[i].add(jnp.sum(jax.nn.softplus(logits), axis=1))
+
+  return _loop(pairs[0], visit, loss)
+
+
+def sweep_softplus_gradients(
     pairs: Pairs,
     x: Rows,
     y: Rows,
     inverse: jax.Array,
     bias: jax.Array,
-    found: tuple[jax.Array, ...],
-    column: int | None = None,
-) -> tuple[jax.Array, ...]:
-  """Adds the loss log(1 + exp(score + bias)) of every pair of rows, and its gradients, to `found`.
-
-  `found` ends with the loss of x's rows [t, k]. Before it stand, where gradients are wanted, those of x [t, k, d] times
-  the temperature, of y in `found[column]` likewise unless `column` is None, and of `inverse` and of `bias`, to be
-  summed over x's rows [t, k].
-  """
+    loss: jax.Array,
+    slope: jax.Array,
+    dx: jax.Array,
+    dy: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
+  """Does the same, and adds each row's gradient by `bias` to `slope` [t, k]; `dx` and `dy` as in `sweep_gradients`."""
+  turned = None if dy is None else lax.optimization_barrier(jnp.swapaxes(x.x, 1, 2))
 
   def visit(t, found):
+    loss, slope, *gradients = found
     i, j = pairs[1](t)
-    products = _products(x.x[i], y.x[j])
-    present = (x.counts[i][:, None] * y.counts[j][None, :]) > 0
-    logits = jnp.where(present, products * inverse + bias, -jnp.inf)
-    found = _replace(found, -1, found[-1].at[i].add(jnp.sum(jax.nn.softplus(logits), axis=1)))
-    if len(found) == 1:
-      return found
-    slope = jax.nn.sigmoid(logits)
-    found = _replace(found, 0, found[0].at[i].add(_weighted(slope, y.x[j])))
-    if column is not None:
-      found = _replace(found, column, found[column].at[j].add(_weighted(slope, x.x[i], transposed=True)))
-    found = _replace(found, -3, found[-3].at[i].add(jnp.sum(slope * products, axis=1)))
-    return _replace(found, -2, found[-2].at[i].add(jnp.sum(slope, axis=1)))
+    logits = _logits(_products(x.x[i], y.x[j]), x, y, i, j, inverse, bias)
+    slopes = jax.nn.sigmoid(logits)
+    loss = loss.at[i].add(jnp.sum(jax.nn.softplus(logits), axis=1))
+    return loss, slope.at[i].add(jnp.sum(slopes, axis=1)), *_add_products(gradients, slopes, i, j, y.x, turned)
 
-  return _loop(pairs[0], visit, found)
+  return _loop(pairs[0], visit, (loss, slope, dx, dy))
 
 
-def no_gradients(*rows: Rows) -> tuple[jax.Array, ...]:
-  """Returns zeros for `sweep_gradients`: one for each of `rows` and one for `inverse`."""
-  return *(jnp.zeros_like(each.x) for each in rows), jnp.zeros_like(rows[0].counts)
+def joined_gradient(dx: jax.Array, dy: jax.Array | None, n: int) -> jax.Array:
+  """Returns the sum of a gradient in tiles [t, k, d] and of one in turned tiles [t, d, k], as [n, d]."""
+  return join(dx if dy is None else dx + jnp.swapaxes(dy, 1, 2), n)
+
+
+def _logits(products, x, y, i, j, inverse, bias):
+  present = (x.counts[i][:, None] * y.counts[j][None, :]) > 0
+  return jnp.where(present, products * inverse + bias, -jnp.inf)
+
+
+def _add_products(gradients, weights, i, j, y, turned):
+  """Adds weights [k, l] @ y_j to tile i of dx, and turned x_i @ weights to tile j of dy."""
+  dx, dy = gradients
+  dx = dx.at[i].add(jnp.matmul(weights, y[j], precision=lax.Precision.HIGHEST))
+  return dx, None if dy is None else dy.at[j].add(jnp.matmul(turned[i], weights, precision=lax.Precision.HIGHEST))
+
+
+def _sum(one: Any, other: Any) -> jax.Array:
+  """Returns the sum of those that are given, at least one."""
+  if one is None or other is None:
+    return one if other is None else other
+  return one + other
 
 
 def _absorb(sums: LogSumExp, i: jax.Array, scores: jax.Array, axis: int) -> LogSumExp:
@@ -250,15 +270,5 @@ def _products(x: jax.Array, y: jax.Array) -> jax.Array:
   return jnp.einsum('kd,ld->kl', x, y, precision=lax.Precision.HIGHEST)
 
 
-def _weighted(weights: jax.Array, y: jax.Array, transposed: bool = False) -> jax.Array:
-  return jnp.einsum('kl,kd->ld' if transposed else 'kl,ld->kd', weights, y, precision=lax.Precision.HIGHEST)
-
-
-def _replace(entries: tuple, index: int, entry) -> tuple:
-  changed = list(entries)
-  changed[index] = entry
-  return tuple(changed)
-
-
-def _loop(count: int, visit: Callable, carry: tuple) -> tuple:
+def _loop(count: int, visit: Callable, carry: Any) -> Any:
   return lax.fori_loop(0, count, visit, carry) if count else carry
