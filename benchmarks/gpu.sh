@@ -14,6 +14,7 @@ case "${1:-}" in
       python3 benchmarks/train_step.py --batch 512 --steps 20 --rounds 7 --dtype "$dtype"
     done
     python3 benchmarks/input_pipeline.py --engines device --batch 512 --rounds 7
+    python3 benchmarks/losses.py --parts one_device pairs --rows 8192 16384 --rounds 5
     ;;
   cifar10)
     python3 benchmarks/cifar10.py --data "$2" --epochs 200 --batch 512

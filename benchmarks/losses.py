@@ -140,7 +140,7 @@ def one_device(rows, rounds, d=128):
     if n > 16384:
       functions = {name: function for name, function in functions.items() if name in ('dense JAX', 'jaxssl tiled')}
     try:
-      others = {'PyTorch, lightly’s formula': torch_ntxent(z1, z2)} if n <= 16384 else {}
+      others = {"PyTorch, lightly's formula": torch_ntxent(z1, z2)} if n <= 16384 else {}
     except ImportError:
       others = {}
     arguments = z1, z2, jnp.float32(0.1)

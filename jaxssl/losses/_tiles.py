@@ -234,6 +234,19 @@ def sweep_softplus_gradients(
   return _loop(pairs[0], visit, (loss, slope, dx, dy))
 
 
+def sweep_counts(
+    pairs: Pairs, x: Rows, y: Rows, least: jax.Array, found: jax.Array, exclude: Exclude
+) -> jax.Array:
+  """Adds to `found` [t, k], for each row of x, how many rows of y have an inner product of `least` [t, k] or more."""
+
+  def visit(t, found):
+    i, j = pairs[1](t)
+    near = (_products(x.x[i], y.x[j]) >= least[i][:, None]) & (y.counts[j][None, :] > 0) & ~exclude(i, j)
+    return found.at[i].add(jnp.sum(near, axis=1).astype(found.dtype))
+
+  return _loop(pairs[0], visit, found)
+
+
 def joined_gradient(dx: jax.Array, dy: jax.Array | None, n: int) -> jax.Array:
   """Returns the sum of a gradient in tiles [t, k, d] and of one in turned tiles [t, d, k], as [n, d]."""
   return join(dx if dy is None else dx + jnp.swapaxes(dy, 1, 2), n)

@@ -25,6 +25,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import ArrayLike
 
 from jaxssl import ops
@@ -250,7 +251,9 @@ def siglip(
   return over_batch(functools.partial(_siglip, implementation=implementation), split, whole, axis_name)
 
 
-def contrastive_accuracy(z1: ArrayLike, z2: ArrayLike, *, axis_name: AxisName | None = None) -> jax.Array:
+def contrastive_accuracy(
+    z1: ArrayLike, z2: ArrayLike, *, axis_name: AxisName | None = None, implementation: str | None = None
+) -> jax.Array:
   """How often an anchor's positive is its nearest neighbour among the 2n - 1 other views, by cosine.
 
   A tie is a miss, so that an encoder that maps everything to one point scores 0.
@@ -267,6 +270,7 @@ def contrastive_accuracy(z1: ArrayLike, z2: ArrayLike, *, axis_name: AxisName | 
     z1: [n, d], embeddings of the first views, of any length.
     z2: [n, d], embeddings of the second views, in the same order.
     axis_name: the mapped axis or axes whose devices share the batch.
+    implementation: see this module's introduction; 'ring' gathers like 'tiled'.
 
   Returns:
     The fraction of the 2n anchors of the global batch, a float32 scalar.
@@ -275,7 +279,9 @@ def contrastive_accuracy(z1: ArrayLike, z2: ArrayLike, *, axis_name: AxisName | 
     ValueError: naming the argument whose shape or dtype is wrong.
   """
   z1, z2 = _checks.embeddings(z1=z1, z2=z2)
-  return over_batch(_contrastive_accuracy, {'z1': ops.l2_normalize(z1), 'z2': ops.l2_normalize(z2)}, {}, axis_name)
+  _checks.implementation(implementation)
+  kernel = functools.partial(_contrastive_accuracy, implementation=implementation)
+  return over_batch(kernel, {'z1': ops.l2_normalize(z1), 'z2': ops.l2_normalize(z2)}, {}, axis_name)
 
 
 def _nt_xent(z1, z2, temperature, axis_name, implementation):
@@ -332,7 +338,11 @@ def _siglip(a, b, temperature, bias, axis_name, implementation):
   return global_mean(_pairs.softplus_sum((a, b, inverse, bias, positive), form, shared) / len(a), axis_name)
 
 
-def _contrastive_accuracy(z1, z2, axis_name):
+def _contrastive_accuracy(z1, z2, axis_name, implementation):
+  shared = devices(axis_name)
+  if choose(implementation, 2 * len(z1), 2 * len(z1) * shared.count, shared) != 'dense':
+    (z,) = vary(axis_name, lax.stop_gradient(jnp.concatenate([z1, z2])))
+    return global_mean((_pairs.rivals(z, shared) == 0).astype(jnp.float32), axis_name)
   scores, positive = _dense.view_scores(z1, z2, 1.0, axis_name)
   as_near = scores >= jnp.take_along_axis(scores, positive[:, None], axis=1)
   return global_mean((jnp.sum(as_near, axis=1) == 1).astype(jnp.float32), axis_name)

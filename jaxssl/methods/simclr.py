@@ -11,8 +11,7 @@ import jax
 import optax
 from flax import linen as nn
 
-from jaxssl import core
-from jaxssl.losses import contrastive
+from jaxssl import core, losses
 from jaxssl.models.forward import forward_views
 from jaxssl.models.heads import MLP, Projected, Truncated
 
@@ -25,6 +24,7 @@ class SimCLR:
   head: MLP  # h [b, d] -> z [b, p]; MLP((2048, 128)) for ResNet-50.
   optimizer: optax.GradientTransformation
   temperature: float = 0.1  # Table 5, ImageNet; 0.5 is best on CIFAR-10 in long runs (B.9).
+  chunks: int = 1  # Parts of the batch that are encoded one after another, to save memory; see `forward_in_chunks`.
 
   def __post_init__(self):
     if self.temperature <= 0:
@@ -43,11 +43,11 @@ class SimCLR:
 
   def loss(self, params, stats, views):
     """Returns the mean NT-Xent over the pairs of views, and (updated stats, metrics)."""
-    outputs, stats = forward_views(self.network, params, stats, views)
+    outputs, stats = forward_views(self.network, params, stats, views, self.chunks)
     z = [z for _, z in outputs]
     pairs = [(z1, z2) for i, z1 in enumerate(z[:2]) for z2 in z[i + 1 :]]
-    loss = sum(contrastive.nt_xent(z1, z2, temperature=self.temperature) for z1, z2 in pairs) / len(pairs)
-    return loss, (stats, {'contrastive_accuracy': contrastive.contrastive_accuracy(z[0], z[1])})
+    loss = sum(losses.nt_xent(z1, z2, temperature=self.temperature) for z1, z2 in pairs) / len(pairs)
+    return loss, (stats, {'contrastive_accuracy': losses.contrastive_accuracy(z[0], z[1])})
 
   def step(self, state: core.State, batch: core.Batch, key: jax.Array) -> tuple[core.State, core.Metrics]:
     del key  # All randomness is in the views.
@@ -60,11 +60,10 @@ class SimCLR:
 
   def backbone(self, state: core.State, name: str | None = None) -> tuple[nn.Module, Any]:
     """Returns the network up to a representation as a module of images, and its variables: what fine-tuning trains."""
-    layer = self.representations.index(name or self.representations[0])
     variables = {'params': state.params, **state.stats}
-    return Truncated(self.network, layer), {kind: {'network': tree} for kind, tree in variables.items()}
+    encoder = Truncated(self.network, self.representations.index(name or 'h'))
+    return encoder, {kind: {'network': tree} for kind, tree in variables.items()}
 
-  def embed(self, state: core.State, batch: core.Batch) -> tuple[jax.Array, jax.Array]:
+  def embed(self, state: core.State, batch: core.Batch) -> tuple[jax.Array, ...]:
     """Returns z [b, d] of the first two views, for the health of the embedding."""
-    z1, z2 = (self.represent(state, view, 'z') for view in batch['views'][:2])
-    return z1, z2
+    return tuple(self.represent(state, view, 'z') for view in batch['views'][:2])

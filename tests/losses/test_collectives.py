@@ -43,7 +43,7 @@ LOSSES = {
         -0.5, lambda z1, z2, own, bank, **settings: losses.siglip(z1, z2, bias=-2.0, **settings),
         lambda z1, z2, own, bank, temperature: reference.siglip(z1, z2, temperature, -2.0)),
     'accuracy': (
-        0.0, lambda z1, z2, own, bank, axis_name, **_: losses.contrastive_accuracy(z1, z2, axis_name=axis_name),
+        0.0, lambda z1, z2, own, bank, temperature, **settings: losses.contrastive_accuracy(z1, z2, **settings),
         lambda z1, z2, own, bank, temperature: reference.accuracy(z1, z2)),
 }
 ALL, SOME = tuple(LOSSES), ('nt_xent', 'info_nce')

@@ -210,20 +210,24 @@ def test_chance_level_of_siglip(implementation):
   np.testing.assert_allclose(loss, 7 * np.log(2), rtol=1e-6)
 
 
+@pytest.mark.parametrize('implementation', ['dense', 'tiled'])
 @pytest.mark.parametrize('n', [1, 7, 16])
-def test_accuracy_equals_the_slow_reference(n):
+def test_accuracy_equals_the_slow_reference(n, implementation):
   z1, z2 = views(n, d=3)
-  accuracy = jax.jit(losses.contrastive_accuracy)(z1, z2)
+  accuracy = jax.jit(functools.partial(losses.contrastive_accuracy, implementation=implementation))(z1, z2)
   assert accuracy.dtype == jnp.float32 and accuracy.shape == ()
   np.testing.assert_allclose(accuracy, reference.accuracy(z1, z2), rtol=1e-6)
   assert n < 7 or 0 < accuracy < 1  # Both hits and misses.
 
 
-def test_accuracy_at_its_ends():
+@pytest.mark.parametrize('implementation', ['dense', 'tiled'])
+def test_accuracy_at_its_ends(implementation):
+  accuracy = functools.partial(losses.contrastive_accuracy, implementation=implementation)
   z = jnp.eye(4)
-  assert losses.contrastive_accuracy(z, z) == 1
-  assert losses.contrastive_accuracy(z, z[::-1]) == 0
-  assert losses.contrastive_accuracy(jnp.ones((4, 4)), jnp.ones((4, 4))) == 0  # Collapsed: all tied.
+  assert accuracy(z, z) == 1
+  assert accuracy(z, z[::-1]) == 0
+  same = jnp.tile(draw(1, 8), (7, 1))
+  assert accuracy(same, same) == 0  # Collapsed: all tied.
 
 
 @pytest.mark.parametrize('kernel, first, second', [
