@@ -9,22 +9,25 @@ DENSE_SCORES = {'cpu': 1024**2}
 DENSE_SCORES_OF_ACCELERATOR = 8192**2
 
 
-def choose(name: str | None, rows: int, candidates: int, devices: Devices) -> str:
+def choose(name: str | None, rows: int, candidates: int, devices: Devices, kernel: bool = True) -> str:
   """Returns the implementation: `name`, or for None by size and platform.
 
   Args:
-    name: 'dense', 'tiled', 'ring' or None.
+    name: 'dense', 'tiled', 'ring', 'pallas_tpu' or None.
     rows: of this device.
     candidates: that this device's rows are compared with.
     devices: those that share the batch.
+    kernel: whether there is one of Pallas for this loss.
 
   Raises:
-    ValueError: for a ring without an axis to pass along.
+    ValueError: for a ring without an axis to pass along, or a kernel that does not exist.
   """
   if name == 'ring' and not devices.names:
     raise ValueError(
         "implementation='ring' passes embeddings from device to device: it needs an axis_name, or a mesh with an axis "
         "'data' set by jax.set_mesh, found neither.")
+  if name == 'pallas_tpu' and not kernel:
+    raise ValueError("implementation='pallas_tpu' is not there for this loss: choose 'tiled' or 'ring'.")
   if name is not None:
     return name
   if rows * candidates <= DENSE_SCORES.get(jax.default_backend(), DENSE_SCORES_OF_ACCELERATOR):

@@ -2,7 +2,8 @@
 
 On several devices `form` chooses: 'tiled' gathers the other devices' rows, and each device sweeps its own rows against
 all; 'ring' passes the rows, with what has been found for them, from device to device, so that each sweep serves both
-sides. Each function returns the sum over this device's rows, and expects that the loss is its mean over the devices.
+sides; 'pallas_tpu' is 'tiled' with a kernel for TPUs, which sweeps its own rows against all on one device too. Each
+function returns the sum over this device's rows, and expects that the loss is its mean over the devices.
 
 All rows weigh the same in that mean, so the gradients are known, up to one factor, before the backward pass: where a
 sum is differentiated, its forward pass finds them too, and no collective waits in the backward pass, where `jax.vmap`
@@ -17,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxssl.losses import _collectives, _tiles
+from jaxssl.losses import _collectives, _pallas_tpu, _tiles
 from jaxssl.losses._collectives import Devices
 from jaxssl.losses._tiles import Scale
 
@@ -46,13 +47,17 @@ def _self_sum_and_gradients(arrays, form, devices):
   z, inverse, positive = arrays
   x, scale = _tiles.rows(z), Scale(inverse, True)
   lse = _self_lse(x, z, scale, form, devices)
+  if form == 'pallas_tpu':
+    everyone, theirs = (_collectives.gather(each, devices.names) for each in (z, lse))
+    dz = _pallas_tpu.row_gradient(z, everyone, inverse, lse, theirs, _first(z, devices))
+    return jnp.sum(lse - positive), (dz * inverse, jnp.sum(z * dz) / 2, -jnp.ones_like(positive))
   own = _tiles.weights(lse)
   if form == 'tiled' and devices.count > 1:
     everyone = _tiles.rows(_collectives.gather(z, devices.names))
     dx, dy = _tiles.sweep_gradients(
         _tiles.all_pairs(x, everyone), x, everyone, scale, own,
         _tiles.weights(_collectives.gather(lse, devices.names)), jnp.zeros_like(x.x),
-        exclude=_same(x, everyone, len(z), devices))
+        exclude=_same(x, everyone, z, devices))
   else:
     dx, dy = _self_gradients(x, scale, own)
     if devices.count > 1:
@@ -63,11 +68,13 @@ def _self_sum_and_gradients(arrays, form, devices):
 
 
 def _self_lse(x, z, scale, form, devices):
+  if form == 'pallas_tpu':
+    return _pallas_tpu.row_lse(z, _collectives.gather(z, devices.names), scale.inverse, _first(z, devices))
   if form == 'tiled' and devices.count > 1:
     everyone = _tiles.rows(_collectives.gather(z, devices.names))
     sums, _ = _tiles.sweep(
         _tiles.all_pairs(x, everyone), x, everyone, scale, _tiles.nothing(x),
-        exclude=_same(x, everyone, len(z), devices))
+        exclude=_same(x, everyone, z, devices))
   else:
     sums = _self_sums(x, scale)
     if devices.count > 1:
@@ -127,9 +134,14 @@ def _itself(x):
   return lambda i, j: same
 
 
-def _same(x, everyone, n, devices):
-  """Returns which pairs are one of this device's n rows with itself among everyone's."""
-  first = n * lax.axis_index(devices.names)
+def _first(z, devices):
+  """Returns where this device's rows begin among everyone's."""
+  return len(z) * lax.axis_index(devices.names) if devices.names else jnp.int32(0)
+
+
+def _same(x, everyone, z, devices):
+  """Returns which pairs are a row of this device's z with itself among everyone's."""
+  first = _first(z, devices)
   index = lambda tiles, i: i * tiles.counts.shape[1] + jnp.arange(tiles.counts.shape[1])
   return lambda i, j: (index(x, i) + first)[:, None] == index(everyone, j)[None, :]
 
@@ -141,7 +153,7 @@ def rivals(z: jax.Array, devices: Devices) -> jax.Array:
   """
   x, n = _tiles.rows(z), len(z)
   everyone = _tiles.rows(_collectives.gather(z, devices.names))
-  first = n * lax.axis_index(devices.names) if devices.names else 0
+  first = _first(z, devices)
   positive = jnp.roll(jnp.arange(n), n // 2)
   itself, other = (_tiles.cut(index + first) for index in (jnp.arange(n), positive))
   nearness = _tiles.cut(jnp.sum(z * z[positive], axis=1) - 1e-6)
@@ -162,15 +174,18 @@ def _cross_sum_and_gradients(arrays, unit, candidates, form, devices):
   x, y, scale, columns = _tiles.rows(a), _tiles.rows(b), Scale(inverse, unit), candidates == 'both'
   lse = _cross_lse(x, y, arrays, scale, candidates, form, devices)
   of_x, of_y = _tiles.weights(lse[0]), _tiles.weights(lse[1]) if columns else None
-  if form == 'tiled' and devices.count > 1:
-    da = _gradient_against_all(x, b, scale, of_x, lse[1] if columns else None, devices)
-    db = _gradient_against_all(y, a, scale, of_y, lse[0], devices)
-    db = _tiles.join(db, len(b))
+  if form == 'pallas_tpu':
+    everyone = lambda each: None if each is None else _collectives.gather(each, devices.names)
+    of_a, of_b = lse[0], lse[1] if columns else None
+    da = _pallas_tpu.row_gradient(a, everyone(b), inverse, of_a, everyone(of_b))
+    db = _pallas_tpu.row_gradient(b, everyone(a), inverse, of_b, everyone(of_a))
+  elif form == 'tiled' and devices.count > 1:
+    da = _tiles.join(_gradient_against_all(x, b, scale, of_x, lse[1] if columns else None, devices), len(a))
+    db = _tiles.join(_gradient_against_all(y, a, scale, of_y, lse[0], devices), len(b))
   else:
     sweep = lambda y, of_y, da, db: _tiles.sweep_gradients(_tiles.all_pairs(x, y), x, y, scale, of_x, of_y, da, db)
     da, db = _around(sweep, (y, of_y), jnp.zeros_like(x.x), _tiles.turned_zeros(y), devices)
-    db = _tiles.join(jnp.swapaxes(db, 1, 2), len(b))
-  da = _tiles.join(da, len(a))
+    da, db = _tiles.join(da, len(a)), _tiles.join(jnp.swapaxes(db, 1, 2), len(b))
   d_positive = jnp.full_like(positive, -len(lse)) + (jnp.exp(positive - lse[0]) if candidates == 'others' else 0.0)
   gradients = da * inverse, db * inverse, jnp.sum(a * da), d_positive
   return sum(jnp.sum(each - positive) for each in lse), gradients
@@ -179,20 +194,23 @@ def _cross_sum_and_gradients(arrays, unit, candidates, form, devices):
 def _cross_lse(x, y, arrays, scale, candidates, form, devices):
   """Returns the log-sum-exps of the rows of a [n] and, for 'both', of those of b [n]."""
   (a, b, _, positive), columns = arrays, candidates == 'both'
-  if form == 'tiled' and devices.count > 1:
-    x_sums = _sums_against_all(x, b, scale, devices)
-    y_sums = _sums_against_all(y, a, scale, devices) if columns else None
+  if form == 'pallas_tpu' or (form == 'tiled' and devices.count > 1):
+    against_all = lambda own, other: _lse_against_all(own, _collectives.gather(other, devices.names), scale, form)
+    of_a, of_b = against_all(a, b), against_all(b, a) if columns else None
   else:
     sweep = lambda y, x_sums, y_sums: _tiles.sweep(_tiles.all_pairs(x, y), x, y, scale, x_sums, y_sums)
     x_sums, y_sums = _around(sweep, (y,), _tiles.nothing(x), _tiles.nothing(y) if columns else None, devices)
-  lse = _tiles.finished(x_sums, len(a))
-  lse = jnp.logaddexp(lse, positive) if candidates == 'others' else lse
-  return (lse, _tiles.finished(y_sums, len(b))) if columns else (lse,)
+    of_a, of_b = _tiles.finished(x_sums, len(a)), None if y_sums is None else _tiles.finished(y_sums, len(b))
+  of_a = jnp.logaddexp(of_a, positive) if candidates == 'others' else of_a
+  return (of_a,) if of_b is None else (of_a, of_b)
 
 
-def _sums_against_all(x, b, scale, devices):
-  everyone = _tiles.rows(_collectives.gather(b, devices.names))
-  return _tiles.sweep(_tiles.all_pairs(x, everyone), x, everyone, scale, _tiles.nothing(x))[0]
+def _lse_against_all(own, everyone, scale, form):
+  if form == 'pallas_tpu':
+    return _pallas_tpu.row_lse(own, everyone, scale.inverse)
+  x, y = _tiles.rows(own), _tiles.rows(everyone)
+  sums, _ = _tiles.sweep(_tiles.all_pairs(x, y), x, y, scale, _tiles.nothing(x))
+  return _tiles.finished(sums, len(own))
 
 
 def _gradient_against_all(x, b, scale, own, lse, devices):

@@ -16,9 +16,11 @@ How it is computed is `implementation`; all give the same value and gradients, u
 * 'dense' stores the scores of this device's rows with all candidates: fastest for small batches, memory in n^2;
 * 'tiled' never holds more than a tile of them, memory in n; on several devices it gathers the others' embeddings;
 * 'ring', on several devices, passes embeddings from one to the next instead, and each tile swept serves both sides;
+* 'pallas_tpu' is 'tiled' as a kernel for TPUs (NT-Xent, InfoNCE, CLIP): experimental, right in Pallas's interpreter but
+  not yet run on a TPU, never chosen by itself;
 * None chooses: 'dense' where the scores are few, else 'ring' on several devices and 'tiled' on one.
 
-'tiled' and 'ring' have gradients in reverse mode only (`jax.grad`, not `jax.jvp`).
+All but 'dense' have gradients in reverse mode only (`jax.grad`, not `jax.jvp`).
 """
 
 import functools
@@ -330,7 +332,7 @@ def _symmetric_info_nce(a, b, temperature, axis_name, implementation):
 
 def _siglip(a, b, temperature, bias, axis_name, implementation):
   shared = devices(axis_name)
-  form = choose(implementation, len(a), len(b) * shared.count, shared)
+  form = choose(implementation, len(a), len(b) * shared.count, shared, kernel=False)
   if form == 'dense':
     return _dense.siglip(a, b, temperature, bias, axis_name)
   a, b, inverse, bias = vary(axis_name, a, b, 1 / temperature, bias)
@@ -340,7 +342,7 @@ def _siglip(a, b, temperature, bias, axis_name, implementation):
 
 def _contrastive_accuracy(z1, z2, axis_name, implementation):
   shared = devices(axis_name)
-  if choose(implementation, 2 * len(z1), 2 * len(z1) * shared.count, shared) != 'dense':
+  if choose(implementation, 2 * len(z1), 2 * len(z1) * shared.count, shared, kernel=False) != 'dense':
     (z,) = vary(axis_name, lax.stop_gradient(jnp.concatenate([z1, z2])))
     return global_mean((_pairs.rivals(z, shared) == 0).astype(jnp.float32), axis_name)
   scores, positive = _dense.view_scores(z1, z2, 1.0, axis_name)

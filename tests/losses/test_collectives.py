@@ -15,6 +15,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxssl import losses
+from jaxssl.losses import _tiles
 
 # A toy encoder and a learnable temperature; 24 examples divide over 1, 2, 3, 6 and 8 devices.
 RNG = np.random.default_rng(0)
@@ -260,3 +261,34 @@ def test_a_batch_that_the_data_axis_does_not_divide(kernel, first):
   with jax.set_mesh(make_mesh(data=8)), pytest.raises(
       ValueError, match=f"{first} has 10 rows, which the 8 devices of the mesh axis 'data' do not divide"):
     jax.jit(kernel)(z, z)
+
+
+def text_and_memory(loss, n, devices, **settings):
+  """Returns the compiled text of a loss of [n, 8] arrays with its gradients, and the bytes that it allocates."""
+  function = jax.value_and_grad(lambda *z: loss(*z, **settings), argnums=(0, 1))
+  if devices == 1:
+    compiled = jax.jit(function).lower(*jnp.ones((2, n, 8))).compile()
+  else:
+    mesh = make_mesh(data=devices)
+    with jax.set_mesh(mesh):
+      z = [jax.device_put(jnp.ones((n, 8)), NamedSharding(mesh, P('data'))) for _ in range(2)]
+      compiled = jax.jit(function).lower(*z).compile()
+  return compiled.as_text(), compiled.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize('implementation, devices', [('tiled', 1), ('tiled', 8), ('ring', 8)])
+@pytest.mark.parametrize('name', FOUR)
+def test_no_array_of_all_pairs(name, implementation, devices, monkeypatch):
+  """Neither [N, N] nor a device's rows of it; memory grows with N; no gradient is scattered."""
+  monkeypatch.setattr(_tiles, 'TILE', {'cpu': 32})
+  loss, settings = getattr(losses, name), {'implementation': implementation}
+  n = 1024
+  total = 2 * n if name == 'nt_xent' else n
+  text, memory = text_and_memory(loss, n, devices, **settings)
+  shapes = {tuple(map(int, shape.split(','))) for shape in re.findall(r'f32\[(\d+,\d+)\]', text)}
+  assert max(rows * columns for rows, columns in shapes) <= max(32 * 32, 8 * total)
+  assert 'reduce-scatter' not in text
+  _, twice = text_and_memory(loss, 2 * n, devices, **settings)
+  assert twice < 2.5 * memory
+  dense_text, dense = text_and_memory(loss, n, devices, implementation='dense')
+  assert memory < dense / 3 and f',{total}]' in dense_text

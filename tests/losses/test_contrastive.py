@@ -56,7 +56,7 @@ def assert_close(loss, expected, temperature=0.1):
 
 
 @pytest.mark.parametrize('n', [1, 7, 16])
-@pytest.mark.parametrize('temperature', [1.0, 0.1, 0.01])
+@pytest.mark.parametrize('temperature', [10.0, 1.0, 0.1, 0.024, 0.023, 0.01, 0.005])  # One shift fits from 0.0233 on.
 def test_pair_losses_equal_the_slow_reference(name, n, temperature):
   z1, z2 = views(n)
   loss = value(name, z1, z2, temperature)
@@ -98,6 +98,21 @@ def test_nt_xent_equals_optax_on_two_views(temperature, implementation):
   ours, our_grads = COMPILED[f'nt_xent {implementation}'](z1, z2, temperature)
   np.testing.assert_allclose(ours, loss, rtol=1e-5)
   np.testing.assert_allclose(jnp.concatenate(our_grads), grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('implementation', ['dense', 'tiled'])
+def test_values_of_the_peers(implementation):
+  """The losses of lightly (NTXentLoss) and open_clip (ClipLoss, SigLipLoss), by their formulas in float64 PyTorch."""
+  a = 2 * jnp.sin(jnp.arange(24.0)).reshape(6, 4)
+  b = jnp.cos(1.7 * jnp.arange(24.0)).reshape(6, 4) + 0.3
+  settings = {'implementation': implementation}
+  for loss, expected in [
+      (losses.nt_xent(a, b, temperature=0.5, **settings), 3.1317629513870315),
+      (losses.nt_xent(a, b, temperature=0.1, **settings), 9.888920033281012),
+      (losses.symmetric_info_nce(a, b, temperature=0.07, **settings), 8.546471401116328),
+      (losses.siglip(a, b, temperature=0.1, bias=-10.0, **settings), 10.835700088813839),
+      (losses.siglip(a, b, temperature=0.5, bias=-1.0, **settings), 3.4270670793426805)]:
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
 def test_gradients_equal_finite_differences_of_the_reference(name):
@@ -253,7 +268,8 @@ def test_errors_name_temperature_and_implementation(name):
   z = jnp.ones((4, 8))
   with pytest.raises(ValueError, match=r'temperature must be a scalar, found shape \[4\]'):
     KERNELS[name](z, z, temperature=jnp.ones(4))
-  with pytest.raises(ValueError, match="implementation must be one of None, 'dense', 'tiled', 'ring', found 'Dense'"):
+  choices = "implementation must be one of None, 'dense', 'tiled', 'ring', 'pallas_tpu', found 'Dense'"
+  with pytest.raises(ValueError, match=choices):
     KERNELS[name](z, z, implementation='Dense')
   with pytest.raises(ValueError, match="implementation='ring' .*needs an axis_name, or a mesh"):
     KERNELS[name](z, z, implementation='ring')
