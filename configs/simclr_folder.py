@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'simclr',
           'temperature': 0.2,
+          'chunks': 1,  # Parts of the batch that are encoded one after another, to save memory.
           'encoder': {'name': 'resnet18', 'stem': 'imagenet'},
           'head': {'name': 'mlp', 'features': (512, 128)},
           'optimizer': {

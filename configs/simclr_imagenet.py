@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'simclr',
           'temperature': 0.1,
+          'chunks': 1,  # Parts of the batch that are encoded one after another, to save memory.
           'encoder': {'name': 'resnet50', 'dtype': 'bfloat16'},
           'head': {'name': 'mlp', 'features': (2048, 128), 'dtype': 'bfloat16'},
           'optimizer': {

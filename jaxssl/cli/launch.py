@@ -2,6 +2,8 @@
 
 import contextlib
 import itertools
+import logging as python_logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -73,12 +75,14 @@ def _plain(error: Exception) -> str:
   """Returns the innermost message on one line."""
   while error.args and isinstance(error.args[0], Exception):
     error = error.args[0]
-  return ' '.join(str(error.args[0] if error.args else error).split())
+  text = ' '.join(str(error.args[0] if error.args else error).split())
+  return text.replace("' Did you mean", "'; did you mean")
 
 
 def _run(command: Callable[[], None]) -> None:
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file; --verbosity=0 shows it.
+  logging.get_absl_handler().setFormatter(python_logging.Formatter('%(levelname)s: %(message)s'))
   try:
     command()
   except (ValueError, OSError, ImportError, FloatingPointError) as error:
@@ -86,5 +90,5 @@ def _run(command: Callable[[], None]) -> None:
       raise
     raise SystemExit(f'error: {error}') from error
   except KeyboardInterrupt:
-    print('interrupted', file=sys.stderr)
-    raise SystemExit(128 + signal.SIGINT) from None
+    print('interrupted', file=sys.stderr, flush=True)
+    os._exit(128 + signal.SIGINT)  # A computation may still be running, and an ordinary exit would pull it down.

@@ -66,11 +66,13 @@ def _announce(run: runs.Run, path: str, source: Source) -> None:
 
 def _refuse_other_data(stored: dict, present: dict) -> None:
   """Raises ValueError if the data set is no longer the one that the run began on."""
-  for key, what in (('num_examples', 'examples'), ('batch', 'batches')):
-    if stored[key] != present[key]:
-      raise ValueError(
-          f'config.data has changed since the run began: its {what} were {stored[key]} and are now {present[key]}; '
-          'bring the data back, or choose another --workdir')
+  then, now = ({'examples': meta['num_examples'], **meta['batch']} for meta in (stored, present))
+  changes = [f'{key} were {then.get(key, "absent")} and are now {now.get(key, "absent")}'
+             for key in then | now if then.get(key) != now.get(key)]
+  if changes:
+    raise ValueError(
+        f'the data are not those that the run began with: {"; ".join(changes)}. Bring them back, or choose another '
+        '--workdir')
 
 
 def _iterate(run: runs.Run, path: str, devices: Mesh, examples: Iterable, checkpoints: Checkpoints) -> runs.Run:

@@ -62,8 +62,10 @@ def train(config: ConfigDict, path: str, preview: bool = False) -> None:
     run, taken = pretrain(config, path, experiment, source, description, devices)
     if int(run.state.step) < config.steps:
       print(f'Stopped at step {int(run.state.step)} of {config.steps}; the same command goes on from there.')
-    elif taken == 0 and measured:
-      print(f'This run is finished, at step {config.steps}.\n')
+      return
+    if taken == 0:
+      print(f'This run is finished, at step {config.steps}.', flush=True)
+    if taken == 0 and measured:
       conclusion.show(path)
     else:
       conclusion.conclude(run, path, source)
@@ -77,8 +79,10 @@ def check(config: ConfigDict, experiment: Experiment, source: Source) -> dict[st
   measure.check(config.evaluation, experiment.method.representations)
   with contextlib.closing(batches(config, source)) as examples:
     batch = next(examples)
+  key = jax.random.key(0)
   try:
-    jax.eval_shape(runs.initializer(experiment), jax.random.key(0), batch)
+    state = jax.eval_shape(runs.initializer(experiment), key, batch)
+    jax.eval_shape(lambda *args: experiment.method.step(args[0], experiment.prepare(*args[1:]), key), state, batch, key)
   except (TypeError, ValueError, ZeroDivisionError) as error:
     raise ValueError(f'config.method does not suit the images: {error}') from error
   return runs.describe_batch(batch)

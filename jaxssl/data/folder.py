@@ -38,7 +38,7 @@ def load(name: str | None, path: str | None, split: str, size: int | None = None
   if not root.is_dir():
     raise FileNotFoundError(f'path={path!r}: there is no such folder')
   files, labels, names = _split(root, split)
-  return _read(root, files, labels, names, size)
+  return _read(root, split, files, labels, names, size)
 
 
 def _split(root: pathlib.Path, split: str) -> tuple[list[str], np.ndarray | None, tuple[str, ...]]:
@@ -90,11 +90,12 @@ def _classes(files: list[str]) -> set[str]:
 @functools.cache  # Once, not for every split.
 def _warn_of_strays(count: int, first: str) -> None:
   log.warning(
-    'No labels: subfolders are classes only where every image stands in one, and %d do not (%s …)', count, first)
+    'No labels: subfolders are classes only where every image stands in one. Outside them: %d, such as %s. To have '
+    'labels, move or remove what is outside.', count, first)
 
 
 def _read(
-  root: pathlib.Path, files: list[str], labels: np.ndarray | None, names: tuple[str, ...], size: int | None
+  root: pathlib.Path, split: str, files: list[str], labels: np.ndarray | None, names: tuple[str, ...], size: int | None
 ) -> Source:
   """Decodes every file once, reports the unreadable, and keeps the images where they fit in memory."""
   paths = [str(root / file) for file in files]
@@ -118,7 +119,7 @@ def _read(
     raise ValueError(f'path={str(root)!r} has too few images: none is left for this split')
   reasons, plain = zip(*encoded.in_threads(check, len(files)), strict=True)
   skipped = tuple((file, reason) for file, reason in zip(files, reasons, strict=True) if reason)
-  _report(root, len(files), skipped)
+  _report(root, split, len(files), skipped)
   keep = np.flatnonzero([not reason for reason in reasons])
   kept: Images = dataclasses.replace(images, plain=np.array(plain)).take(keep)
   if pixels is not None:
@@ -127,9 +128,11 @@ def _read(
   return Source(root.resolve().name, kept, None if labels is None else labels[keep], names, kept_files, skipped)
 
 
-def _report(root: pathlib.Path, total: int, skipped: tuple[tuple[str, str], ...]) -> None:
+def _report(root: pathlib.Path, split: str, total: int, skipped: tuple[tuple[str, str], ...]) -> None:
   if len(skipped) == total:
     raise ValueError(f'path={str(root)!r}: none of {total} images can be read; {skipped[0][0]}: {skipped[0][1]}')
   if skipped:
     lines = '\n'.join(f'  {file}: {reason}' for file, reason in skipped)
-    log.warning('%s: %d of %d images cannot be read and are left out:\n%s', root, len(skipped), total, lines)
+    log.warning(
+      '%s: %d of the %d images of the split %r cannot be read and are left out:\n%s',
+      root, len(skipped), total, split, lines)

@@ -99,7 +99,7 @@ def speed(seconds: float | None, images_per_second: float | None) -> list[str]:
     known.append(f'{seconds:,.0f} s')
   if images_per_second is not None:
     known.append(f'{images_per_second:,.0f} images/s')
-  return [f'Pretraining: {", ".join(known)}.'] if known else []
+  return [f'Pretraining: {", ".join(known)}, compilation and checkpoints included.'] if known else []
 
 
 def format(rows: Sequence[Row], *, seconds: float | None = None, images_per_second: float | None = None) -> str:

@@ -1,6 +1,7 @@
 """Stopping a run cleanly on SIGTERM (a scheduler) or SIGINT (Ctrl-C)."""
 
 import signal
+import sys
 from typing import Any
 
 
@@ -22,6 +23,8 @@ class Interrupt:
   def _receive(self, number: int, frame: object) -> None:
     del frame
     self.received = signal.Signals(number).name
+    message = f'\n{self.received}: stopping after this step, to save it; once more stops at once.'
+    print(message, file=sys.stderr, flush=True)
     self._restore()
 
   def _restore(self) -> None:

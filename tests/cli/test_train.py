@@ -132,7 +132,7 @@ def test_another_run_can_start_from_the_encoder(finished, tmp_path):
 
 
 @pytest.mark.parametrize('arguments,message', [
-    (['--config.method.temprature=3'], r"no such config key: 'temprature' Did you mean \"temperature\""),
+    (['--config.method.temprature=3'], r"no such config key: 'temprature'; did you mean \"temperature\""),
     (['--config.data.source=tdfs'], "'tdfs'.*did you mean 'tfds'"),
     (['--config.method.encoder.name=resnet19'], r"config.method.encoder.name.*'resnet19'.*did you mean 'resnet18'"),
     (['--config.batch_size=100000'], r'config.batch_size = 100000 is more than the 3630'),
@@ -143,6 +143,7 @@ def test_another_run_can_start_from_the_encoder(finished, tmp_path):
     (['--config.steps=0'], 'config.steps must be at least 1, got 0'),
     (['--workdr=x'], 'workdr.*Did you mean: workdir'),
     (['tpyo'], "unknown argument 'tpyo'"),
+    (['--config.method.chunks=5'], r'chunks must divide the 32 rows of the batch'),
     (['--config.method.head.features=()'], r'config.method does not suit the images: features must hold'),
     (['--config.data.source=folder', '--config.data.path=nowhere'], "config.data.path='nowhere': there is no such"),
     (['--config=nowhere.py'], '--config=nowhere.py: there is no such file'),
@@ -170,13 +171,26 @@ def test_what_the_checkpoint_was_trained_on_cannot_change(finished, tmp_path):
   np.savez(path, images=rng.integers(0, 256, (60, 8, 8, 1), np.uint8), labels=labels)
   train(config(**settings), str(tmp_path / 'run'))
   np.savez(path, images=rng.integers(0, 256, (50, 8, 8, 1), np.uint8), labels=labels[:50])
-  with pytest.raises(ValueError, match='its examples were 48 and are now 40'):
+  with pytest.raises(ValueError, match='examples were 48 and are now 40'):
     train(config(**settings), str(tmp_path / 'run'))
 
 
 def test_one_work_directory_takes_one_trainer(tmp_path):
   with workdir.locked(str(tmp_path)), pytest.raises(ValueError, match='another process is training there'):
     train(config(), str(tmp_path))
+
+
+def test_two_signals_stop_at_once(tmp_path):
+  process = command(
+      '--config', CONFIG, '--workdir', tmp_path, '--config.steps=1000000', '--config.checkpoint.every=1000000')
+  wait_for(lambda: len(logging.read(tmp_path)) > 2, process)
+  process.send_signal(signal.SIGINT)
+  out = ''
+  while 'once more stops at once' not in out:
+    out += process.stdout.readline()
+  process.send_signal(signal.SIGINT)
+  out += process.communicate()[0]
+  assert process.returncode in (0, 130) and 'Fatal' not in out and 'Traceback' not in out, out
 
 
 def test_help_lists_flags_and_keys(tmp_path):

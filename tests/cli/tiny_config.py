@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'simclr',
           'temperature': 0.2,
+          'chunks': 1,  # Parts of the batch that are encoded one after another, to save memory.
           'encoder': {'name': 'resnet', 'stage_sizes': (1,), 'block': 'basic', 'widths': (8,), 'stem': 'small'},
           'head': {'name': 'mlp', 'features': (8, 8)},
           'optimizer': {
