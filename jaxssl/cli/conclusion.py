@@ -11,6 +11,7 @@ import numpy as np
 from jaxssl.build import Source, load_source
 from jaxssl.cli import measure, pictures, runs, workdir
 from jaxssl.evaluation import extract, table
+from jaxssl.training.checkpoints import checksum
 
 
 def conclude(run: runs.Run, path: str, pretrain: Source | None) -> None:
@@ -33,7 +34,7 @@ def conclude(run: runs.Run, path: str, pretrain: Source | None) -> None:
     drawn = pictures.draw(run, train, test, path)
     pictures.write_report(run, workdir.read_json(os.path.join(path, 'results.json')), drawn, path)
   if jax.process_count() == 1:
-    print(f'State after step {int(run.state.step)}: SHA-256 {runs.checksum(run.state)}')
+    print(f'State after step {int(run.state.step)}: SHA-256 {checksum(run.state)}')
   show(path)
 
 

@@ -1,13 +1,11 @@
 """A run's state: made, restored from its work directory, started from another run's encoder."""
 
-import hashlib
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -85,15 +83,6 @@ def refuse_other(path: str, config: ConfigDict) -> None:
     with Checkpoints(directory, read_only=True) as checkpoints:
       if checkpoints.latest_step() is not None:
         workdir.refuse_other(path, checkpoints.meta()['config'], config)
-
-
-def checksum(state: Any) -> str:
-  """Returns the SHA-256 of all arrays of a state, in hexadecimal: equal for two runs that are equal bit for bit."""
-  digest = hashlib.sha256()
-  for leaf in jax.tree.leaves(state):
-    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    digest.update(np.ascontiguousarray(jax.random.key_data(leaf) if is_key else leaf).tobytes())
-  return digest.hexdigest()
 
 
 def start_from(state: Any, path: str) -> Any:

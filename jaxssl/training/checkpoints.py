@@ -1,5 +1,6 @@
 """Checkpoints: the whole state of a run and a JSON description of it, one directory a step, written by Orbax."""
 
+import hashlib
 import logging
 import os
 from collections.abc import Callable
@@ -7,8 +8,26 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
+
+CHECKSUM = 'sha256'  # Stored beside the caller's meta.
+
+
+def checksum(state: Any) -> str | None:
+  """Returns the SHA-256 of all arrays of a state, in hexadecimal: equal for two states that are equal bit for bit.
+
+  None where other processes hold a part of them.
+  """
+  leaves = jax.tree.leaves(state)
+  if not all(getattr(leaf, 'is_fully_addressable', True) or leaf.is_fully_replicated for leaf in leaves):
+    return None
+  digest = hashlib.sha256()
+  for leaf in leaves:
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    digest.update(np.ascontiguousarray(jax.random.key_data(leaf) if is_key else leaf).tobytes())
+  return digest.hexdigest()
 
 
 class Checkpoints:
@@ -64,7 +83,8 @@ class Checkpoints:
     Args:
       step: saved at the multiples of `every`; a step at or before the latest one is not saved again.
       state: any pytree of arrays, typed PRNG keys included. It may be donated as soon as this returns.
-      meta: what is needed beside the state, JSON only: configuration, seed, number of examples.
+      meta: what is needed beside the state, JSON only: configuration, seed, number of examples. Saved with the state's
+        checksum, which `restore` compares.
       force: saves at any step.
     """
     if self._read_only:
@@ -72,7 +92,8 @@ class Checkpoints:
     latest = self.latest_step()
     if (step % self._every and not force) or (latest is not None and step <= latest):
       return False
-    items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
+    noted = {**meta, CHECKSUM: checksum(state)}
+    items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(noted))
     return self._manager.save(step, args=items, force=True)
 
   def restore(self, like: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
@@ -89,6 +110,8 @@ class Checkpoints:
     def read(step: int) -> Any:
       restored = self._manager.restore(step, args=ocp.args.Composite(state=item, meta=ocp.args.JsonRestore()))
       _check_dtypes(self._manager.item_metadata(step)['state'], targets)
+      if restored.meta.pop(CHECKSUM, None) not in (None, checksum(restored.state)):
+        raise ValueError('the arrays are not those that were saved: their checksum differs')
       return restored
 
     restored = self._read(step, read)
@@ -97,7 +120,8 @@ class Checkpoints:
   def meta(self, step: int | None = None) -> dict[str, Any]:
     """Returns the meta of a step, by default the latest."""
     args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-    return self._read(step, lambda step: self._manager.restore(step, args=args)).meta
+    stored = self._read(step, lambda step: self._manager.restore(step, args=args)).meta
+    return {key: value for key, value in stored.items() if key != CHECKSUM}
 
   def latest_step(self) -> int | None:
     """Returns the latest step, or None; for a reader, of those on disk now."""

@@ -17,6 +17,7 @@ import pytest
 from jaxssl.cli import runs, workdir
 from jaxssl.cli.train import train
 from jaxssl.training import logging
+from jaxssl.training.checkpoints import checksum
 
 sys.path.insert(0, os.path.dirname(__file__))
 from tiny_config import get_config
@@ -98,7 +99,7 @@ def test_kill_and_resume_equals_the_uninterrupted_run_bit_for_bit(tmp_path):
   process = command('--config', CONFIG, '--workdir', killed)
   out = process.communicate()[0]
   assert process.returncode == 0, out
-  assert f'SHA-256 {runs.checksum(state_of(whole))}' in out
+  assert f'SHA-256 {checksum(state_of(whole))}' in out
   jax.tree.map(np.testing.assert_array_equal, state_of(whole), state_of(killed))
   assert [row['loss'] for row in logging.read(whole) if row['step'] > 8] == [
       row['loss'] for row in logging.read(killed) if row['step'] > 8]

@@ -166,6 +166,27 @@ def test_damaged_and_absent_checkpoints(saved, tmp_path):
   assert not (tmp_path / 'nowhere').exists()
 
 
+def test_a_flipped_bit_is_noticed(tmp_path):
+  rng = np.random.default_rng(0)
+  state = {'kernel': jnp.asarray(rng.normal(size=(64, 64)), jnp.float32)}
+  with Checkpoints(tmp_path / 'a') as checkpoints:
+    checkpoints.save(1, state, META)
+  files = [file for file in (tmp_path / 'a' / '1').rglob('*') if file.is_file() and file.stat().st_size > 4096]
+  assert files
+  silent = 0
+  for file in files:
+    whole = file.read_bytes()
+    for place in rng.integers(0, len(whole), 40):
+      file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1:])
+      with Checkpoints(tmp_path / 'a', read_only=True) as checkpoints:
+        try:
+          silent += bits(checkpoints.restore(like(state))[0]) != bits(state)
+        except ValueError as error:
+          assert 'cannot be restored' in str(error)
+    file.write_bytes(whole)
+  assert silent == 0
+
+
 def test_a_nested_dtype_is_checked(tmp_path):
   state = make_state()
   with Checkpoints(tmp_path) as checkpoints:
