@@ -16,6 +16,9 @@ and linear probe there, for 22 epochs unless said, in a trial script with a netw
 - widths 32/64/192: .804/.836; a flattened output instead of the average: .652/.730 (at learning rate 0.002).
 - length: 62 epochs at batch 256 reached .865/.887 in a trial network of about the same size, beyond the five minutes.
 This config: .853/.875 in 209 s of training.
+Rates of the SGD probe and of fine-tuning, on held-out drawings of the training drawers: 0.1 and 0.05, the paper's, leave
+them far behind the L-BFGS probe; SGD 1 .887 (10 % of the labels: .550), 10 .883 (.658), 40 .865 (.606); fine-tuning 0.2
+.864 (.129), 1 .902 (.598).
 """
 
 from ml_collections import ConfigDict
@@ -56,8 +59,9 @@ def get_config() -> ConfigDict:
           'knn': {'k': 5, 'temperature': 0.1},
           # L2 strengths; the share of the training labels that chooses among them.
           'linear': {'grid': (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), 'validation': 0.2},
-          'sgd': {'epochs': 90, 'batch_size': 256, 'learning_rate': 0.1},
-          'finetune': {'epochs': 60, 'batch_size': 256, 'learning_rate': 0.05},
+          # The paper's rates, 0.1 and 0.05, are for runs a hundred times as long.
+          'sgd': {'epochs': 90, 'batch_size': 256, 'learning_rate': 10.0},
+          'finetune': {'epochs': 60, 'batch_size': 256, 'learning_rate': 1.0},
           'fractions': (),  # Shares of the labels, such as (0.01, 0.1).
           'batch_size': 512,
           'pictures': True,
