@@ -16,8 +16,8 @@ and linear probe there, for 22 epochs unless said, in a trial script with a netw
 - widths 32/64/192: .804/.836; a flattened output instead of the average: .652/.730 (at learning rate 0.002).
 - length: 62 epochs at batch 256 reached .865/.887 in a trial network of about the same size, beyond the five minutes.
 This config: .853/.875 in 209 s of training.
-Rates of the SGD probe and of fine-tuning, on held-out drawings of the training drawers: 0.1 and 0.05, the paper's, leave
-them far behind the L-BFGS probe. SGD 1: .887 (10 % of the labels: .550), 10: .883 (.658), 40: .865 (.606); fine-tuning
+Rates of the SGD probe and of fine-tuning, on held-out drawings of the training drawers: the paper's 0.1 and 0.05 leave
+both far behind the L-BFGS probe. SGD 1: .887 (10 % of the labels: .550), 10: .883 (.658), 40: .865 (.606); fine-tuning
 0.2: .864 (.129), 1: .902 (.598).
 """
 
