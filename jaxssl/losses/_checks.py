@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-IMPLEMENTATIONS = ('dense', 'tiled', 'ring', 'pallas_tpu')
+IMPLEMENTATIONS = ('dense', 'tiled', 'ring', 'pallas_tpu', 'mosaic_gpu')
 
 
 def embeddings(**arrays: ArrayLike) -> tuple[jax.Array, ...]:

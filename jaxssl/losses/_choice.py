@@ -7,29 +7,38 @@ from jaxssl.losses._collectives import Devices
 # Scores that a device may store before the memory they take, and the time to pass through it, outweigh the tiles' cost.
 DENSE_SCORES = {'cpu': 1024**2}
 DENSE_SCORES_OF_ACCELERATOR = 8192**2
+KERNELS = ('pallas_tpu', 'mosaic_gpu')
 
 
 def choose(name: str | None, rows: int, candidates: int, devices: Devices, kernel: bool = True) -> str:
   """Returns the implementation: `name`, or for None by size and platform.
 
   Args:
-    name: 'dense', 'tiled', 'ring', 'pallas_tpu' or None.
+    name: 'dense', 'tiled', 'ring', 'pallas_tpu', 'mosaic_gpu' or None.
     rows: of this device.
     candidates: that this device's rows are compared with.
     devices: those that share the batch.
-    kernel: whether there is one of Pallas for this loss.
+    kernel: whether there are kernels of Pallas for this loss.
 
   Raises:
-    ValueError: for a ring without an axis to pass along, or a kernel that does not exist.
+    ValueError: for a ring without an axis to pass along, or a kernel that does not exist or fit the device.
   """
   if name == 'ring' and not devices.names:
     raise ValueError(
         "implementation='ring' passes embeddings from device to device: it needs an axis_name, or a mesh with an axis "
         "'data' set by jax.set_mesh, found neither.")
-  if name == 'pallas_tpu' and not kernel:
-    raise ValueError("implementation='pallas_tpu' is not there for this loss: choose 'tiled' or 'ring'.")
+  if name in KERNELS and not kernel:
+    raise ValueError(f"implementation={name!r} is not there for this loss: choose 'dense', 'tiled' or 'ring'.")
+  if name == 'mosaic_gpu' and jax.default_backend() == 'gpu' and not _is_hopper(device := jax.devices()[0]):
+    raise ValueError(
+        "implementation='mosaic_gpu' needs a Hopper GPU (H100, H200), of compute capability 9.0, found "
+        f"{device.device_kind}: choose 'dense', 'tiled' or 'ring'.")
   if name is not None:
     return name
   if rows * candidates <= DENSE_SCORES.get(jax.default_backend(), DENSE_SCORES_OF_ACCELERATOR):
     return 'dense'
   return 'ring' if devices.count > 1 else 'tiled'
+
+
+def _is_hopper(device: jax.Device) -> bool:
+  return getattr(device, 'compute_capability', '') == '9.0'

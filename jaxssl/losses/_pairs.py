@@ -2,8 +2,9 @@
 
 On several devices `form` chooses: 'tiled' gathers the other devices' rows, and each device sweeps its own rows against
 all; 'ring' passes the rows, with what has been found for them, from device to device, so that each sweep serves both
-sides; 'pallas_tpu' is 'tiled' with a kernel for TPUs, which sweeps its own rows against all on one device too. Each
-function returns the sum over this device's rows, and expects that the loss is its mean over the devices.
+sides; 'pallas_tpu' and 'mosaic_gpu' are 'tiled' with a kernel of that name, which sweeps its own rows against all on
+one device too. Each function returns the sum over this device's rows, and expects that the loss is its mean over the
+devices.
 
 All rows weigh the same in that mean, so the gradients are known, up to one factor, before the backward pass: where a
 sum is differentiated, its forward pass finds them too, and no collective waits in the backward pass, where `jax.vmap`
@@ -18,9 +19,21 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxssl.losses import _collectives, _pallas_tpu, _tiles
+from jaxssl.losses import _collectives, _tiles
+from jaxssl.losses._choice import KERNELS
 from jaxssl.losses._collectives import Devices
 from jaxssl.losses._tiles import Scale
+
+
+def _kernels(form: str) -> Any:
+  """Returns the module of a kernel, imported only where it is used: not every platform's jaxlib has all of them."""
+  if form == 'mosaic_gpu':
+    from jaxssl.losses import _mosaic_gpu
+
+    return _mosaic_gpu
+  from jaxssl.losses import _pallas_tpu
+
+  return _pallas_tpu
 
 
 def _with_gradients(value: Callable, value_and_gradients: Callable) -> Callable:
@@ -47,9 +60,9 @@ def _self_sum_and_gradients(arrays, form, devices):
   z, inverse, positive = arrays
   x, scale = _tiles.rows(z), Scale(inverse, True)
   lse = _self_lse(x, z, scale, form, devices)
-  if form == 'pallas_tpu':
+  if form in KERNELS:
     everyone, theirs = (_collectives.gather(each, devices.names) for each in (z, lse))
-    dz = _pallas_tpu.row_gradient(z, everyone, inverse, lse, theirs, _first(z, devices))
+    dz = _kernels(form).row_gradient(z, everyone, inverse, lse, theirs, _first(z, devices))
     return jnp.sum(lse - positive), (dz * inverse, jnp.sum(z * dz) / 2, -jnp.ones_like(positive))
   own = _tiles.weights(lse)
   if form == 'tiled' and devices.count > 1:
@@ -68,8 +81,8 @@ def _self_sum_and_gradients(arrays, form, devices):
 
 
 def _self_lse(x, z, scale, form, devices):
-  if form == 'pallas_tpu':
-    return _pallas_tpu.row_lse(z, _collectives.gather(z, devices.names), scale.inverse, _first(z, devices))
+  if form in KERNELS:
+    return _kernels(form).row_lse(z, _collectives.gather(z, devices.names), scale.inverse, _first(z, devices))
   if form == 'tiled' and devices.count > 1:
     everyone = _tiles.rows(_collectives.gather(z, devices.names))
     sums, _ = _tiles.sweep(
@@ -174,11 +187,11 @@ def _cross_sum_and_gradients(arrays, unit, candidates, form, devices):
   x, y, scale, columns = _tiles.rows(a), _tiles.rows(b), Scale(inverse, unit), candidates == 'both'
   lse = _cross_lse(x, y, arrays, scale, candidates, form, devices)
   of_x, of_y = _tiles.weights(lse[0]), _tiles.weights(lse[1]) if columns else None
-  if form == 'pallas_tpu':
+  if form in KERNELS:
     everyone = lambda each: None if each is None else _collectives.gather(each, devices.names)
     of_a, of_b = lse[0], lse[1] if columns else None
-    da = _pallas_tpu.row_gradient(a, everyone(b), inverse, of_a, everyone(of_b))
-    db = _pallas_tpu.row_gradient(b, everyone(a), inverse, of_b, everyone(of_a))
+    da = _kernels(form).row_gradient(a, everyone(b), inverse, of_a, everyone(of_b))
+    db = _kernels(form).row_gradient(b, everyone(a), inverse, of_b, everyone(of_a))
   elif form == 'tiled' and devices.count > 1:
     da = _tiles.join(_gradient_against_all(x, b, scale, of_x, lse[1] if columns else None, devices), len(a))
     db = _tiles.join(_gradient_against_all(y, a, scale, of_y, lse[0], devices), len(b))
@@ -194,7 +207,7 @@ def _cross_sum_and_gradients(arrays, unit, candidates, form, devices):
 def _cross_lse(x, y, arrays, scale, candidates, form, devices):
   """Returns the log-sum-exps of the rows of a [n] and, for 'both', of those of b [n]."""
   (a, b, _, positive), columns = arrays, candidates == 'both'
-  if form == 'pallas_tpu' or (form == 'tiled' and devices.count > 1):
+  if form in KERNELS or (form == 'tiled' and devices.count > 1):
     against_all = lambda own, other: _lse_against_all(own, _collectives.gather(other, devices.names), scale, form)
     of_a, of_b = against_all(a, b), against_all(b, a) if columns else None
   else:
@@ -206,8 +219,8 @@ def _cross_lse(x, y, arrays, scale, candidates, form, devices):
 
 
 def _lse_against_all(own, everyone, scale, form):
-  if form == 'pallas_tpu':
-    return _pallas_tpu.row_lse(own, everyone, scale.inverse)
+  if form in KERNELS:
+    return _kernels(form).row_lse(own, everyone, scale.inverse)
   x, y = _tiles.rows(own), _tiles.rows(everyone)
   sums, _ = _tiles.sweep(_tiles.all_pairs(x, y), x, y, scale, _tiles.nothing(x))
   return _tiles.finished(sums, len(own))

@@ -11,13 +11,15 @@ returned as a float32 scalar. Where it runs decides what the candidates are:
 
 Gradients reach the negatives of the other devices. `axis_name` may be a tuple of names.
 
-How it is computed is `implementation`; all give the same value and gradients, up to float32 rounding:
+How it is computed is `implementation`; all but one give the same value and gradients, up to float32 rounding:
 
 * 'dense' stores the scores of this device's rows with all candidates: fastest for small batches, memory in n^2;
 * 'tiled' never holds more than a tile of them, memory in n; on several devices it gathers the others' embeddings;
 * 'ring', on several devices, passes embeddings from one to the next instead, and each tile swept serves both sides;
 * 'pallas_tpu' is 'tiled' as a kernel for TPUs (NT-Xent, InfoNCE, CLIP): experimental, right in Pallas's interpreter but
   not yet run on a TPU, never chosen by itself;
+* 'mosaic_gpu' is 'tiled' as a kernel for Hopper GPUs (the same losses, d up to 256): experimental, not yet run on one,
+  never chosen by itself. It takes products of bfloat16 numbers, so that scores err by about 1 / 256 of 1 / temperature;
 * None chooses: 'dense' where the scores are few, else 'ring' on several devices and 'tiled' on one.
 
 All but 'dense' have gradients in reverse mode only (`jax.grad`, not `jax.jvp`).

@@ -268,7 +268,7 @@ def test_errors_name_temperature_and_implementation(name):
   z = jnp.ones((4, 8))
   with pytest.raises(ValueError, match=r'temperature must be a scalar, found shape \[4\]'):
     KERNELS[name](z, z, temperature=jnp.ones(4))
-  choices = "implementation must be one of None, 'dense', 'tiled', 'ring', 'pallas_tpu', found 'Dense'"
+  choices = "implementation must be one of None, 'dense', 'tiled', 'ring', 'pallas_tpu', 'mosaic_gpu', found 'Dense'"
   with pytest.raises(ValueError, match=choices):
     KERNELS[name](z, z, implementation='Dense')
   with pytest.raises(ValueError, match="implementation='ring' .*needs an axis_name, or a mesh"):

@@ -65,8 +65,3 @@ def test_lowers_for_a_tpu(name, monkeypatch):
   a, b = jnp.ones((2, 1000, 7))
   lowered = value_and_gradients(name, 'pallas_tpu').trace(a, b, 0.5).lower(lowering_platforms=('tpu',)).as_text()
   assert lowered.count('tpu_custom_call') >= 2  # The log-sum-exps and a gradient.
-
-
-def test_siglip_has_no_kernel():
-  with pytest.raises(ValueError, match="implementation='pallas_tpu' is not there for this loss: choose 'tiled' or"):
-    losses.siglip(jnp.ones((4, 7)), jnp.ones((4, 7)), implementation='pallas_tpu')
