@@ -15,6 +15,7 @@ case "${1:-}" in
     done
     python3 benchmarks/input_pipeline.py --engines device --batch 512 --rounds 7
     python3 benchmarks/losses.py --parts one_device pairs --rows 8192 16384 --rounds 5
+    python3 benchmarks/losses_gpu.py --rounds 3
     ;;
   cifar10)
     python3 benchmarks/cifar10.py --data "$2" --epochs 200 --batch 512
