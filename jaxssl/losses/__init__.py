@@ -5,10 +5,9 @@ from jaxssl.losses.contrastive_variants import (
     debiased_nt_xent,
     decoupled_nt_xent,
     margin_triplet,
-    multi_positive_info_nce,
     nt_logistic,
-    supervised_contrastive,
 )
+from jaxssl.losses.many_positives import multi_positive_info_nce, supervised_contrastive
 
 __all__ = [
     'contrastive_accuracy',

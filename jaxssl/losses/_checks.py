@@ -62,8 +62,8 @@ def scalar(name: str, value: ArrayLike) -> jax.Array:
   return x
 
 
-def implementation(name: str | None) -> None:
+def implementation(name: str | None, at_hand: tuple[str, ...] = IMPLEMENTATIONS) -> None:
   """Raises unless `name` is an implementation at hand, or None."""
-  if name is not None and name not in IMPLEMENTATIONS:
-    choices = ', '.join(map(repr, (None, *IMPLEMENTATIONS)))
+  if name is not None and name not in at_hand:
+    choices = ', '.join(map(repr, (None, *at_hand)))
     raise ValueError(f'implementation must be one of {choices}, found {name!r}.')

@@ -35,9 +35,18 @@ def choose(name: str | None, rows: int, candidates: int, devices: Devices, kerne
         f"{device.device_kind}: choose 'dense', 'tiled' or 'ring'.")
   if name is not None:
     return name
-  if rows * candidates <= DENSE_SCORES.get(jax.default_backend(), DENSE_SCORES_OF_ACCELERATOR):
+  if _few(rows, candidates):
     return 'dense'
   return 'ring' if devices.count > 1 else 'tiled'
+
+
+def dense_or_tiled(name: str | None, rows: int, candidates: int) -> str:
+  """Returns the implementation, where there are these two only: `name`, or for None by size and platform."""
+  return name or ('dense' if _few(rows, candidates) else 'tiled')
+
+
+def _few(rows: int, candidates: int) -> bool:
+  return rows * candidates <= DENSE_SCORES.get(jax.default_backend(), DENSE_SCORES_OF_ACCELERATOR)
 
 
 def _is_hopper(device: jax.Device) -> bool:

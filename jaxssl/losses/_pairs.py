@@ -36,7 +36,7 @@ def _kernels(form: str) -> Any:
   return _pallas_tpu
 
 
-def _with_gradients(value: Callable, value_and_gradients: Callable) -> Callable:
+def with_gradients(value: Callable, value_and_gradients: Callable) -> Callable:
   """Returns the function `value(arrays, *static)`, whose gradients come from `value_and_gradients`, same arguments."""
 
   def scaled(*arguments):
@@ -285,16 +285,16 @@ def _softplus_sum_and_gradients(arrays, form, devices):
 # One device: 1 unit, and 3 for the gradients. W devices: 'tiled' 2 and 4 in all; 'ring', a half-ring in which each
 # unordered pair of devices meets once, 1 and 3 for odd W; for even W opposite devices both sweep the pair they are,
 # which makes 1.5 and 3.5 at W = 2, 1.25 and 3.25 at 4, 1.125 and 3.125 at 8.
-self_sum = _with_gradients(_self_sum, _self_sum_and_gradients)
+self_sum = with_gradients(_self_sum, _self_sum_and_gradients)
 
 # (a [n, d], b [m, d], inverse, positive [n]), unit, candidates, form, devices ->
 # sum_i (log sum_j exp(inverse * a_i . b_j) - positive_i), by `candidates`: 'rows', so; 'others', with exp(positive_i)
 # in the sum too, since b does not hold the positives; 'both', the same of b's rows in addition. `unit` says that all
 # rows have length 1, or 0.
 # One device or 'ring': 2 units, and 6 for the gradients; 'tiled' on several devices: 'both' 4 and 8, else 2 and 8.
-cross_sum = _with_gradients(_cross_sum, _cross_sum_and_gradients)
+cross_sum = with_gradients(_cross_sum, _cross_sum_and_gradients)
 
 # (a [n, d], b [m, d], inverse, bias, positive [n]), form, devices ->
 # sum_i (sum_j log(1 + exp(inverse * a_i . b_j + bias)) - positive_i).
 # The gradients need no statistics of a row: 2 units alone, 6 with the gradients; 'tiled' on several devices 2 and 8.
-softplus_sum = _with_gradients(_softplus_sum, _softplus_sum_and_gradients)
+softplus_sum = with_gradients(_softplus_sum, _softplus_sum_and_gradients)

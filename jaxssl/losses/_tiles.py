@@ -197,13 +197,19 @@ def sweep_gradients(
 
 
 def sweep_softplus(
-    pairs: Pairs, x: Rows, y: Rows, inverse: jax.Array, bias: jax.Array, loss: jax.Array
+    pairs: Pairs,
+    x: Rows,
+    y: Rows,
+    inverse: jax.Array,
+    bias: jax.Array,
+    loss: jax.Array,
+    exclude: Exclude | None = None,
 ) -> jax.Array:
   """Adds the loss log(1 + exp(score + bias)) of every pair of rows to `loss` [t, k] of x's rows."""
 
   def visit(t, loss):
     i, j = pairs[1](t)
-    logits = _logits(_products(x.x[i], y.x[j]), x, y, i, j, inverse, bias)
+    logits = _logits(_products(x.x[i], y.x[j]), x, y, i, j, inverse, bias, exclude)
     return loss.at[i].add(jnp.sum(jax.nn.softplus(logits), axis=1))
 
   return _loop(pairs[0], visit, loss)
@@ -219,6 +225,7 @@ def sweep_softplus_gradients(
     slope: jax.Array,
     dx: jax.Array,
     dy: jax.Array | None = None,
+    exclude: Exclude | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
   """Does the same, and adds each row's gradient by `bias` to `slope` [t, k]; `dx` and `dy` as in `sweep_gradients`."""
   turned = None if dy is None else lax.optimization_barrier(jnp.swapaxes(x.x, 1, 2))
@@ -226,7 +233,7 @@ def sweep_softplus_gradients(
   def visit(t, found):
     loss, slope, *gradients = found
     i, j = pairs[1](t)
-    logits = _logits(_products(x.x[i], y.x[j]), x, y, i, j, inverse, bias)
+    logits = _logits(_products(x.x[i], y.x[j]), x, y, i, j, inverse, bias, exclude)
     slopes = jax.nn.sigmoid(logits)
     loss = loss.at[i].add(jnp.sum(jax.nn.softplus(logits), axis=1))
     return loss, slope.at[i].add(jnp.sum(slopes, axis=1)), *_add_products(gradients, slopes, i, j, y.x, turned)
@@ -252,8 +259,10 @@ def joined_gradient(dx: jax.Array, dy: jax.Array | None, n: int) -> jax.Array:
   return join(dx if dy is None else dx + jnp.swapaxes(dy, 1, 2), n)
 
 
-def _logits(products, x, y, i, j, inverse, bias):
+def _logits(products, x, y, i, j, inverse, bias, exclude):
   present = (x.counts[i][:, None] * y.counts[j][None, :]) > 0
+  if exclude is not None:
+    present &= ~exclude(i, j)
   return jnp.where(present, products * inverse + bias, -jnp.inf)
 
 

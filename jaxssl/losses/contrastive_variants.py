@@ -1,7 +1,11 @@
-"""Relatives of NT-Xent and InfoNCE: other positives, other weights, other links. All store their scores ('dense').
+"""Relatives of NT-Xent, of two views too: other negatives, other weights, other links.
 
-Where they run, `axis_name` and the ambient mesh mean the same as in `jaxssl.losses.contrastive`. InfoNCE against a
-queue of past keys, as in MoCo, is `info_nce(query, key, queue)`.
+Where they run, `axis_name` and the ambient mesh mean the same as in `jaxssl.losses.contrastive`, and so does
+`implementation`, 'dense', 'tiled' or None, where there is one. `nt_logistic` with a margin and `margin_triplet` are
+dense only: which negatives count, and for how much, differs from anchor to anchor, so no tile would serve both its
+sides, and the semi-hard ones have to be counted in a sweep of their own. They are there for comparisons.
+
+InfoNCE against a queue of past keys, as in MoCo, is `info_nce(query, key, queue)`.
 """
 
 import functools
@@ -12,101 +16,11 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxssl import ops
-from jaxssl.losses import _checks, _dense
-from jaxssl.losses._collectives import AxisName, gather, gathered_index, global_mean, over_batch
+from jaxssl.losses import _anchors, _checks, _dense
+from jaxssl.losses._choice import dense_or_tiled
+from jaxssl.losses._collectives import AxisName, devices, global_mean, over_batch, vary
 
-
-def supervised_contrastive(
-    z: ArrayLike, labels: ArrayLike, *, temperature: ArrayLike = 0.1, axis_name: AxisName | None = None
-) -> jax.Array:
-  r"""The supervised contrastive loss: every example of the anchor's class is a positive.
-
-  .. math::
-    \ell_i = -\frac{1}{|P(i)|} \sum_{p \in P(i)}
-      \log \frac{\exp(\mathrm{sim}(z_i, z_p) / \tau)}{\sum_{k \neq i} \exp(\mathrm{sim}(z_i, z_k) / \tau)}
-
-  P(i) are the other rows with the label of i; the mean over them stands outside the logarithm. Rows without one are
-  left out of the mean; the loss of a batch without any positive is 0. Where all labels of two views differ,
-  `supervised_contrastive(concatenate([z1, z2]), tile(labels, 2))` is `nt_xent(z1, z2)`.
-
-  Example:
-    >>> import jax.numpy as jnp
-    >>> from jaxssl import losses
-    >>> z = jnp.tile(jnp.eye(3), (2, 1))  # log(1 + 4 exp(-2)), as in `nt_xent`.
-    >>> print(f'{losses.supervised_contrastive(z, jnp.array([0, 1, 2, 0, 1, 2]), temperature=0.5):.4f}')
-    0.4327
-
-  Args:
-    z: [n, d], embeddings, of any length.
-    labels: [n], integers.
-    temperature: scalar, Python number or (traced, learnable) array.
-    axis_name: the mapped axis or axes whose devices share the batch.
-
-  Returns:
-    The mean over the rows of the global batch that have a positive, a float32 scalar in nats.
-
-  Raises:
-    ValueError: naming the argument whose shape or dtype is wrong.
-
-  References:
-    Khosla et al., `Supervised Contrastive Learning <https://arxiv.org/abs/2004.11362>`_, 2020, equation 2 (L_out).
-  """
-  (z,) = _checks.embeddings(z=z)
-  labels = _checks.integers('labels', labels, (len(z),))
-  split = {'z': ops.l2_normalize(z), 'labels': labels}
-  whole = {'temperature': _checks.scalar('temperature', temperature)}
-  return over_batch(_supervised_contrastive, split, whole, axis_name)
-
-
-def multi_positive_info_nce(
-    query: ArrayLike,
-    key: ArrayLike,
-    positives: ArrayLike,
-    candidates: ArrayLike | None = None,
-    *,
-    temperature: ArrayLike = 0.1,
-    axis_name: AxisName | None = None,
-) -> jax.Array:
-  r"""InfoNCE with any number of positives a query, and with false negatives taken out.
-
-  .. math::
-    \ell_i = -\frac{1}{|P(i)|} \sum_{p \in P(i)}
-      \log \frac{\exp(\mathrm{sim}(q_i, k_p) / \tau)}{\sum_{j \in C(i)} \exp(\mathrm{sim}(q_i, k_j) / \tau)}
-
-  Example:
-    >>> import jax.numpy as jnp
-    >>> from jaxssl import losses
-    >>> z = jnp.eye(3)
-    >>> known = jnp.ones((3, 3), bool).at[0, 1].set(False).at[1, 0].set(False)  # 0 and 1 may be the same thing.
-    >>> print(f'{losses.multi_positive_info_nce(z, z, jnp.eye(3, dtype=bool), known, temperature=0.5):.4f}')
-    0.1645
-
-  Args:
-    query: [n, d], embeddings, of any length.
-    key: [n, d].
-    positives: bool [n, N], P: which keys of the global batch, N in all, are positives of this device's queries.
-    candidates: bool [n, N], C: which keys stand in the denominator, positives in any case; None: all. What is suspected
-      to be a positive, but not known to be one, is best left out.
-    temperature: scalar, Python number or (traced, learnable) array.
-    axis_name: the mapped axis or axes whose devices share the batch.
-
-  Returns:
-    The mean over the queries of the global batch that have a positive, a float32 scalar in nats; 0 where none has.
-
-  Raises:
-    ValueError: naming the argument whose shape or dtype is wrong.
-
-  References:
-    The loss of Khosla et al. 2020, https://arxiv.org/abs/2004.11362, equation 2, for given positives; leaving false
-    negatives out is the elimination of Huynh et al. 2022, https://arxiv.org/abs/2011.11765.
-  """
-  query, key = _checks.embeddings(query=query, key=key)
-  split = {'query': ops.l2_normalize(query), 'key': ops.l2_normalize(key),
-           'positives': _checks.mask('positives', positives, len(query))}
-  if candidates is not None:
-    split['candidates'] = _checks.mask('candidates', candidates, len(query))
-  whole = {'temperature': _checks.scalar('temperature', temperature)}
-  return over_batch(_multi_positive_info_nce, split, whole, axis_name)
+IMPLEMENTATIONS = ('dense', 'tiled')
 
 
 def decoupled_nt_xent(
@@ -116,6 +30,7 @@ def decoupled_nt_xent(
     temperature: ArrayLike = 0.1,
     sigma: float | None = None,
     axis_name: AxisName | None = None,
+    implementation: str | None = None,
 ) -> jax.Array:
   r"""Decoupled contrastive learning: NT-Xent without the positive in the denominator (DCL; with `sigma`, DCLW).
 
@@ -140,17 +55,20 @@ def decoupled_nt_xent(
     temperature: scalar, Python number or (traced, learnable) array.
     sigma: None, or the width of DCLW's weights, 0.5 in the paper.
     axis_name: the mapped axis or axes whose devices share the batch.
+    implementation: see this module's introduction.
 
   Returns:
     The mean over the 2n anchors of the global batch, a float32 scalar in nats.
 
   Raises:
-    ValueError: naming the argument whose shape or dtype is wrong.
+    ValueError: naming the argument whose shape, dtype or name is wrong.
 
   References:
     Yeh et al., `Decoupled Contrastive Learning <https://arxiv.org/abs/2110.06848>`_, 2022, L_DC and L_DCW.
   """
-  return _of_views(functools.partial(_decoupled_nt_xent, sigma=sigma), z1, z2, axis_name, temperature=temperature)
+  _checks.implementation(implementation, IMPLEMENTATIONS)
+  kernel = functools.partial(_decoupled_nt_xent, sigma=sigma, implementation=implementation)
+  return _of_views(kernel, z1, z2, axis_name, temperature=temperature)
 
 
 def debiased_nt_xent(
@@ -161,6 +79,7 @@ def debiased_nt_xent(
     prior: float = 0.1,
     hardness: float = 0.0,
     axis_name: AxisName | None = None,
+    implementation: str | None = None,
 ) -> jax.Array:
   r"""NT-Xent corrected for negatives that are of the anchor's class, and with weight on hard negatives.
 
@@ -187,12 +106,13 @@ def debiased_nt_xent(
     prior: in [0, 1).
     hardness: at least 0.
     axis_name: the mapped axis or axes whose devices share the batch.
+    implementation: see this module's introduction.
 
   Returns:
     The mean over the 2n anchors of the global batch, a float32 scalar in nats.
 
   Raises:
-    ValueError: naming the argument whose shape, dtype or range is wrong.
+    ValueError: naming the argument whose shape, dtype, range or name is wrong.
 
   References:
     Chuang et al., `Debiased Contrastive Learning <https://arxiv.org/abs/2007.00224>`_, 2020; Robinson et al.,
@@ -202,7 +122,8 @@ def debiased_nt_xent(
     raise ValueError(f'prior must lie in [0, 1), found {prior}.')
   if not hardness >= 0:
     raise ValueError(f'hardness must be at least 0, found {hardness}.')
-  kernel = functools.partial(_debiased_nt_xent, prior=prior, hardness=hardness)
+  _checks.implementation(implementation, IMPLEMENTATIONS)
+  kernel = functools.partial(_debiased_nt_xent, prior=prior, hardness=hardness, implementation=implementation)
   return _of_views(kernel, z1, z2, axis_name, temperature=temperature)
 
 
@@ -213,6 +134,7 @@ def nt_logistic(
     temperature: ArrayLike = 0.1,
     margin: float | None = None,
     axis_name: AxisName | None = None,
+    implementation: str | None = None,
 ) -> jax.Array:
   r"""The logistic loss of SimCLR's table 2: each pair of views is classified alone.
 
@@ -236,17 +158,22 @@ def nt_logistic(
     temperature: scalar, Python number or (traced, learnable) array.
     margin: None, or the width of the semi-hard range, in cosine.
     axis_name: the mapped axis or axes whose devices share the batch.
+    implementation: see this module's introduction; with `margin` always 'dense'.
 
   Returns:
     The mean over the 2n anchors of the global batch, a float32 scalar in nats.
 
   Raises:
-    ValueError: naming the argument whose shape or dtype is wrong.
+    ValueError: naming the argument whose shape, dtype or name is wrong.
 
   References:
     Chen et al. 2020, https://arxiv.org/abs/2002.05709, table 2 and section 5.1.
   """
-  return _of_views(functools.partial(_nt_logistic, margin=margin), z1, z2, axis_name, temperature=temperature)
+  _checks.implementation(implementation, IMPLEMENTATIONS)
+  if margin is not None and implementation == 'tiled':
+    raise ValueError("implementation must be None or 'dense' where a margin is given, found 'tiled'.")
+  kernel = functools.partial(_nt_logistic, margin=margin, implementation=implementation)
+  return _of_views(kernel, z1, z2, axis_name, temperature=temperature)
 
 
 def margin_triplet(
@@ -293,67 +220,55 @@ def _of_views(kernel, z1, z2, axis_name, **scalars):
   return over_batch(kernel, split, {name: _checks.scalar(name, value) for name, value in scalars.items()}, axis_name)
 
 
-def _supervised_contrastive(z, labels, temperature, axis_name):
-  scores = _dense.inner_products(z, gather(z, axis_name)) / temperature
-  itself = gathered_index(len(z), axis_name)[:, None] == jnp.arange(scores.shape[1])[None, :]
-  positives = (labels[:, None] == gather(labels, axis_name)[None, :]) & ~itself
-  return _mean_over_positives(scores, positives, ~itself, axis_name)
-
-
-def _multi_positive_info_nce(query, key, positives, temperature, axis_name, candidates=None):
-  scores = _dense.inner_products(query, gather(key, axis_name)) / temperature
-  if positives.shape != scores.shape or (candidates is not None and candidates.shape != scores.shape):
-    raise ValueError(
-        f'positives and candidates must have shape {list(scores.shape)}, this device\'s queries and all keys, found '
-        f'{list(positives.shape)}' + ('.' if candidates is None else f' and {list(candidates.shape)}.'))
-  candidates = jnp.ones_like(positives) if candidates is None else candidates | positives
-  return _mean_over_positives(scores, positives, candidates, axis_name)
-
-
-def _mean_over_positives(scores, positives, candidates, axis_name):
-  """Returns the mean of lse over `candidates` - mean over `positives`.
-
-  Over the rows of all devices that have a positive; a positive is always a candidate.
-  """
-  count = jnp.sum(positives, axis=1)
-  lse = jax.nn.logsumexp(scores, axis=1, where=candidates | positives)
-  mean = jnp.sum(jnp.where(positives, scores, 0), axis=1) / jnp.maximum(count, 1)
-  total = jnp.sum(jnp.where(count > 0, lse - mean, 0))
-  rows = jnp.sum(count > 0).astype(jnp.float32)
-  if axis_name is not None:
-    total, rows = lax.psum(total, axis_name), lax.psum(rows, axis_name)
-  return total / jnp.maximum(rows, 1)
-
-
-def _scores_of_views(z1, z2, temperature, axis_name):
-  """Returns every anchor's score with its positive [2n], those with all views [2n, 2N], and which are negatives."""
-  scores, positive = _dense.view_scores(z1, z2, temperature, axis_name)
-  others = jnp.arange(scores.shape[1])[None, :] != positive[:, None]
-  return jnp.take_along_axis(scores, positive[:, None], axis=1)[:, 0], scores, others & (scores > -jnp.inf)
-
-
-def _decoupled_nt_xent(z1, z2, temperature, axis_name, sigma):
-  positive, scores, negatives = _scores_of_views(z1, z2, temperature, axis_name)
-  weight = jnp.ones_like(positive)
+def _decoupled_nt_xent(z1, z2, temperature, axis_name, sigma, implementation):
+  weight = jnp.float32(1)
   if sigma is not None:
     shifted = lax.stop_gradient(jnp.exp((jnp.sum(z1 * z2, axis=1) - 1) / sigma))  # The shift cancels.
-    weight = jnp.tile(2 - shifted / global_mean(shifted, axis_name), 2)
-  return global_mean(jax.nn.logsumexp(scores, axis=1, where=negatives) - weight * positive, axis_name)
+    weight = 2 - shifted / global_mean(shifted, axis_name)
+  shared = devices(axis_name)
+  if dense_or_tiled(implementation, 2 * len(z1), 2 * len(z1) * shared.count) == 'dense':
+    _, scores, negatives = _scores_of_views(z1, z2, temperature, axis_name)
+    lse = jax.nn.logsumexp(scores, axis=1, where=negatives)
+  else:
+    z, inverse, _ = _anchors_of_views(z1, z2, temperature, axis_name)
+    lse = _anchors.lse_sum((z, inverse), lambda lses, inverse: lses[0], (1.0,), True, shared) / len(z)
+  positive = jnp.sum(z1 * z2, axis=1) / temperature
+  return global_mean(lse, axis_name) - global_mean(weight * positive, axis_name)
 
 
-def _debiased_nt_xent(z1, z2, temperature, axis_name, prior, hardness):
-  positive, scores, negatives = _scores_of_views(z1, z2, temperature, axis_name)
-  count = scores.shape[1] - 2
-  scores = jnp.where(negatives, scores, -jnp.inf)
-  largest = lax.stop_gradient(jnp.maximum(positive, jnp.max(scores, axis=1)))  # All exponentials are relative to it.
-  terms, found = jnp.exp(scores - largest[:, None]), jnp.exp(positive - largest)
-  hard = jax.nn.softmax(jnp.where(negatives, hardness * jnp.where(negatives, scores, 0), -jnp.inf), axis=1)
-  estimate = (jnp.sum(hard * terms, axis=1) - prior * found) / (1 - prior)
-  negative = count * jnp.maximum(estimate, jnp.exp(-1 / temperature - largest))
-  return global_mean(jnp.log(found + negative) - (positive - largest), axis_name)
+def _debiased_nt_xent(z1, z2, temperature, axis_name, prior, hardness, implementation):
+  shared = devices(axis_name)
+  rows, everyone = 2 * len(z1), 2 * len(z1) * shared.count
+  # The mean of exp(s) under weights exp(hardness * s) is a quotient of two sums of exponentials.
+  powers = (1 + hardness, hardness) if hardness else (1.0,)
+  loss = functools.partial(_debiased, prior=prior, count=everyone - 2)
+  if dense_or_tiled(implementation, rows, everyone) == 'dense':
+    positive, scores, negatives = _scores_of_views(z1, z2, temperature, axis_name)
+    lses = [jax.nn.logsumexp(power * scores, axis=1, where=negatives) for power in powers]
+    return global_mean(loss(lses, 1 / temperature, positive), axis_name)
+  arrays = _anchors_of_views(z1, z2, temperature, axis_name)
+  return global_mean(_anchors.lse_sum(arrays, loss, powers, True, shared) / rows, axis_name)
 
 
-def _nt_logistic(z1, z2, temperature, axis_name, margin):
+def _debiased(lses, inverse, positive, prior, count):
+  """Returns the loss of anchors [n], from the log-sum-exps [n] of their `count` negatives' scores times each power."""
+  if not count:
+    return jnp.zeros_like(positive)
+  mean = lses[0] - (lses[1] if len(lses) > 1 else jnp.log(count))  # Its logarithm.
+  largest = lax.stop_gradient(jnp.maximum(positive, mean))  # All exponentials are relative to it.
+  found = jnp.exp(positive - largest)
+  estimate = (jnp.exp(mean - largest) - prior * found) / (1 - prior)
+  negative = count * jnp.maximum(estimate, jnp.exp(-inverse - largest))
+  return jnp.log(found + negative) - (positive - largest)
+
+
+def _nt_logistic(z1, z2, temperature, axis_name, margin, implementation):
+  shared = devices(axis_name)
+  rows, everyone = 2 * len(z1), 2 * len(z1) * shared.count
+  if margin is None and dense_or_tiled(implementation, rows, everyone) == 'tiled':
+    z, inverse, positive = _anchors_of_views(z1, z2, temperature, axis_name)
+    mean = _anchors.softplus_sum((z, inverse), shared) / max(everyone - 2, 1) / rows
+    return global_mean(jax.nn.softplus(-positive), axis_name) + global_mean(mean, axis_name)
   positive, scores, negatives = _scores_of_views(z1, z2, temperature, axis_name)
   if margin is not None:
     behind = positive[:, None] - scores
@@ -369,3 +284,16 @@ def _margin_triplet(z1, z2, axis_name, margin, semi_hard):
     negatives &= scores < positive[:, None]
   terms = jnp.maximum(jnp.where(negatives, scores, -jnp.inf) - positive[:, None] + margin, 0)
   return global_mean(jnp.sum(terms, axis=1) / jnp.maximum(jnp.sum(negatives, axis=1), 1), axis_name)
+
+
+def _scores_of_views(z1, z2, temperature, axis_name):
+  """Returns every anchor's score with its positive [2n], those with all views [2n, 2N], and which are negatives."""
+  scores, positive = _dense.view_scores(z1, z2, temperature, axis_name)
+  others = jnp.arange(scores.shape[1])[None, :] != positive[:, None]
+  return jnp.take_along_axis(scores, positive[:, None], axis=1)[:, 0], scores, others & (scores > -jnp.inf)
+
+
+def _anchors_of_views(z1, z2, temperature, axis_name):
+  """Returns the anchors [2n, d], 1 / temperature, and every anchor's score with its positive [2n], for `_anchors`."""
+  z, inverse = vary(axis_name, jnp.concatenate([z1, z2]), 1 / temperature)
+  return z, inverse, jnp.sum(z * jnp.roll(z, len(z1), axis=0), axis=1) * inverse

@@ -48,6 +48,74 @@ def accuracy(z1, z2):
   return hits / (2 * n)
 
 
+def anchors(z1, z2):
+  """Yields each anchor's cosine with its positive, and with its negatives."""
+  z = [unit(row) for row in (*z1, *z2)]
+  n = len(z1)
+  for i in range(2 * n):
+    p = (i + n) % (2 * n)
+    yield z[i] @ z[p], np.array([z[i] @ z[k] for k in range(2 * n) if k not in (i, p)])
+
+
+def supervised(z, labels, temperature):
+  same = np.equal.outer(labels, labels)
+  return multi_positive(z, z, same, np.ones_like(same), temperature, exclude_self=True)
+
+
+def multi_positive(query, key, positives, candidates, temperature, exclude_self=False):
+  found = []
+  for i in range(len(query)):
+    own = lambda j, i=i: not (exclude_self and i == j)
+    scores = [unit(query[i]) @ unit(key[j]) / temperature for j in range(len(key))]
+    chosen = [scores[j] for j in range(len(key)) if positives[i][j] and own(j)]
+    lse = np.logaddexp.reduce([scores[j] for j in range(len(key)) if (candidates | positives)[i][j] and own(j)])
+    if chosen:
+      found.append(np.mean([lse - score for score in chosen]))
+  return np.mean(found) if found else 0.0
+
+
+def decoupled(z1, z2, temperature, sigma=None):
+  weights = np.ones(len(z1))
+  if sigma is not None:
+    closeness = np.exp([unit(a) @ unit(b) / sigma for a, b in zip(z1, z2, strict=True)])
+    weights = 2 - closeness / closeness.mean()
+  return np.mean([np.logaddexp.reduce(negative / temperature) - weight * positive / temperature
+                  for (positive, negative), weight in zip(anchors(z1, z2), np.tile(weights, 2), strict=True)])
+
+
+def debiased(z1, z2, temperature, prior, hardness):
+  found = []
+  for positive, negative in anchors(z1, z2):
+    positive, negative = positive / temperature, negative / temperature
+    if not len(negative):
+      return 0.0
+    weight = np.exp(hardness * negative)
+    weight /= weight.mean()
+    g = (np.mean(weight * np.exp(negative)) - prior * np.exp(positive)) / (1 - prior)
+    g = max(g, np.exp(-1 / temperature))
+    found.append(-np.log(np.exp(positive) / (np.exp(positive) + len(negative) * g)))
+  return np.mean(found)
+
+
+def logistic(z1, z2, temperature, margin=None):
+  found = []
+  for positive, negative in anchors(z1, z2):
+    if margin is not None:
+      negative = negative[(negative < positive) & (negative > positive - margin)]
+    terms = np.logaddexp(0, negative / temperature)
+    found.append(np.logaddexp(0, -positive / temperature) + (terms.mean() if len(terms) else 0))
+  return np.mean(found)
+
+
+def triplet(z1, z2, temperature, margin, semi_hard):
+  del temperature
+  found = []
+  for positive, negative in anchors(z1, z2):
+    negative = negative[negative < positive] if semi_hard else negative
+    found.append(np.maximum(negative - positive + margin, 0).mean() if len(negative) else 0)
+  return np.mean(found)
+
+
 def cross_entropy(anchor, positive, candidates, temperature):
   scores = [anchor @ candidate / temperature for candidate in candidates]
   return np.logaddexp.reduce(scores) - anchor @ positive / temperature

@@ -22,6 +22,18 @@ RNG = np.random.default_rng(0)
 PARAMS = {'w': RNG.normal(size=(3, 4)), 'log_temperature': np.float64(-0.7)}
 BATCH = (RNG.normal(size=(24, 3)), RNG.normal(size=(24, 3)), RNG.normal(size=(24, 2, 3)))  # Two views, own negatives.
 BANK = RNG.normal(size=(5, 3))
+LABELS = np.arange(24) ** 2 % 11  # Some without a positive.
+
+
+def supervised(z1, z2, temperature, axis_name, implementation):
+  """The first view under LABELS, the second under labels that no other row has."""
+  n = len(z1)
+  first = 0 if axis_name is None else n * lax.axis_index(axis_name)
+  labels = lax.dynamic_slice(jnp.asarray(LABELS), (first,), (n,)), -1 - first - jnp.arange(n)
+  return losses.supervised_contrastive(
+      jnp.concatenate([z1, z2]), jnp.concatenate(labels), temperature=temperature, axis_name=axis_name,
+      implementation=implementation)
+
 
 # name -> (weight in the sum whose gradient is taken, loss of two views, own negatives and a bank, its slow reference).
 LOSSES = {
@@ -48,6 +60,25 @@ LOSSES = {
         lambda z1, z2, own, bank, temperature: reference.accuracy(z1, z2)),
 }
 ALL, SOME = tuple(LOSSES), ('nt_xent', 'info_nce')
+LOSSES |= {
+    'supervised': (
+        1.0, lambda z1, z2, own, bank, **settings: supervised(z1, z2, **settings),
+        lambda z1, z2, own, bank, temperature: reference.supervised(
+            [*z1, *z2], [*LABELS, *(-1 - np.arange(24))], temperature)),
+    'decoupled': (
+        -2.0, lambda z1, z2, own, bank, **settings: losses.decoupled_nt_xent(z1, z2, **settings),
+        lambda z1, z2, own, bank, temperature: reference.decoupled(z1, z2, temperature)),
+    'debiased': (
+        3.0, lambda z1, z2, own, bank, **settings: losses.debiased_nt_xent(z1, z2, prior=0.3, **settings),
+        lambda z1, z2, own, bank, temperature: reference.debiased(z1, z2, temperature, 0.3, 0.0)),
+    'hard': (
+        -4.0, lambda z1, z2, own, bank, **settings: losses.debiased_nt_xent(z1, z2, hardness=0.7, **settings),
+        lambda z1, z2, own, bank, temperature: reference.debiased(z1, z2, temperature, 0.1, 0.7)),
+    'logistic': (
+        5.0, lambda z1, z2, own, bank, **settings: losses.nt_logistic(z1, z2, **settings),
+        lambda z1, z2, own, bank, temperature: reference.logistic(z1, z2, temperature)),
+}
+FAMILY = ('supervised', 'decoupled', 'debiased', 'hard', 'logistic')
 FOUR = ('nt_xent', 'info_nce', 'symmetric_info_nce', 'siglip')
 IMPLEMENTATIONS = ('dense', 'tiled', 'ring')
 
@@ -156,6 +187,19 @@ def test_every_kind_of_negatives(context, implementation):
   check_inside_and_outside(lambda function: over_devices(context, function, 3), 'i', ALL, implementation)
 
 
+@pytest.mark.parametrize('context, devices', [
+    ('vmap', 8), ('pmap', 2), ('shard_map checked', 1), ('shard_map checked', 8), ('shard_map unchecked', 2)])
+def test_the_family_in_tiles(context, devices):
+  check_inside_and_outside(lambda function: over_devices(context, function, devices), 'i', FAMILY, 'tiled')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('devices', DEVICES)
+@pytest.mark.parametrize('context', CONTEXTS)
+def test_the_family_in_tiles_all(context, devices):
+  check_inside_and_outside(lambda function: over_devices(context, function, devices), 'i', FAMILY, 'tiled')
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
 @pytest.mark.parametrize('devices', DEVICES)
@@ -189,9 +233,10 @@ def shard(batch):
   return batch if mesh.empty else jax.device_put(batch, NamedSharding(mesh, P('data')))
 
 
+@pytest.mark.parametrize('names', [ALL, FAMILY])
 @pytest.mark.parametrize('implementation', ['dense', 'tiled'])
-def test_plain_jit(implementation):
-  check_global(implementation=implementation)
+def test_plain_jit(implementation, names):
+  check_global(names, implementation)
 
 
 @pytest.mark.parametrize('shape, types, names, implementation', [
@@ -202,6 +247,8 @@ def test_plain_jit(implementation):
     ({'data': 4, 'model': 2}, AxisType.Auto, SOME, 'tiled'),
     ({'data': 4, 'model': 2}, AxisType.Explicit, ALL, 'dense'),
     ({'data': 4, 'model': 2}, AxisType.Explicit, ALL, 'ring'),
+    ({'data': 8}, AxisType.Auto, FAMILY, 'tiled'),
+    ({'data': 4, 'model': 2}, AxisType.Explicit, FAMILY, 'tiled'),
 ])
 def test_ambient_mesh(shape, types, names, implementation):
   with jax.set_mesh(make_mesh(types, **shape)):
@@ -276,19 +323,33 @@ def text_and_memory(loss, n, devices, **settings):
   return compiled.as_text(), compiled.memory_analysis().temp_size_in_bytes
 
 
-@pytest.mark.parametrize('implementation, devices', [('tiled', 1), ('tiled', 8), ('ring', 8)])
-@pytest.mark.parametrize('name', FOUR)
-def test_no_array_of_all_pairs(name, implementation, devices, monkeypatch):
-  """Neither [N, N] nor a device's rows of it; memory grows with N; no gradient is scattered."""
-  monkeypatch.setattr(_tiles, 'TILE', {'cpu': 32})
-  loss, settings = getattr(losses, name), {'implementation': implementation}
-  n = 1024
-  total = 2 * n if name == 'nt_xent' else n
+def check_memory(loss, total, implementation, devices):
+  """Checks for neither [N, N] nor a device's rows of it; memory grows with N; no gradient is scattered."""
+  n, settings = 1024, {'implementation': implementation}
   text, memory = text_and_memory(loss, n, devices, **settings)
-  shapes = {tuple(map(int, shape.split(','))) for shape in re.findall(r'f32\[(\d+,\d+)\]', text)}
+  shapes = {tuple(map(int, shape.split(','))) for shape in re.findall(r'(?:f32|pred)\[(\d+,\d+)\]', text)}
   assert max(rows * columns for rows, columns in shapes) <= max(32 * 32, 8 * total)
   assert 'reduce-scatter' not in text
   _, twice = text_and_memory(loss, 2 * n, devices, **settings)
   assert twice < 2.5 * memory
   dense_text, dense = text_and_memory(loss, n, devices, implementation='dense')
   assert memory < dense / 3 and f',{total}]' in dense_text
+
+
+@pytest.mark.parametrize('implementation, devices', [('tiled', 1), ('tiled', 8), ('ring', 8)])
+@pytest.mark.parametrize('name', FOUR)
+def test_no_array_of_all_pairs(name, implementation, devices, monkeypatch):
+  monkeypatch.setattr(_tiles, 'TILE', {'cpu': 32})
+  check_memory(getattr(losses, name), 2048 if name == 'nt_xent' else 1024, implementation, devices)
+
+
+@pytest.mark.parametrize('devices', [1, 8])
+@pytest.mark.parametrize('name', FAMILY)
+def test_no_array_of_all_pairs_in_the_family(name, devices, monkeypatch):
+  monkeypatch.setattr(_tiles, 'TILE', {'cpu': 32})
+  loss = lambda z1, z2, **settings: LOSSES[name][1](
+      z1, z2, None, None, temperature=jnp.float32(0.1), axis_name=None, **settings)
+  if name == 'supervised':
+    loss = lambda z1, z2, **settings: losses.supervised_contrastive(
+        jnp.concatenate([z1, z2]), jnp.arange(2 * len(z1)) % 100, **settings)
+  check_memory(loss, 2048, 'tiled', devices)

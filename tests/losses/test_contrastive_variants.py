@@ -2,11 +2,11 @@
 
 import functools
 
+import contrastive_reference as reference
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from contrastive_reference import unit
 from jax import lax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
@@ -21,80 +21,19 @@ POSITIVES[4] = False
 CANDIDATES = RNG.uniform(size=(6, 6)) < 0.7
 
 
-def anchors(z1, z2):
-  """Yields each anchor's cosine with its positive, and with its negatives."""
-  z = [unit(row) for row in (*z1, *z2)]
-  n = len(z1)
-  for i in range(2 * n):
-    p = (i + n) % (2 * n)
-    yield z[i] @ z[p], np.array([z[i] @ z[k] for k in range(2 * n) if k not in (i, p)])
+def slow_supervised(z1, z2, temperature):
+  return reference.supervised([*z1, *z2], np.tile(LABELS, 2), temperature)
 
 
-def supervised(z1, z2, temperature):
-  z, labels = [unit(row) for row in (*z1, *z2)], np.tile(LABELS, 2)
-  return masked(z, z, labels[:, None] == labels[None, :], np.ones((12, 12), bool), temperature, exclude_self=True)
-
-
-def masked(query, key, positives, candidates, temperature, exclude_self=False):
-  found = []
-  for i in range(len(query)):
-    own = lambda j, i=i: not (exclude_self and i == j)
-    scores = [unit(query[i]) @ unit(key[j]) / temperature for j in range(len(key))]
-    chosen = [scores[j] for j in range(len(key)) if positives[i][j] and own(j)]
-    lse = np.logaddexp.reduce([scores[j] for j in range(len(key)) if (candidates | positives)[i][j] and own(j)])
-    if chosen:
-      found.append(np.mean([lse - score for score in chosen]))
-  return np.mean(found)
-
-
-def decoupled(z1, z2, temperature, sigma=None):
-  weights = np.ones(len(z1))
-  if sigma is not None:
-    closeness = np.exp([unit(a) @ unit(b) / sigma for a, b in zip(z1, z2, strict=True)])
-    weights = 2 - closeness / closeness.mean()
-  return np.mean([np.logaddexp.reduce(negative / temperature) - weight * positive / temperature
-                  for (positive, negative), weight in zip(anchors(z1, z2), np.tile(weights, 2), strict=True)])
-
-
-def debiased(z1, z2, temperature, prior, hardness):
-  found = []
-  for positive, negative in anchors(z1, z2):
-    positive, negative = positive / temperature, negative / temperature
-    weight = np.exp(hardness * negative)
-    weight /= weight.mean()
-    g = (np.mean(weight * np.exp(negative)) - prior * np.exp(positive)) / (1 - prior)
-    g = max(g, np.exp(-1 / temperature))
-    found.append(-np.log(np.exp(positive) / (np.exp(positive) + len(negative) * g)))
-  return np.mean(found)
-
-
-def logistic(z1, z2, temperature, margin=None):
-  found = []
-  for positive, negative in anchors(z1, z2):
-    if margin is not None:
-      negative = negative[(negative < positive) & (negative > positive - margin)]
-    terms = np.log1p(np.exp(negative / temperature))
-    found.append(np.log1p(np.exp(-positive / temperature)) + (terms.mean() if len(terms) else 0))
-  return np.mean(found)
-
-
-def triplet(z1, z2, temperature, margin, semi_hard):
-  del temperature
-  found = []
-  for positive, negative in anchors(z1, z2):
-    negative = negative[negative < positive] if semi_hard else negative
-    found.append(np.maximum(negative - positive + margin, 0).mean() if len(negative) else 0)
-  return np.mean(found)
-
-
-def _supervised(z1, z2, temperature, axis_name=None):
+def _supervised(z1, z2, temperature, axis_name=None, implementation=None):
   if axis_name is None:
     labels = jnp.asarray(LABELS)
   else:
     n = len(z1)
     labels = lax.dynamic_slice(jnp.asarray(LABELS), (lax.axis_index(axis_name) * n,), (n,))
   z, labels = jnp.concatenate([z1, z2]), jnp.tile(labels, 2)
-  return losses.supervised_contrastive(z, labels, temperature=temperature, axis_name=axis_name)
+  return losses.supervised_contrastive(
+      z, labels, temperature=temperature, axis_name=axis_name, implementation=implementation)
 
 
 def _multi_positive(z1, z2, temperature, axis_name=None):
@@ -114,17 +53,21 @@ def case(loss, slow, **settings):
 
 
 CASES = {
-    'supervised': (_supervised, supervised),
-    'multi_positive': (_multi_positive, lambda z1, z2, t: masked(z1, z2, POSITIVES, CANDIDATES, t)),
-    'decoupled': case(losses.decoupled_nt_xent, decoupled),
-    'decoupled weighted': case(losses.decoupled_nt_xent, decoupled, sigma=0.5),
-    'debiased': case(losses.debiased_nt_xent, debiased, prior=0.05, hardness=0.0),
-    'hard': case(losses.debiased_nt_xent, debiased, prior=0.1, hardness=1.0),
-    'logistic': case(losses.nt_logistic, logistic),
-    'logistic semi-hard': case(losses.nt_logistic, logistic, margin=0.5),
-    'triplet': case(_triplet, triplet, margin=0.8, semi_hard=False),
-    'triplet semi-hard': case(_triplet, triplet, margin=0.3, semi_hard=True),
+    'multi_positive': (_multi_positive, lambda z1, z2, t: reference.multi_positive(z1, z2, POSITIVES, CANDIDATES, t)),
+    'logistic semi-hard': case(losses.nt_logistic, reference.logistic, margin=0.5),
+    'triplet': case(_triplet, reference.triplet, margin=0.8, semi_hard=False),
+    'triplet semi-hard': case(_triplet, reference.triplet, margin=0.3, semi_hard=True),
 }
+TWO_FORMS = {
+    'supervised': (_supervised, slow_supervised),
+    'decoupled': case(losses.decoupled_nt_xent, reference.decoupled),
+    'decoupled weighted': case(losses.decoupled_nt_xent, reference.decoupled, sigma=0.5),
+    'debiased': case(losses.debiased_nt_xent, reference.debiased, prior=0.05, hardness=0.0),
+    'hard': case(losses.debiased_nt_xent, reference.debiased, prior=0.1, hardness=1.0),
+    'logistic': case(losses.nt_logistic, reference.logistic),
+}
+CASES |= {f'{name} {implementation}': (functools.partial(loss, implementation=implementation), slow)
+          for name, (loss, slow) in TWO_FORMS.items() for implementation in ('dense', 'tiled')}
 
 
 @pytest.fixture(params=CASES)
@@ -146,7 +89,7 @@ def expected_gradient(slow, temperature):
   return direction, (ahead - behind) / 2e-6
 
 
-@pytest.mark.parametrize('pair', [CASES[name] for name in CASES if name != 'decoupled weighted'])  # Fixed weights.
+@pytest.mark.parametrize('pair', [CASES[name] for name in CASES if 'weighted' not in name])  # Fixed weights.
 def test_gradients_equal_finite_differences(pair):
   loss, slow = pair
   direction, slope = expected_gradient(slow, 0.4)
@@ -155,9 +98,10 @@ def test_gradients_equal_finite_differences(pair):
 
 
 @pytest.mark.parametrize('context', ['pmap', 'shard_map', 'vmap'])
-def test_over_devices(pair, context):
-  """The loss of three devices, and the gradient of a shared weight, are those of one."""
-  loss, _ = pair
+@pytest.mark.parametrize('name', [name for name in CASES if 'tiled' not in name or 'weighted' in name])
+def test_over_devices(name, context):
+  """The loss of three devices, and the gradient of a shared weight, are those of one; more is in test_collectives."""
+  loss, _ = CASES[name]
   weight = jnp.float32(RNG.normal(size=(5, 5)))
   views = jnp.float32(Z1), jnp.float32(Z2)
   whole = lambda w, z1, z2, axis_name=None: loss(z1 @ w, z2 @ w, temperature=0.4, axis_name=axis_name)
