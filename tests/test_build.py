@@ -87,5 +87,5 @@ def test_missing_arguments_name_their_section():
 
 def test_evaluation_sees_the_recipe_size():
   source = build.load_source(config(data__source='bundled', data__name='omniglot_validation'), 'test')
-  assert source.images.shape == (726, 28, 28, 1)
-  assert augment.resize_inputs(source.images[:2], recipes.drawings(20)).shape == (2, 20, 20, 1)
+  assert source.inputs.shape == (726, 28, 28, 1)
+  assert augment.resize_inputs(source.inputs[:2], recipes.drawings(20)).shape == (2, 20, 20, 1)

@@ -49,8 +49,8 @@ def batches(
     parallelism: Images that tf.data works on at once; None lets it choose.
 
   Returns:
-    An iterator of dicts: `index` int32 [b], b = batch_size / hosts; `label` int32 [b] where known; `inputs` uint8
-    [b, h, w, c]; and with the engines 'host' and 'split' `views`, a tuple of uint8 [b, size, size, c].
+    An iterator of dicts: `index` int32 [b], b = batch_size / hosts; `label` and `group` int32 [b] where known; `inputs`
+    uint8 [b, h, w, c]; and with the engines 'host' and 'split' `views`, a tuple of uint8 [b, size, size, c].
 
   Raises:
     ValueError: where the images are fewer than the batch (an image would be its own negative), or the hosts do not
@@ -137,13 +137,13 @@ def _device_batch(
   source: Source, key_words: tuple[int, int], batch_size: int, step: int, *, host: int, hosts: int
 ) -> Batch:
   index = indices(key_words, step, batch_size, len(source), host, hosts)
-  return _with_labels(source, {'index': index.astype(np.int32), 'inputs': source.images[index]})
+  return _with_labels(source, {'index': index.astype(np.int32), 'inputs': source.inputs[index]})
 
 
 def _with_labels(source: Source, batch: Batch) -> Batch:
-  if source.labels is None:
-    return batch
-  return {**batch, 'label': source.labels[batch['index']].astype(np.int32)}
+  known = {'label': source.labels, 'group': source.groups}
+  index = batch['index']
+  return {**batch, **{key: values[index].astype(np.int32) for key, values in known.items() if values is not None}}
 
 
 def _prefetch(make: Callable[[int], Batch], start: int) -> Generator[Batch, None, None]:
