@@ -26,7 +26,7 @@ class Source:
 
   Attributes:
     name: What to call it in tables.
-    inputs: Images, uint8 [n, h, w, c], in memory or decoded on demand.
+    inputs: `Images`, uint8 [n, h, w, c], or `audio.Clips`; in memory or decoded on demand.
     labels: int64 [n] from 0, rows of `class_names`; None where unknown.
     class_names: One name a class; empty where labels are unknown.
     files: n paths relative to the data set's folder; None where the examples are no files.
@@ -36,7 +36,7 @@ class Source:
   """
 
   name: str
-  inputs: Images
+  inputs: Any
   labels: np.ndarray | None = None
   class_names: tuple[str, ...] = ()
   files: tuple[str, ...] | None = None
