@@ -17,7 +17,8 @@ NETWORKS = {
 METHODS = {'simclr': methods.SimCLR}
 OPTIMIZERS = {name: getattr(optimizers, name) for name in ('sgd', 'adamw', 'lars', 'lamb')}
 SCHEDULES = {name: getattr(schedules, name) for name in ('warmup_cosine', 'constant')}
-RECIPES = {name: getattr(recipes, name) for name in ('simclr', 'byol', 'multi_crop', 'crop_flip', 'drawings')}
+RECIPES = {name: getattr(recipes, name) for name in ('simclr', 'byol', 'multi_crop', 'crop_flip', 'drawings', 'speech')}
+RECIPES['audio'] = recipes.Audio
 
 
 SHAPE_OF_THE_RUN = ('batch_size', 'steps', 'steps_per_epoch')
@@ -27,7 +28,7 @@ class Experiment(NamedTuple):
   """What a config describes, ready to run."""
 
   method: core.Method
-  recipe: recipes.Recipe
+  recipe: Any  # recipes.Recipe, or recipes.Audio.
   prepare: Callable[[core.Batch, Any], core.Batch]  # The device half of the recipe.
   schedules: dict[str, Callable]  # Learning rates by name, as functions of the step, for logging.
 
@@ -63,19 +64,21 @@ def build(config: Mapping[str, Any], num_examples: int) -> Experiment:
   )
 
 
-def views(config: Mapping[str, Any]) -> tuple[recipes.Recipe, Callable[[core.Batch, Any], core.Batch]]:
+def views(config: Mapping[str, Any]) -> tuple[Any, Callable[[core.Batch, Any], core.Batch]]:
   """Builds the recipe of `config` and the device half of it, `prepare(batch, key)`."""
   recipe = construct('data.recipe', config['data']['recipe'], {})
   return recipe, augment.prepare(recipe, config['data']['engine'])
 
 
 def load_source(config: Mapping[str, Any], split: str) -> Source:
-  """Opens a split of `config`'s data ('pretrain', 'train' or 'test'), at the size that its recipe reads."""
+  """Opens a split of `config`'s data ('pretrain', 'train' or 'test'), at the size or the rate that its recipe reads."""
   section = config['data']
   recipe = construct('data.recipe', section['recipe'], {})
-  decoded_on_host = section['engine'] != 'device' and split == 'pretrain'
-  size = None if decoded_on_host else round(recipe.input_size / recipe.input_crop)
   try:
+    if isinstance(recipe, recipes.Audio):
+      return data.load_audio(section['source'], section['name'], section['path'], split, rate=recipe.rate)
+    decoded_on_host = section['engine'] != 'device' and split == 'pretrain'
+    size = None if decoded_on_host else round(recipe.input_size / recipe.input_crop)
     return data.load(section['source'], section['name'], section['path'], split, size=size)
   except (ValueError, FileNotFoundError) as error:
     argument = str(error).partition('=')[0]

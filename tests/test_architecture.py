@@ -18,17 +18,19 @@ ALLOWED = {
     'cli': {'build', 'training', 'evaluation'},
     'build': {'training', 'evaluation', 'methods', 'losses', 'models', 'data', 'augment', 'recipes', 'core', 'ops'},
     'methods': {'losses', 'models', 'core', 'ops'},
-    'evaluation': {'models', 'augment', 'training', 'recipes', 'core', 'ops'},
+    'evaluation': {'models', 'augment', 'training', 'recipes', 'core', 'ops', 'spectral'},
     'training': {'core'},
     'augment': {'recipes', 'ops'},
     'data': {'recipes', 'ops'},
     'losses': {'ops'},
-    'models': {'ops'},
+    'models': {'ops', 'spectral'},
     'core': set(),
     'ops': set(),
+    'spectral': set(),
     'recipes': set(),
 }
-BASE = ('losses', 'models', 'methods', 'augment', 'core', 'ops')  # Parts that need the base installation alone.
+# Parts that need the base installation alone.
+BASE = ('losses', 'models', 'methods', 'augment', 'core', 'ops', 'spectral')
 
 
 def imported_modules(source, package):

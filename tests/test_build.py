@@ -5,6 +5,7 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxssl import augment, build, methods, models, recipes
@@ -87,5 +88,39 @@ def test_missing_arguments_name_their_section():
 
 def test_evaluation_sees_the_recipe_size():
   source = build.load_source(config(data__source='bundled', data__name='omniglot_validation'), 'test')
-  assert source.images.shape == (726, 28, 28, 1)
-  assert augment.resize_inputs(source.images[:2], recipes.drawings(20)).shape == (2, 20, 20, 1)
+  assert source.inputs.shape == (726, 28, 28, 1)
+  assert augment.resize_inputs(source.inputs[:2], recipes.drawings(20)).shape == (2, 20, 20, 1)
+
+
+def audio_config(tmp_path, **changes):
+  lengths = np.array([900, 300, 2000, 700, 800, 1200, 1500, 400, 600, 500])
+  waves = np.random.default_rng(0).integers(-9999, 9999, lengths.sum()).astype(np.int16)
+  np.savez(tmp_path / 'set.npz', audio=waves, offsets=np.concatenate([[0], np.cumsum(lengths)]), rate=8000,
+           speakers=np.arange(10) % 2)
+  return config(data__source='npz', data__path=str(tmp_path / 'set.npz'), data__engine='device', batch_size=4,
+                data__recipe={'name': 'speech', 'rate': 8000, 'window': 512}) | changes
+
+
+def test_a_recipe_for_audio_reads_audio(tmp_path):
+  made = audio_config(tmp_path)
+  source = build.load_source(made, 'pretrain')
+  assert len(source) == 8 and source.inputs.rate == 8000
+  recipe, prepare = build.views(made)
+  assert recipe == recipes.speech(8000, 512)
+  stream = build.stream(made, source)
+  batch = next(stream)
+  stream.close()
+  prepared = jax.jit(prepare)(batch, jax.random.key(0))
+  assert prepared['views'][0].shape == prepared['mask'].shape == (4, 512) and prepared['group'].shape == (4,)
+
+
+@pytest.mark.parametrize('changes, message', [
+    ({'source': 'bundled'}, "config.data.source='bundled' is unknown"),
+    ({'path': 'nowhere.npz'}, "config.data.path='nowhere.npz': there is no such file"),
+    ({'recipe': {'name': 'speech', 'window': 0}}, 'config.data.recipe: window must be an integer of at least 1'),
+    ({'recipe': {'name': 'audio', 'rate': 8000}}, "config.data.recipe: .*'window'"),
+])
+def test_mistakes_about_audio_are_named(tmp_path, changes, message):
+  made = audio_config(tmp_path)
+  with pytest.raises((ValueError, FileNotFoundError), match=message):
+    build.load_source(made | {'data': made['data'] | changes}, 'pretrain')

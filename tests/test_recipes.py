@@ -77,3 +77,26 @@ def test_recipe_errors_name_the_argument():
 def test_lists_from_a_config_become_tuples():
   view = View(8, area=[0.2, 0.5], ratio=[1, 1], sigma=[1, 2])
   assert hash(view) == hash(View(8, area=(0.2, 0.5), ratio=(1, 1), sigma=(1, 2)))
+
+
+def test_speech_is_cpcs_window():
+  recipe = recipes.speech(strength=0)
+  assert (recipe.rate, recipe.window, recipe.span) == (16000, 20480, 20480)
+  assert (recipe.input_length, recipe.frame) == (20480, 512)
+  assert recipe == recipes.Audio(16000, 20480)
+
+
+def test_span_is_enough_for_the_fastest_view():
+  recipe = recipes.Audio(8000, 1000, tempo=0.1, speed=0.2, input_seconds=0.5)
+  assert (recipe.stretched, recipe.span, recipe.input_length, recipe.frame) == (1222, 1351, 4000, 256)
+  strong = recipes.speech(8000, 4096, strength=2.0)
+  assert (strong.tempo, strong.speed, strong.noise, strong.gain) == (0.2, 0.0, 1.0, (-12.0, 12.0))
+
+
+@pytest.mark.parametrize('name, value', [
+    ('rate', 0), ('rate', 8000.0), ('window', 0), ('views', 0), ('input_seconds', 0.0), ('tempo', -0.1), ('tempo', 1.5),
+    ('speed', 2), ('noise', 1.5), ('snr', (3.0, 1.0)), ('snr', (1.0,)), ('time_mask', -1), ('time_masks', 0),
+    ('time_mask_share', 1.5), ('gain', (1.0, -1.0)), ('polarity', 2)])
+def test_audio_errors_name_the_argument(name, value):
+  with pytest.raises(ValueError, match=rf'^{name} .*{str(value).replace("(", ".").replace(")", ".")}'):
+    recipes.Audio(**{'rate': 8000, 'window': 100, name: value})

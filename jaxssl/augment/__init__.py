@@ -1,9 +1,11 @@
-"""Image augmentation in JAX, on the device: pure functions of a key and an image, for `jit` and `vmap`.
+"""Augmentation in JAX, on the device: pure functions of a key and an image or a waveform, for `jit` and `vmap`.
 
 Three layers, each usable alone: deterministic operations with explicit parameters; `random_*(key, image, ...)`, which
-draw them; and whole recipes (`jaxssl.recipes`) on batches, `views(keys, images, recipe, order_key)`.
+draw them; and whole recipes (`jaxssl.recipes`) on batches, `views(keys, images, recipe, order_key)`. Those of audio are
+in `augment.audio`.
 """
 
+from jaxssl.augment import audio
 from jaxssl.augment.engine import apply, prepare, resize_inputs, views
 from jaxssl.augment.image import (
     adjust_brightness,
@@ -31,7 +33,8 @@ from jaxssl.augment.resampling import affine_matrix, displacement, resize, resiz
 from jaxssl.augment.sampling import jitter_order, sample
 
 __all__ = [
-    'adjust_brightness', 'adjust_contrast', 'adjust_hue', 'adjust_saturation', 'affine_matrix', 'apply', 'color_jitter',
+    'adjust_brightness', 'adjust_contrast', 'adjust_hue', 'adjust_saturation', 'affine_matrix', 'apply', 'audio',
+    'color_jitter',
     'displacement', 'flip', 'gaussian_blur', 'grayscale', 'jitter_order', 'prepare', 'random_color_jitter',
     'random_flip', 'random_gaussian_blur', 'random_grayscale', 'random_resized_crop', 'random_solarize',
     'random_thickness', 'random_warp', 'resize', 'resize_inputs', 'resized_crop', 'sample', 'solarize', 'thicken',

@@ -71,7 +71,7 @@ def write_features(run: runs.Run, file: str) -> None:
   encode = measure.encoders(run)['trained']
   for split in ('train', 'test'):
     source = load_source(run.config.to_dict(), split)
-    arrays[f'{split}_features'] = extract(encode, source.images, batch_size=run.config.evaluation.batch_size)
+    arrays[f'{split}_features'] = extract(encode, source.inputs, batch_size=run.config.evaluation.batch_size)
     if source.labels is not None:
       arrays[f'{split}_labels'] = source.labels
       arrays['class_names'] = np.array(source.class_names)

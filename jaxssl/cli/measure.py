@@ -40,7 +40,7 @@ def measure(run: Run, train: Source, test: Source, pretrain: Source | None = Non
     if 'finetune' in options.protocols:
       rows += _trained(run, train, test, 'finetune', fine_tuned(run))
   about = {'data': test.name, 'step': int(run.state.step)}
-  seen = None if pretrain is None else subsets.count_shared(test.images, pretrain.images)
+  seen = None if pretrain is None else subsets.count_shared(test.inputs, pretrain.inputs)
   if seen is not None:
     about['num_test_seen'] = seen
   return [{**row, **about} for row in rows]
@@ -116,7 +116,7 @@ def _trained(run: Run, train: Source, test: Source, protocol: str, classifiers) 
 
 def spread(run: Run, source: Source, limit: int = 2048) -> list[Row]:
   """Returns the effective rank and uniformity of the features of at most `limit` images, which need no labels."""
-  images = source.images[np.arange(min(limit, len(source)))]
+  images = source.inputs[np.arange(min(limit, len(source)))]
   rows = []
   for features, encode in encoders(run).items():
     h = jnp.asarray(evaluation.extract(encode, images, batch_size=run.config.evaluation.batch_size))

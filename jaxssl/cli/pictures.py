@@ -41,7 +41,7 @@ def draw(run: runs.Run, train: Source, test: Source, path: str) -> dict[str, str
   encode = functools.partial(
       extract, measure.encoders(run)['trained'], batch_size=run.config.evaluation.batch_size)
   shown = _spread(len(test), POINTS)
-  features = encode(test.images[shown])
+  features = encode(test.inputs[shown])
   points, method = plots.project(features, seed=run.config.seed)
   caption = f'{method} of the {measure.representation(run)} of test images'
   labels = None if test.labels is None else test.labels[shown]
@@ -55,12 +55,12 @@ def _draw_neighbours(train, test, shown, features, encode, path) -> None:
   """Draws a few test images with their nearest training images."""
   bank = _spread(len(train), BANK)
   queries = _spread(len(shown), QUERIES)
-  nearest, _ = knn.neighbours(features[queries], encode(train.images[bank]), min(NEIGHBOURS, len(bank)))
+  nearest, _ = knn.neighbours(features[queries], encode(train.inputs[bank]), min(NEIGHBOURS, len(bank)))
   rows = bank[nearest]
   labelled = train.labels is not None and test.labels is not None
   plots.neighbours_sheet(
-      test.images[shown[queries]], test.labels[shown[queries]] if labelled else None,
-      [train.images[row] for row in rows], train.labels[rows] if labelled else None, path)
+      test.inputs[shown[queries]], test.labels[shown[queries]] if labelled else None,
+      [train.inputs[row] for row in rows], train.labels[rows] if labelled else None, path)
 
 
 def _spread(n: int, count: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A source: images that can be read in any order, with labels where known."""
+"""A source: images or waveforms that can be read in any order, with labels where known."""
 
 import dataclasses
 import difflib
@@ -26,22 +26,26 @@ class Source:
 
   Attributes:
     name: What to call it in tables.
-    images: uint8 [n, h, w, c], in memory or decoded on demand.
+    inputs: `Images`, uint8 [n, h, w, c], or `audio.Clips`; in memory or decoded on demand.
     labels: int64 [n] from 0, rows of `class_names`; None where unknown.
     class_names: One name a class; empty where labels are unknown.
-    files: n paths relative to the data set's folder; None where the images are no files.
+    files: n paths relative to the data set's folder; None where the examples are no files.
     skipped: (file, reason) of every file that could not be read.
+    groups: int64 [n] from 0, rows of `group_names`: whom or what an example is from (the speaker); None where unknown.
+    group_names: One name a group; empty where groups are unknown.
   """
 
   name: str
-  images: Images
+  inputs: Any
   labels: np.ndarray | None = None
   class_names: tuple[str, ...] = ()
   files: tuple[str, ...] | None = None
   skipped: tuple[tuple[str, str], ...] = ()
+  groups: np.ndarray | None = None
+  group_names: tuple[str, ...] = ()
 
   def __len__(self) -> int:
-    return len(self.images)
+    return len(self.inputs)
 
 
 def check_choice(argument: str, value: object, choices: Iterable[str]) -> None:

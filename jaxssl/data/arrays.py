@@ -24,46 +24,49 @@ def load(name: str | None, path: str | None, split: str, size: int | None = None
   del name, size
   if path is None:
     raise ValueError(f"path=None: source='npz' needs the path of a file; {LAYOUT}")
-  with _open(path) as opened:
-    prefix, whole = _prefix(path, split, tuple(opened.files))
-    images = _images(path, f'{prefix}images', _read(path, opened, f'{prefix}images'))
-    all_labels = {key: _labels(path, opened, key) for key in opened.files if key in LABELS}
-  labels = all_labels.get(f'{prefix}labels')
-  if labels is not None and len(labels) != len(images):
-    raise ValueError(f'path={path!r}: {len(images)} {prefix}images but {len(labels)} {prefix}labels')
+  with open_npz(path, LAYOUT) as opened:
+    part, whole = prefix(path, split, tuple(opened.files), 'images', LAYOUT)
+    images = _images(path, f'{part}images', read(path, opened, f'{part}images'))
+    all_labels = {key: labels(path, opened, key) for key in opened.files if key in LABELS}
+  known = all_labels.get(f'{part}labels')
+  if known is not None and len(known) != len(images):
+    raise ValueError(f'path={path!r}: {len(images)} {part}images but {len(known)} {part}labels')
   if not whole:
-    keep = split_off(split, len(images), labels)
-    images, labels = images[keep], None if labels is None else labels[keep]
-  if labels is None:
+    keep = split_off(split, len(images), known)
+    images, known = images[keep], None if known is None else known[keep]
+  if known is None:
     return Source(pathlib.Path(path).stem, images)
   values = np.unique(np.concatenate(list(all_labels.values())))
-  return Source(pathlib.Path(path).stem, images, np.searchsorted(values, labels), tuple(map(str, values)))
+  return Source(pathlib.Path(path).stem, images, np.searchsorted(values, known), tuple(map(str, values)))
 
 
-def _open(path: str) -> np.lib.npyio.NpzFile:
+def open_npz(path: str, layout: str) -> np.lib.npyio.NpzFile:
+  """Opens an .npz file without pickled objects; `layout`, for the error, says what it should hold."""
   if not pathlib.Path(path).is_file():
     raise FileNotFoundError(f'path={path!r}: there is no such file')
   try:
     opened = np.load(path, allow_pickle=False)
   except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-    raise ValueError(f'path={path!r} is not an .npz file; {LAYOUT}') from error
+    raise ValueError(f'path={path!r} is not an .npz file; {layout}') from error
   if not isinstance(opened, np.lib.npyio.NpzFile):
-    raise ValueError(f'path={path!r} is a single array, not an .npz file; {LAYOUT}')
+    raise ValueError(f'path={path!r} is a single array, not an .npz file; {layout}')
   return opened
 
 
-def _prefix(path: str, split: str, keys: tuple[str, ...]) -> tuple[str, bool]:
-  """The prefix of the keys to read, and whether all of their examples belong to the split."""
-  if 'train_images' in keys and 'images' not in keys:
-    if split == 'test' and 'test_images' in keys:
+def prefix(path: str, split: str, keys: tuple[str, ...], data: str, layout: str) -> tuple[str, bool]:
+  """The prefix of the keys to read, `data` among them, and whether all of their examples belong to the split."""
+  train, test = f'train_{data}', f'test_{data}'
+  if train in keys and data not in keys:
+    if split == 'test' and test in keys:
       return 'test_', True
-    return 'train_', 'test_images' in keys
-  if 'images' in keys and 'train_images' not in keys and 'test_images' not in keys:
+    return 'train_', test in keys
+  if data in keys and train not in keys and test not in keys:
     return '', False
-  raise ValueError(f'path={path!r} holds {", ".join(map(repr, keys)) or "nothing"}; {LAYOUT}')
+  raise ValueError(f'path={path!r} holds {", ".join(map(repr, keys)) or "nothing"}; {layout}')
 
 
-def _read(path: str, opened: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
+def read(path: str, opened: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
+  """One array of the file; raises ValueError where it is broken or pickled."""
   try:
     return opened[key]
   except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
@@ -87,8 +90,9 @@ def _images(path: str, key: str, images: np.ndarray) -> np.ndarray:
   return images
 
 
-def _labels(path: str, opened: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
-  labels = _read(path, opened, key)
+def labels(path: str, opened: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
+  """int64 [n]: the labels under `key`."""
+  labels = read(path, opened, key)
   if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1 or labels.min(initial=0) < 0:
     found = f'{labels.dtype} of shape {labels.shape}'
     raise ValueError(f'path={path!r}: {key!r} is {found}; labels are integers [n] from 0')

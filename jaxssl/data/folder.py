@@ -37,39 +37,46 @@ def load(name: str | None, path: str | None, split: str, size: int | None = None
   root = pathlib.Path(path)
   if not root.is_dir():
     raise FileNotFoundError(f'path={path!r}: there is no such folder')
-  files, labels, names = _split(root, split)
+  files, labels, names = find(root, split, EXTENSIONS, 'image', links=True)
   return _read(root, split, files, labels, names, size)
 
 
-def _split(root: pathlib.Path, split: str) -> tuple[list[str], np.ndarray | None, tuple[str, ...]]:
-  """Files of a split, relative to `root`, their labels and the names of the classes."""
+def find(
+  root: pathlib.Path, split: str, extensions: tuple[str, ...], what: str, links: bool
+) -> tuple[list[str], np.ndarray | None, tuple[str, ...]]:
+  """Files of a split, relative to `root`, their labels and the names of the classes.
+
+  `what` they are is for messages; `links` says whether links to directories are followed.
+  """
   train = 'train' if (root / 'train').is_dir() else ''
   test = next((folder for folder in TEST_FOLDERS if (root / folder).is_dir()), None) if train else None
-  parts = {folder: _list(root / folder) for folder in (train, test) if folder is not None}
-  classes = [_classes(files) for files in parts.values()]
+  parts = {folder: _list(root / folder, extensions, links) for folder in (train, test) if folder is not None}
+  classes = [_classes(files, what) for files in parts.values()]
   names = tuple(sorted(set().union(*classes))) if all(classes) else ()
   folder = test if test is not None and split == 'test' else train
   files = parts[folder]
   if not files:
-    raise ValueError(f'path={str(root / folder)!r} holds no image ({", ".join(EXTENSIONS)})')
+    raise ValueError(f'path={str(root / folder)!r} holds no {what} ({", ".join(extensions)})')
   labels = np.array([names.index(_top(file)) for file in files], np.int64) if names else None
   if test is None:
     keep = split_off(split, len(files), labels)
     files, labels = [files[i] for i in keep], None if labels is None else labels[keep]
+  if not files:
+    raise ValueError(f'path={str(root)!r} has too few {what}s: none is left for this split')
   return [f'{folder}/{file}' if folder else file for file in files], labels, names
 
 
-def _list(folder: pathlib.Path) -> list[str]:
-  """Paths of the images under a folder, relative to it, in the order of their names."""
+def _list(folder: pathlib.Path, extensions: tuple[str, ...], links: bool) -> list[str]:
+  """Paths of the files under a folder, relative to it, in the order of their names."""
   found, seen = [], set()
-  for directory, folders, files in os.walk(folder, followlinks=True):
+  for directory, folders, files in os.walk(folder, followlinks=links):
     if (real := os.path.realpath(directory)) in seen:
-      folders[:] = []  # A link back: its images are listed already.
+      folders[:] = []  # A link back: its files are listed already.
       continue
     seen.add(real)
     folders[:] = [each for each in folders if not each.startswith('.') and each != '__MACOSX']
     for file in files:
-      if not file.startswith('.') and file.lower().endswith(EXTENSIONS):
+      if not file.startswith('.') and file.lower().endswith(extensions):
         found.append(pathlib.Path(directory, file).relative_to(folder).as_posix())
   return sorted(found)
 
@@ -78,20 +85,20 @@ def _top(file: str) -> str:
   return file.split('/')[0]
 
 
-def _classes(files: list[str]) -> set[str]:
-  """The subfolders that are classes; none where an image stands outside them or there is only one."""
+def _classes(files: list[str], what: str) -> set[str]:
+  """The subfolders that are classes; none where a file stands outside them or there is only one."""
   inside = [file for file in files if '/' in file]
   folders = {_top(file) for file in inside}
   if len(folders) > 1 and len(inside) < len(files) < 2 * len(inside):
-    _warn_of_strays(len(files) - len(inside), next(file for file in files if '/' not in file))
+    _warn_of_strays(what, len(files) - len(inside), next(file for file in files if '/' not in file))
   return folders if len(folders) > 1 and len(inside) == len(files) else set()
 
 
 @functools.cache  # Once, not for every split.
-def _warn_of_strays(count: int, first: str) -> None:
+def _warn_of_strays(what: str, count: int, first: str) -> None:
   log.warning(
-    'No labels: subfolders are classes only where every image stands in one. Outside them: %d, such as %s. To have '
-    'labels, move or remove what is outside.', count, first)
+    'No labels: subfolders are classes only where every %s stands in one. Outside them: %d, such as %s. To have '
+    'labels, move or remove what is outside.', what, count, first)
 
 
 def _read(
@@ -115,11 +122,9 @@ def _read(
     except Exception as error:  # Broken files make Pillow raise errors of many kinds.
       return 'is no image' if type(error).__name__ == 'UnidentifiedImageError' else str(error), False
 
-  if not files:
-    raise ValueError(f'path={str(root)!r} has too few images: none is left for this split')
   reasons, plain = zip(*encoded.in_threads(check, len(files)), strict=True)
   skipped = tuple((file, reason) for file, reason in zip(files, reasons, strict=True) if reason)
-  _report(root, split, len(files), skipped)
+  report(root, split, len(files), skipped, 'image')
   keep = np.flatnonzero([not reason for reason in reasons])
   kept: Images = dataclasses.replace(images, plain=np.array(plain)).take(keep)
   if pixels is not None:
@@ -128,11 +133,12 @@ def _read(
   return Source(root.resolve().name, kept, None if labels is None else labels[keep], names, kept_files, skipped)
 
 
-def _report(root: pathlib.Path, split: str, total: int, skipped: tuple[tuple[str, str], ...]) -> None:
+def report(root: pathlib.Path, split: str, total: int, skipped: tuple[tuple[str, str], ...], what: str) -> None:
+  """Logs the files that could not be read; raises ValueError where that is all of them."""
   if len(skipped) == total:
-    raise ValueError(f'path={str(root)!r}: none of {total} images can be read; {skipped[0][0]}: {skipped[0][1]}')
+    raise ValueError(f'path={str(root)!r}: none of {total} {what}s can be read; {skipped[0][0]}: {skipped[0][1]}')
   if skipped:
     lines = '\n'.join(f'  {file}: {reason}' for file, reason in skipped)
     log.warning(
-      '%s: %d of the %d images of the split %r cannot be read and are left out:\n%s',
-      root, len(skipped), total, split, lines)
+      '%s: %d of the %d %ss of the split %r cannot be read and are left out:\n%s',
+      root, len(skipped), total, what, split, lines)

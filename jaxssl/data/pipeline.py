@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from jaxssl.data._source import Source, check_choice
-from jaxssl.recipes import Recipe
+from jaxssl.data.audio import Clips
+from jaxssl.recipes import Audio, Recipe
 
 ENGINES = ('device', 'host', 'split')
 PREFETCH = 2  # Batches made ahead of the one in use.
@@ -21,7 +22,7 @@ Seed = int | tuple[int, int] | jax.Array
 
 def batches(
   source: Source,
-  recipe: Recipe,
+  recipe: Recipe | Audio,
   *,
   engine: str,
   seed: Seed,
@@ -37,7 +38,7 @@ def batches(
   one host.
 
   Args:
-    source: The images; for the engines 'host' and 'split' they may be of many sizes.
+    source: Images, for the engines 'host' and 'split' of any sizes; or audio, with a recipe for audio at its rate.
     recipe: The views to make.
     engine: 'device': no views, only `inputs`, for `jaxssl.augment` to make them; needs NumPy alone. 'host': finished
       `views` from tf.data. 'split': `views` cropped and flipped by tf.data, still to be recoloured on the device.
@@ -49,18 +50,23 @@ def batches(
     parallelism: Images that tf.data works on at once; None lets it choose.
 
   Returns:
-    An iterator of dicts: `index` int32 [b], b = batch_size / hosts; `label` int32 [b] where known; `inputs` uint8
-    [b, h, w, c]; and with the engines 'host' and 'split' `views`, a tuple of uint8 [b, size, size, c].
+    An iterator of dicts: `index` int32 [b], b = batch_size / hosts; `label` and `group` int32 [b] where known; `inputs`
+    uint8 [b, h, w, c]; and with the engines 'host' and 'split' `views`, a tuple of uint8 [b, size, size, c]. Of audio,
+    `inputs` int16 or float32 [b, recipe.span] from a random start in each clip, and `mask`, bool of the same shape:
+    False where the clip is over and samples are zeros.
 
   Raises:
-    ValueError: where the images are fewer than the batch (an image would be its own negative), or the hosts do not
-      divide it; ImportError where tf.data is asked for and TensorFlow is missing.
+    ValueError: where the examples are fewer than the batch (one would be its own negative), the hosts do not divide
+      it, or source and recipe do not fit; ImportError where tf.data is asked for and TensorFlow is missing.
   """
   check_choice('engine', engine, ENGINES)
   key_words = words(seed)
   positions(start, batch_size, host, hosts)
   if batch_size > len(source):
     raise ValueError(f'batch_size={batch_size} is more than the {len(source)} examples of {source.name!r}')
+  if isinstance(recipe, Audio) or isinstance(source.inputs, Clips):
+    recipe = _check_audio(source, recipe, engine)
+    return _prefetch(functools.partial(_windows, source, recipe, key_words, batch_size, host=host, hosts=hosts), start)
   if engine == 'device':
     make = functools.partial(_device_batch, source, key_words, batch_size, host=host, hosts=hosts)
     return _prefetch(make, start)
@@ -105,6 +111,19 @@ def jitter_orders(seed: Seed, step: int, views: int) -> np.ndarray:
   return np.stack([generator.permutation(4) for _ in range(views)]).astype(np.int32)
 
 
+def window_starts(
+  seed: Seed, step: int, batch_size: int, room: np.ndarray, host: int = 0, hosts: int = 1
+) -> np.ndarray:
+  """int64 [batch_size / hosts]: where the windows of this host's part of the batch of `step` start.
+
+  Each is uniform from 0 to `room` [batch_size / hosts], both included: the samples by which a clip is longer than its
+  window, 0 where it is not.
+  """
+  local = len(positions(step, batch_size, host, hosts))
+  u = _generator(words(seed), stream=2, counter=step).random(batch_size)[host * local : (host + 1) * local]
+  return np.floor(u * (room + 1)).astype(np.int64)
+
+
 def words(seed: Seed) -> tuple[int, int]:
   """The two 32-bit words of a seed: an integer, or a (typed) JAX key; `jax.random.key(n)` is the seed n."""
   if isinstance(seed, tuple):
@@ -137,13 +156,36 @@ def _device_batch(
   source: Source, key_words: tuple[int, int], batch_size: int, step: int, *, host: int, hosts: int
 ) -> Batch:
   index = indices(key_words, step, batch_size, len(source), host, hosts)
-  return _with_labels(source, {'index': index.astype(np.int32), 'inputs': source.images[index]})
+  return _with_labels(source, {'index': index.astype(np.int32), 'inputs': source.inputs[index]})
+
+
+def _check_audio(source: Source, recipe: Recipe | Audio, engine: str) -> Audio:
+  """The recipe, where it fits the source."""
+  if not isinstance(recipe, Audio):
+    raise ValueError(f'recipe: {source.name!r} is audio, which needs a recipe for audio, got one for images')
+  if not isinstance(source.inputs, Clips):
+    raise ValueError(f'recipe: {source.name!r} holds images, which need a recipe for images, got one for audio')
+  if source.inputs.rate != recipe.rate:
+    raise ValueError(f'recipe: its rate is {recipe.rate}, that of {source.name!r} {source.inputs.rate}')
+  if engine != 'device':
+    raise ValueError(f"engine={engine!r} makes views of images; the one for audio is 'device'")
+  return recipe
+
+
+def _windows(
+  source: Source, recipe: Audio, key_words: tuple[int, int], batch_size: int, step: int, *, host: int, hosts: int
+) -> Batch:
+  index = indices(key_words, step, batch_size, len(source), host, hosts)
+  room = np.maximum(source.inputs.lengths[index] - recipe.window, 0)
+  starts = window_starts(key_words, step, batch_size, room, host, hosts)
+  inputs, mask = source.inputs.windows(index, starts, recipe.span)
+  return _with_labels(source, {'index': index.astype(np.int32), 'inputs': inputs, 'mask': mask})
 
 
 def _with_labels(source: Source, batch: Batch) -> Batch:
-  if source.labels is None:
-    return batch
-  return {**batch, 'label': source.labels[batch['index']].astype(np.int32)}
+  known = {'label': source.labels, 'group': source.groups}
+  index = batch['index']
+  return {**batch, **{key: values[index].astype(np.int32) for key, values in known.items() if values is not None}}
 
 
 def _prefetch(make: Callable[[int], Batch], start: int) -> Generator[Batch, None, None]:

@@ -1,17 +1,23 @@
-"""Data sets by name: the bundled drawings, TFDS, a folder of images, an .npz file."""
+"""Data sets by name: the bundled drawings, TFDS, a folder of images or recordings, an .npz file."""
 
 from collections.abc import Callable
 
-from jaxssl.data import _source, arrays, bundled, folder, tfds_source
+from jaxssl.data import _source, arrays, audio_arrays, audio_folder, audio_tfds, bundled, folder, tfds_source
 from jaxssl.data._source import SPLITS, Source
 
-__all__ = ['SOURCES', 'SPLITS', 'Source', 'load']
+__all__ = ['AUDIO_SOURCES', 'SOURCES', 'SPLITS', 'Source', 'load', 'load_audio']
 
 SOURCES: dict[str, Callable[[str | None, str | None, str, int | None], Source]] = {
   'bundled': bundled.load,
   'tfds': tfds_source.load,
   'folder': folder.load,
   'npz': arrays.load,
+}
+
+AUDIO_SOURCES: dict[str, Callable[[str | None, str | None, str, int], Source]] = {
+  'tfds': audio_tfds.load,
+  'folder': audio_folder.load,
+  'npz': audio_arrays.load,
 }
 
 
@@ -40,3 +46,28 @@ def load(source: str, name: str | None, path: str | None, split: str, size: int 
   if size is not None and size < 1:
     raise ValueError(f'size={size} must be at least 1')
   return SOURCES[source](name, path or None, split, size)
+
+
+def load_audio(source: str, name: str | None, path: str | None, split: str, rate: int) -> Source:
+  """Opens one split of an audio data set, whose `inputs` are `audio.Clips`: mono, at `rate`.
+
+  Where a data set has no test split, a fifth is held out, the same in every run; neither 'pretrain' nor 'train' ever
+  sees it.
+
+  Args:
+    source: 'tfds', 'folder' or 'npz'.
+    name: The data set's name in TFDS; not read for 'folder' and 'npz'.
+    path: The folder, the .npz file, or TFDS's data directory (None: its default).
+    split: 'pretrain', 'train' or 'test', as for `load`.
+    rate: Samples a second; recordings at another rate are resampled.
+
+  Raises:
+    ValueError: for a wrong argument, with the choices, or data in the wrong form.
+    FileNotFoundError: where there is nothing at `path`.
+    ImportError: where an optional dependency is missing, with the extra that brings it.
+  """
+  _source.check_choice('source', source, AUDIO_SOURCES)
+  _source.check_choice('split', split, SPLITS)
+  if rate < 1:
+    raise ValueError(f'rate={rate} must be at least 1')
+  return AUDIO_SOURCES[source](name, path or None, split, rate)

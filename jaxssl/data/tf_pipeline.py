@@ -59,7 +59,7 @@ def stream(
 
 def _loader(tf: Any, source: Source) -> Callable[[Any], Any]:
   """Index -> image, uint8 [h, w, c], as tf ops."""
-  images = source.images
+  images = source.inputs
   if isinstance(images, np.ndarray):
     array = tf.constant(images)
     return lambda index: tf.gather(array, index)

@@ -31,7 +31,7 @@ def load(name: str | None, path: str | None, split: str, size: int | None = None
     FileNotFoundError: where it is not prepared and cannot be downloaded.
     ImportError: where TFDS is not installed.
   """
-  tfds = _tfds()
+  tfds = module()
   dataset = _open(tfds, name, path)
   part, whole = _part(dataset, split)
   images, labels = _read(dataset, part, size, with_labels=not whole or split != 'pretrain')
@@ -44,7 +44,8 @@ def load(name: str | None, path: str | None, split: str, size: int | None = None
   return Source(str(name), images, labels, () if labels is None else dataset.class_names)
 
 
-def _tfds() -> Any:
+def module() -> Any:
+  """TensorFlow Datasets; raises ImportError, with the extra that brings it, where it is missing."""
   tensorflow()
   try:
     import tensorflow_datasets as tfds
@@ -72,7 +73,7 @@ class _Dataset:
 
   @property
   def random_access(self) -> bool:
-    return self.builder.info.file_format.value == 'array_record'
+    return random_access(self.builder)
 
   def records(self, part: str) -> Any:
     """Random access to the examples of a TFDS split, images as encoded bytes."""
@@ -83,22 +84,30 @@ class _Dataset:
     if self.random_access:
       records = self.records(part)
       return (records[i] for i in range(len(records)))
-    return self._in_order(part, decoders={self.image: self.tfds.decode.SkipDecoding()})
+    return in_order(self.tfds, self.builder, part, decoders={self.image: self.tfds.decode.SkipDecoding()})
 
   def decoded(self, part: str) -> Iterator[dict[str, Any]]:
     """The examples of a TFDS split of images of one size, in the same order, decoded and in batches."""
     if self.random_access:
       records = self.builder.as_data_source(part)
       return ({key: np.asarray(value)[None] for key, value in records[i].items()} for i in range(len(records)))
-    return self._in_order(part, batch_size=1000)
-
-  def _in_order(self, part: str, **arguments: Any) -> Iterator[dict[str, Any]]:
-    config = self.tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
-    dataset = self.builder.as_dataset(split=part, shuffle_files=False, read_config=config, **arguments)
-    return iter(self.tfds.as_numpy(dataset))
+    return in_order(self.tfds, self.builder, part, batch_size=1000)
 
 
-def _open(tfds: Any, name: str | None, path: str | None) -> _Dataset:
+def random_access(builder: Any) -> bool:
+  """Whether the examples of a prepared data set can be read in any order."""
+  return builder.info.file_format.value == 'array_record'
+
+
+def in_order(tfds: Any, builder: Any, part: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+  """The examples of a TFDS split in the order of its files; `arguments` are those of `as_dataset`."""
+  config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
+  dataset = builder.as_dataset(split=part, shuffle_files=False, read_config=config, **arguments)
+  return iter(tfds.as_numpy(dataset))
+
+
+def open_builder(tfds: Any, name: str | None, path: str | None) -> Any:
+  """The builder of a data set, prepared; `load` has the errors."""
   if not name:
     raise ValueError(f"name={name!r}: source='tfds' needs the name of a data set, as 'cifar10'")
   if path and not os.path.isdir(path):
@@ -110,15 +119,21 @@ def _open(tfds: Any, name: str | None, path: str | None) -> _Dataset:
     raise ValueError(f'name={name!r}: {error}') from error
   if not builder.is_prepared():
     _prepare(builder, name)
+  return builder
+
+
+def _open(tfds: Any, name: str | None, path: str | None) -> _Dataset:
+  builder = open_builder(tfds, name, path)
   features = builder.info.features
   images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
   labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
-  if not images or features[_first(images, 'image')].np_dtype != np.uint8:
+  if not images or features[first(images, 'image')].np_dtype != np.uint8:
     raise ValueError(f'name={name!r} has no 8-bit images; its features are {", ".join(features)}')
-  return _Dataset(tfds, builder, _first(images, 'image'), _first(labels, 'label') if labels else None)
+  return _Dataset(tfds, builder, first(images, 'image'), first(labels, 'label') if labels else None)
 
 
-def _first(keys: list[str], preferred: str) -> str:
+def first(keys: list[str], preferred: str) -> str:
+  """`preferred` where it is among `keys`, otherwise the first of them."""
   return preferred if preferred in keys else keys[0]
 
 
@@ -178,18 +193,23 @@ def _arrays(dataset: _Dataset, part: str) -> tuple[np.ndarray, np.ndarray | None
   return np.concatenate(images), np.concatenate(labels).astype(np.int64) if dataset.label else None
 
 
+def too_large(builder: Any, part: str) -> str:
+  """Says what to do about a TFDS split that neither fits in memory nor has random access."""
+  info = builder.info
+  return (
+    f'{info.full_name} ({info.splits[part].num_bytes / 2**30:.0f} GiB) is too large to be held in memory, and '
+    f'{builder.data_dir} ({info.file_format.value}) has no random access. Prepare it as ArrayRecord in '
+    f'another directory, DIR, and set data.path=DIR: '
+    f"tfds.builder({info.name!r}, data_dir=DIR, file_format='array_record').download_and_prepare()"
+  )
+
+
 def _stream(
   dataset: _Dataset, part: str, size: int | None, channels: int, with_labels: bool
 ) -> tuple[encoded.EncodedImages, np.ndarray | None]:
   """Images read from disk when used."""
-  info = dataset.builder.info
   if not dataset.random_access:
-    raise ValueError(
-      f'{info.full_name} ({info.splits[part].num_bytes / 2**30:.0f} GiB) is too large to be held in memory, and '
-      f'{dataset.builder.data_dir} ({info.file_format.value}) has no random access. Prepare it as ArrayRecord in '
-      f'another directory, DIR, and set data.path=DIR: '
-      f"tfds.builder({info.name!r}, data_dir=DIR, file_format='array_record').download_and_prepare()"
-    )
+    raise ValueError(too_large(dataset.builder, part))
   records = dataset.records(part)
   labels = None
   if with_labels and dataset.label:

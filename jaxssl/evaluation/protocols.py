@@ -17,7 +17,7 @@ class Labelled(Protocol):
   """A labelled set of images, such as `jaxssl.data.sources.Source`."""
 
   @property
-  def images(self) -> Any:
+  def inputs(self) -> Any:
     """n images: an array, or anything with `len()` and `images[index array] -> [k, h, w, c]`."""
 
   @property
@@ -28,8 +28,8 @@ class Labelled(Protocol):
 def _labels(source: Labelled, name: str) -> np.ndarray:
   if source.labels is None:
     raise ValueError(f'{name} has no labels: k-NN and linear probes need them.')
-  if len(source.labels) != len(source.images):
-    raise ValueError(f'{name} has {len(source.images)} images but {len(source.labels)} labels.')
+  if len(source.labels) != len(source.inputs):
+    raise ValueError(f'{name} has {len(source.inputs)} images but {len(source.labels)} labels.')
   return np.asarray(source.labels)
 
 
@@ -102,8 +102,8 @@ def evaluate(
   sizes = {'num_train': len(labels), 'num_test': len(test_labels), 'num_classes': len(np.unique(labels))}
   rows: list[Row] = []
   for features, encode in encoders.items():
-    train_set = (extract(encode, train.images, batch_size=batch_size), labels)
-    test_set = (extract(encode, test.images, batch_size=batch_size), test_labels)
+    train_set = (extract(encode, train.inputs, batch_size=batch_size), labels)
+    test_set = (extract(encode, test.inputs, batch_size=batch_size), test_labels)
     common = _common(features, label, split, representation, seed)
     for figure in _figures(train_set, test_set, knn, linear, fractions, seed):
       rows.append({'protocol': figure.pop('protocol'), **common, 'value': figure.pop('value'), **sizes, **figure})
@@ -148,7 +148,7 @@ def evaluate_trained(
   rows: list[Row] = []
   for features, classifier in classifiers.items():
     for fraction in fractions:
-      value = classifier(train.images, labels, test.images, test_labels,
+      value = classifier(train.inputs, labels, test.inputs, test_labels,
                          epochs=epochs, fraction=fraction, seed=seed, **options)
       rows.append({'protocol': protocol, **_common(features, label, split, representation, seed), 'value': value,
                    **sizes, 'epochs': epochs, 'fraction': fraction})

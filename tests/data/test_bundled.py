@@ -56,7 +56,7 @@ def test_ink_is_bright_and_sparse(packed):
 
 
 def _drawings(source):
-  return {image.tobytes() for image in source.images}
+  return {image.tobytes() for image in source.inputs}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Batches are a function of (seed, step, slot), whatever the parallelism, the first step and the number of hosts."""
 
+import dataclasses
 import itertools
 import subprocess
 import sys
@@ -150,13 +151,20 @@ def test_device_batches_are_the_images(source):
   for step, batch in enumerate(take(source, 6)):
     index = data.indices(3, step, B, N)
     np.testing.assert_array_equal(batch['index'], index)
-    np.testing.assert_array_equal(batch['inputs'], source.images[index])
+    np.testing.assert_array_equal(batch['inputs'], source.inputs[index])
     np.testing.assert_array_equal(batch['label'], source.labels[index])
     assert batch['index'].dtype == batch['label'].dtype == np.int32 and batch['inputs'].dtype == np.uint8
 
 
+def test_groups_come_along(source):
+  grouped = dataclasses.replace(source, groups=np.arange(N) % 5, group_names=tuple('abcde'))
+  for batch in take(grouped, 2):
+    np.testing.assert_array_equal(batch['group'], batch['index'] % 5)
+    assert batch['group'].dtype == np.int32
+
+
 def test_without_labels_there_is_no_label(source):
-  assert take(Source('bare', source.images), 1)[0].keys() == {'index', 'inputs'}
+  assert take(Source('bare', source.inputs), 1)[0].keys() == {'index', 'inputs'}
 
 
 @pytest.mark.parametrize('start', [1, 3])
@@ -195,7 +203,7 @@ def test_an_error_reaches_the_caller_and_ends_the_thread(source):
     def __getitem__(self, index):
       raise OSError('disk gone')
 
-  stream = data.batches(Source('broken', source.images.view(Broken)), RECIPE, engine='device', seed=3, batch_size=B)
+  stream = data.batches(Source('broken', source.inputs.view(Broken)), RECIPE, engine='device', seed=3, batch_size=B)
   with pytest.raises(OSError, match='disk gone'):
     next(stream)
   assert not prefetchers()
@@ -246,7 +254,7 @@ def test_views_are_those_of_the_stream_position(source, whole):
   for step, batch in enumerate(batches):
     orders = tf.constant(pipeline.jitter_orders(3, step, 2))
     for slot in (0, B - 1):
-      image = tf.constant(source.images[data.indices(3, step, B, N)[slot]])
+      image = tf.constant(source.inputs[data.indices(3, step, B, N)[slot]])
       made = tf_image.views(image, tf.random.fold_in(seed, np.int64(step * B + slot)), RECIPE, engine, orders)
       for view, expected in zip(batch['views'], made, strict=True):
         assert view.dtype == np.uint8
@@ -271,24 +279,24 @@ def test_files_of_many_sizes(folder):
   tf = pytest.importorskip('tensorflow')
   from jaxssl.data import tf_image
 
-  assert not folder.images.plain.all() and folder.images.plain.any()
+  assert not folder.inputs.plain.all() and folder.inputs.plain.any()
   batches = take(folder, 4, engine='split', batch_size=4)
   assert_same(take(folder, 2, engine='split', batch_size=4, start=2, parallelism=3), batches[2:])
   for batch in batches:
     assert 'label' not in batch
     for index, inputs in zip(batch['index'], batch['inputs'], strict=True):
-      image = tf.constant(folder.images.original(index))
-      if folder.images.plain[index]:
-        image = tf.io.decode_image(folder.images.content(index), channels=3, expand_animations=False)
+      image = tf.constant(folder.inputs.original(index))
+      if folder.inputs.plain[index]:
+        image = tf.io.decode_image(folder.inputs.content(index), channels=3, expand_animations=False)
       expected = tf_image.inputs(image, RECIPE).numpy()
       np.testing.assert_allclose(inputs.astype(int), expected.astype(int), atol=1)
 
 
 def test_plain_images_decode_alike(folder):
   tf = pytest.importorskip('tensorflow')
-  for index in np.flatnonzero(folder.images.plain):
-    decoded = tf.io.decode_image(folder.images.content(index), channels=3, expand_animations=False).numpy()
-    np.testing.assert_allclose(decoded.astype(int), folder.images.original(index).astype(int), atol=4)
+  for index in np.flatnonzero(folder.inputs.plain):
+    decoded = tf.io.decode_image(folder.inputs.content(index), channels=3, expand_animations=False).numpy()
+    np.testing.assert_allclose(decoded.astype(int), folder.inputs.original(index).astype(int), atol=4)
 
 
 def test_tensorflow_sees_no_accelerator():

@@ -76,10 +76,10 @@ def test_npz_with_splits(tmp_path):
   )
   for split in ('pretrain', 'train'):
     source = data.load('npz', None, path, split)
-    np.testing.assert_array_equal(source.images, train)
+    np.testing.assert_array_equal(source.inputs, train)
     assert source.labels.dtype == np.int64 and source.name == 'set'
   source = data.load('npz', 'ignored', path, 'test')
-  np.testing.assert_array_equal(source.images, test)
+  np.testing.assert_array_equal(source.inputs, test)
   assert source.class_names == ('0', '1', '2', '3')
 
 
@@ -87,9 +87,9 @@ def test_npz_without_a_test_split_holds_out_a_fifth(tmp_path):
   whole = images(50)
   path = save(tmp_path, images=whole, labels=np.repeat(np.arange(5), 10))
   pretrain, train, test = (data.load('npz', None, path, split) for split in data.SPLITS)
-  np.testing.assert_array_equal(pretrain.images, train.images)
+  np.testing.assert_array_equal(pretrain.inputs, train.inputs)
   assert np.bincount(test.labels).tolist() == [2] * 5 and np.bincount(train.labels).tolist() == [8] * 5
-  assert {each.tobytes() for each in (*train.images, *test.images)} == {each.tobytes() for each in whole}
+  assert {each.tobytes() for each in (*train.inputs, *test.inputs)} == {each.tobytes() for each in whole}
 
 
 def test_npz_labels_may_have_gaps(tmp_path):
@@ -107,8 +107,8 @@ def test_npz_without_labels(tmp_path):
 def test_npz_grey_and_float(tmp_path):
   grey = images(10, 6, 5)
   source = data.load('npz', None, save(tmp_path, train_images=grey / np.float32(255), test_images=grey), 'train')
-  assert source.images.dtype == np.uint8
-  np.testing.assert_array_equal(source.images, grey[..., None])
+  assert source.inputs.dtype == np.uint8
+  np.testing.assert_array_equal(source.inputs, grey[..., None])
 
 
 @pytest.mark.parametrize(
@@ -220,8 +220,8 @@ def test_folder_of_classes(classes):
   assert train.class_names == ('cat', 'dog') and train.name == classes.name
   assert pretrain.files == train.files and not set(train.files) & set(test.files)
   assert len(train) == 16 and np.bincount(test.labels).tolist() == [2, 2]
-  assert isinstance(train.images, np.ndarray) and train.images.shape == (16, 16, 16, 3)
-  for image, label, file in zip(train.images, train.labels, train.files, strict=True):
+  assert isinstance(train.inputs, np.ndarray) and train.inputs.shape == (16, 16, 16, 3)
+  for image, label, file in zip(train.inputs, train.labels, train.files, strict=True):
     assert file.startswith(train.class_names[label] + '/')
     np.testing.assert_array_equal(image, encoded.decode((classes / file).read_bytes(), 3, 16))
 
@@ -230,19 +230,19 @@ def test_folder_beyond_the_memory_is_decoded_when_used(classes, monkeypatch):
   held = data.load('folder', None, str(classes), 'train', size=16)
   monkeypatch.setattr(encoded, 'MEMORY', 100)
   source = data.load('folder', None, str(classes), 'train', size=16)
-  assert isinstance(source.images, encoded.EncodedImages) and source.files == held.files
+  assert isinstance(source.inputs, encoded.EncodedImages) and source.files == held.files
   chosen = np.array([5, 0, 15, 5])
-  np.testing.assert_array_equal(source.images[chosen], held.images[chosen])
-  np.testing.assert_array_equal(source.images[2:7], held.images[2:7])
+  np.testing.assert_array_equal(source.inputs[chosen], held.inputs[chosen])
+  np.testing.assert_array_equal(source.inputs[2:7], held.inputs[2:7])
 
 
 def test_folder_without_a_size_keeps_the_originals(classes):
   source = data.load('folder', None, str(classes), 'train')
   for i in (0, 15):
     with Image.open(classes / source.files[i]) as image:
-      np.testing.assert_array_equal(source.images.original(i), np.asarray(image.convert('RGB')))
+      np.testing.assert_array_equal(source.inputs.original(i), np.asarray(image.convert('RGB')))
   with pytest.raises(ValueError, match='size=None'):
-    source.images[np.arange(2)]
+    source.inputs[np.arange(2)]
 
 
 def test_folder_with_a_stray_image_says_that_it_has_no_labels(tmp_path, caplog):
@@ -288,7 +288,7 @@ def test_folder_reports_and_skips_what_it_cannot_read(tmp_path, caplog, size):
   assert 'truncated' in source.skipped[0][1] and "3 of the 9 images of the split 'train' cannot be read" in caplog.text
   assert all(file in caplog.text and reason in caplog.text for file, reason in source.skipped)
   expected = encoded.decode((tmp_path / 'train' / '8.jpg').read_bytes(), 3, size)
-  np.testing.assert_array_equal(source.images[5] if size else source.images.original(5), expected)
+  np.testing.assert_array_equal(source.inputs[5] if size else source.inputs.original(5), expected)
 
 
 def test_folder_errors(tmp_path):
@@ -342,26 +342,26 @@ def as_bytes(pixels):
 def test_tfds_images_of_one_size(prepared):
   root, made = prepared
   train, test = (data.load('tfds', 'fixed', root, split) for split in ('train', 'test'))
-  assert train.images.shape == (10, 20, 24, 3) and train.images.dtype == np.uint8 and train.class_names == ('x', 'y')
+  assert train.inputs.shape == (10, 20, 24, 3) and train.inputs.dtype == np.uint8 and train.class_names == ('x', 'y')
   known = {image.tobytes(): label for image, label in zip(*made['fixed']['train'], strict=True)}
-  assert [known[image.tobytes()] for image in train.images] == train.labels.tolist()
-  assert as_bytes(test.images) == as_bytes(made['fixed']['test'][0])
-  np.testing.assert_array_equal(train.images, data.load('tfds', 'fixed', root, 'pretrain').images)
+  assert [known[image.tobytes()] for image in train.inputs] == train.labels.tolist()
+  assert as_bytes(test.inputs) == as_bytes(made['fixed']['test'][0])
+  np.testing.assert_array_equal(train.inputs, data.load('tfds', 'fixed', root, 'pretrain').inputs)
 
 
 def test_tfds_images_of_many_sizes(prepared):
   root, made = prepared
   lazy, fixed = (data.load('tfds', 'varied', root, 'train', size=size) for size in (None, 8))
-  assert fixed.images.shape == (10, 8, 8, 3)
-  assert as_bytes(lazy.images.original(i) for i in range(10)) == as_bytes(made['varied']['train'][0])
+  assert fixed.inputs.shape == (10, 8, 8, 3)
+  assert as_bytes(lazy.inputs.original(i) for i in range(10)) == as_bytes(made['varied']['train'][0])
   for i in range(10):
-    np.testing.assert_array_equal(fixed.images[i], encoded.decode(lazy.images.content(i), 3, 8))
+    np.testing.assert_array_equal(fixed.inputs[i], encoded.decode(lazy.inputs.content(i), 3, 8))
 
 
 def test_tfds_test_split_falls_back_to_validation(prepared):
   root, made = prepared
   source = data.load('tfds', 'varied', root, 'test')
-  assert as_bytes(source.images.original(i) for i in range(2)) == as_bytes(made['varied']['validation'][0])
+  assert as_bytes(source.inputs.original(i) for i in range(2)) == as_bytes(made['varied']['validation'][0])
   assert sorted(source.labels) == [0, 1]
 
 
@@ -369,7 +369,7 @@ def test_tfds_without_a_test_split_holds_out_a_fifth(prepared):
   root, made = prepared
   pretrain, train, test = (data.load('tfds', 'alone', root, split) for split in data.SPLITS)
   assert (len(pretrain), len(train)) == (8, 8) and sorted(test.labels) == [0, 1]
-  assert as_bytes([*train.images, *test.images]) == as_bytes(made['alone']['train'][0])
+  assert as_bytes([*train.inputs, *test.inputs]) == as_bytes(made['alone']['train'][0])
 
 
 def test_tfds_unlabelled_images_are_for_pretraining(prepared):
@@ -377,7 +377,7 @@ def test_tfds_unlabelled_images_are_for_pretraining(prepared):
   pretrain, train = (data.load('tfds', 'records', root, split) for split in ('pretrain', 'train'))
   assert pretrain.labels is None and len(pretrain) == 14 and len(train) == 10
   both = made['records']['train'][0] + made['records']['unlabelled'][0]
-  assert as_bytes(pretrain.images.original(i) for i in range(14)) == as_bytes(both)
+  assert as_bytes(pretrain.inputs.original(i) for i in range(14)) == as_bytes(both)
 
 
 def test_tfds_beyond_the_memory_streams_records(prepared, monkeypatch):
@@ -385,8 +385,8 @@ def test_tfds_beyond_the_memory_streams_records(prepared, monkeypatch):
   held = data.load('tfds', 'records', root, 'train', size=8)
   monkeypatch.setattr(encoded, 'MEMORY', 100)
   source = data.load('tfds', 'records', root, 'train', size=8)
-  assert isinstance(source.images, encoded.EncodedImages)
-  np.testing.assert_array_equal(source.images[:], held.images)
+  assert isinstance(source.inputs, encoded.EncodedImages)
+  np.testing.assert_array_equal(source.inputs[:], held.inputs)
   np.testing.assert_array_equal(source.labels, held.labels)
   with pytest.raises(ValueError, match=r"varied.*array_record"):
     data.load('tfds', 'varied', root, 'train')
@@ -422,4 +422,4 @@ def test_tfds_prepared_data_sets(name, shape, n):
   if not os.path.isdir(os.path.join(root, name)):
     pytest.skip(f'{name} is not prepared in {root}')
   source = data.load('tfds', name, None, 'test')
-  assert source.images.shape == (n, *shape) and np.bincount(source.labels).tolist() == [1000] * 10
+  assert source.inputs.shape == (n, *shape) and np.bincount(source.labels).tolist() == [1000] * 10

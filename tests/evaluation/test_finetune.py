@@ -93,11 +93,11 @@ def test_sgd_probe_learns_what_is_linear_and_only_that():
 
 
 def test_rows():
-  train, test = (type('Source', (), dict(zip(('images', 'labels'), _data(n, n), strict=True))) for n in (60, 9))
+  train, test = (type('Source', (), dict(zip(('inputs', 'labels'), _data(n, n), strict=True))) for n in (60, 9))
   calls = []
 
   def classifier(images, labels, test_images, test_labels, **options):
-    assert (images is train.images) and (test_images is test.images) and len(labels) == 60 and len(test_labels) == 9
+    assert (images is train.inputs) and (test_images is test.inputs) and len(labels) == 60 and len(test_labels) == 9
     calls.append(options)
     return 0.5
 

@@ -10,7 +10,7 @@ from jaxssl.evaluation.subsets import balanced_subset
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-  images: np.ndarray
+  inputs: np.ndarray
   labels: np.ndarray | None
 
 
@@ -34,7 +34,7 @@ def test_rows_hold_every_encoder_under_every_protocol():
   assert [(row['features'], row['protocol'], row.get('fraction')) for row in rows] == [
       ('raw', 'knn', None), ('raw', 'linear', 1.0), ('raw', 'linear', 0.25),
       ('trained', 'knn', None), ('trained', 'linear', 1.0), ('trained', 'linear', 0.25)]
-  a, b = extract(_sums, train.images), extract(_sums, test.images)
+  a, b = extract(_sums, train.inputs), extract(_sums, test.inputs)
   assert rows[3] == {
       'protocol': 'knn', 'label': 'class', 'split': 'test', 'representation': 'c', 'features': 'trained', 'seed': 7,
       'metric': 'accuracy', 'value': knn.accuracy(a, train.labels, b, test.labels, k=5, temperature=0.2),
@@ -57,6 +57,6 @@ def test_protocols_can_be_left_out_and_k_fits_the_set():
 def test_errors():
   train = _source(9, 0)
   with pytest.raises(ValueError, match='test has no labels'):
-    evaluate({'raw': flatten}, train, _Source(train.images, None), knn={})
+    evaluate({'raw': flatten}, train, _Source(train.inputs, None), knn={})
   with pytest.raises(ValueError, match='train has 9 images but 3 labels'):
-    evaluate({'raw': flatten}, _Source(train.images, train.labels[:3]), train, knn={})
+    evaluate({'raw': flatten}, _Source(train.inputs, train.labels[:3]), train, knn={})
