@@ -9,13 +9,19 @@ from jaxssl.losses.contrastive_variants import (
     nt_logistic,
     supervised_contrastive,
 )
+from jaxssl.losses.cpc import cpc_accuracy_and_bound, cpc_bound, cpc_info_nce, geometric_alpha, ml_cpc_bound
 
 __all__ = [
     'contrastive_accuracy',
+    'cpc_accuracy_and_bound',
+    'cpc_bound',
+    'cpc_info_nce',
     'debiased_nt_xent',
     'decoupled_nt_xent',
+    'geometric_alpha',
     'info_nce',
     'margin_triplet',
+    'ml_cpc_bound',
     'multi_positive_info_nce',
     'nt_logistic',
     'nt_xent',
