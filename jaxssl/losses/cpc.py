@@ -224,8 +224,8 @@ def cpc_bound(positive: ArrayLike, negatives: ArrayLike, *, alpha: ArrayLike = 1
     <https://arxiv.org/abs/1807.03748>`_, 2018; Song and Ermon, `Multi-label Contrastive Predictive Coding
     <https://arxiv.org/abs/2007.09852>`_, 2020.
   """
-  positive, weighted = _weighted(positive, negatives, alpha)
-  return jnp.mean(positive - jax.nn.logsumexp(weighted, axis=1))
+  scores, weighted = _weighted(positive, negatives, alpha)
+  return jnp.mean(scores - jax.nn.logsumexp(weighted, axis=1))
 
 
 def ml_cpc_bound(positive: ArrayLike, negatives: ArrayLike, *, alpha: ArrayLike = 1.0) -> jax.Array:
@@ -262,8 +262,8 @@ def ml_cpc_bound(positive: ArrayLike, negatives: ArrayLike, *, alpha: ArrayLike 
   References:
     Song and Ermon, `Multi-label Contrastive Predictive Coding <https://arxiv.org/abs/2007.09852>`_, 2020.
   """
-  positive, weighted = _weighted(positive, negatives, alpha)
-  return jnp.mean(positive) - jax.nn.logsumexp(weighted) + math.log(positive.size)
+  scores, weighted = _weighted(positive, negatives, alpha)
+  return jnp.mean(scores) - jax.nn.logsumexp(weighted) + math.log(scores.size)
 
 
 def _weighted(positive, negatives, alpha):
@@ -348,7 +348,8 @@ def _per_step(predictions, z, mask, alpha, axis_name, objective, negatives, num_
     loss, _ = _mean(scores.lse - scores.positive, scores.valid, axis_name)
   else:
     positive, _ = _mean(scores.positive, scores.valid, axis_name)
-    loss = log_count - positive + _log_mean_exp(scores.lse - jnp.log(scores.candidates), scores.valid, contexts, axis_name)
+    normalised = scores.lse - jnp.log(scores.candidates)
+    loss = log_count - positive + _log_mean_exp(normalised, scores.valid, contexts, axis_name)
   return loss, log_count, scores, contexts > 0
 
 
