@@ -7,14 +7,20 @@ from jaxssl.losses.contrastive_variants import (
     margin_triplet,
     nt_logistic,
 )
+from jaxssl.losses.cpc import cpc_accuracy_and_bound, cpc_bound, cpc_info_nce, geometric_alpha, ml_cpc_bound
 from jaxssl.losses.many_positives import multi_positive_info_nce, supervised_contrastive
 
 __all__ = [
     'contrastive_accuracy',
+    'cpc_accuracy_and_bound',
+    'cpc_bound',
+    'cpc_info_nce',
     'debiased_nt_xent',
     'decoupled_nt_xent',
+    'geometric_alpha',
     'info_nce',
     'margin_triplet',
+    'ml_cpc_bound',
     'multi_positive_info_nce',
     'nt_logistic',
     'nt_xent',

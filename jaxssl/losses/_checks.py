@@ -62,8 +62,12 @@ def scalar(name: str, value: ArrayLike) -> jax.Array:
   return x
 
 
+def choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
+  """Raises unless `value` is one of the choices."""
+  if value not in choices:
+    raise ValueError(f'{name} must be one of {", ".join(map(repr, choices))}, found {value!r}.')
+
+
 def implementation(name: str | None, at_hand: tuple[str, ...] = IMPLEMENTATIONS) -> None:
   """Raises unless `name` is an implementation at hand, or None."""
-  if name is not None and name not in at_hand:
-    choices = ', '.join(map(repr, (None, *at_hand)))
-    raise ValueError(f'implementation must be one of {choices}, found {name!r}.')
+  choice('implementation', name, (None, *at_hand))
