@@ -1,7 +1,8 @@
 """Image augmentation in JAX, on the device: pure functions of a key and an image, for `jit` and `vmap`.
 
 Three layers, each usable alone: deterministic operations with explicit parameters; `random_*(key, image, ...)`, which
-draw them; and whole recipes (`jaxssl.recipes`) on batches, `views(keys, images, recipe, order_key)`.
+draw them; and whole recipes (`jaxssl.recipes`) on batches, `views(keys, images, recipe, order_key)`. The operations on
+patches of images take many at once.
 """
 
 from jaxssl.augment.engine import apply, prepare, resize_inputs, views
@@ -17,6 +18,7 @@ from jaxssl.augment.image import (
     solarize,
     thicken,
 )
+from jaxssl.augment.patches import random_color_drop, random_patch_flip, random_subcrop
 from jaxssl.augment.random import (
     random_color_jitter,
     random_flip,
@@ -32,8 +34,8 @@ from jaxssl.augment.sampling import jitter_order, sample
 
 __all__ = [
     'adjust_brightness', 'adjust_contrast', 'adjust_hue', 'adjust_saturation', 'affine_matrix', 'apply', 'color_jitter',
-    'displacement', 'flip', 'gaussian_blur', 'grayscale', 'jitter_order', 'prepare', 'random_color_jitter',
-    'random_flip', 'random_gaussian_blur', 'random_grayscale', 'random_resized_crop', 'random_solarize',
-    'random_thickness', 'random_warp', 'resize', 'resize_inputs', 'resized_crop', 'sample', 'solarize', 'thicken',
-    'views', 'warp',
+    'displacement', 'flip', 'gaussian_blur', 'grayscale', 'jitter_order', 'prepare', 'random_color_drop',
+    'random_color_jitter', 'random_flip', 'random_gaussian_blur', 'random_grayscale', 'random_patch_flip',
+    'random_resized_crop', 'random_solarize', 'random_subcrop', 'random_thickness', 'random_warp', 'resize',
+    'resize_inputs', 'resized_crop', 'sample', 'solarize', 'thicken', 'views', 'warp',
 ]
