@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def l2_normalize(x: jax.Array, axis: int = -1, epsilon: float = 1e-12) -> jax.Array:
@@ -13,3 +14,29 @@ def l2_normalize(x: jax.Array, axis: int = -1, epsilon: float = 1e-12) -> jax.Ar
   squared = jnp.sum(x * x, axis=axis, keepdims=True)
   is_zero = squared <= epsilon**2
   return jnp.where(is_zero, 0.0, x * jax.lax.rsqrt(jnp.where(is_zero, 1.0, squared)))
+
+
+def patchify(images: jax.Array, size: int, stride: int | None = None) -> jax.Array:
+  """Cuts images [b, h, w, c] into a grid of square patches, [b, rows, columns, size, size, c], of the same type.
+
+  Args:
+    images: of any type.
+    size: side of a patch, in pixels.
+    stride: distance from one patch to the next, in pixels; less than `size`: they overlap. None: `size`.
+
+  Raises:
+    ValueError: unless patches reach exactly from edge to edge: height and width are size plus a multiple of stride.
+  """
+  stride = size if stride is None else stride
+  if images.ndim != 4:
+    raise ValueError(f'images must be [b, h, w, c], got shape {images.shape}')
+  if size < 1 or stride < 1:
+    raise ValueError(f'size and stride must be positive, got {size} and {stride}')
+  for side in images.shape[1:3]:
+    if side < size or (side - size) % stride:
+      raise ValueError(
+          f'images must be {size} pixels plus a multiple of the stride {stride} high and wide for patches of size '
+          f'{size} to fit exactly, got shape {images.shape}')
+  pixels = [np.arange(0, side - size + 1, stride)[:, None] + np.arange(size) for side in images.shape[1:3]]
+  patches = images[:, pixels[0]][:, :, :, pixels[1]]  # [b, rows, size, columns, size, c]
+  return jnp.swapaxes(patches, 2, 3)

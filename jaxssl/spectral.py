@@ -61,13 +61,19 @@ def frame_mask(mask: jax.Array, rate: int) -> jax.Array:
 
 @functools.cache
 def mel_filters(rate: int, points: int, bands: int) -> np.ndarray:
-  """[bands, points // 2 + 1]: triangles of height 1 over the bins of a real Fourier transform of `points` samples."""
+  """[bands, points // 2 + 1]: triangles of height 1 over the bins of a real Fourier transform of `points` samples.
+
+  Raises ValueError if the bands are so many that a triangle falls between two bins.
+  """
   mel = lambda hertz: 2595.0 * np.log10(1.0 + hertz / 700.0)
   edges = np.linspace(0.0, mel(rate / 2), bands + 2)
   bins = mel(np.arange(points // 2 + 1) * rate / points)
   rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
   falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
-  return np.maximum(0.0, np.minimum(rising, falling))
+  filters = np.maximum(0.0, np.minimum(rising, falling))
+  if not filters.any(axis=1).all():
+    raise ValueError(f'bands must be fewer for a transform of {points} samples at {rate} Hz, got {bands}')
+  return filters
 
 
 def _cosines(n: int) -> np.ndarray:

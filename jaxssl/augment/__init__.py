@@ -2,7 +2,7 @@
 
 Three layers, each usable alone: deterministic operations with explicit parameters; `random_*(key, image, ...)`, which
 draw them; and whole recipes (`jaxssl.recipes`) on batches, `views(keys, images, recipe, order_key)`. Those of audio are
-in `augment.audio`.
+in `augment.audio`; the operations on patches of images take many at once.
 """
 
 from jaxssl.augment import audio
@@ -19,6 +19,7 @@ from jaxssl.augment.image import (
     solarize,
     thicken,
 )
+from jaxssl.augment.patches import random_color_drop, random_patch_flip, random_subcrop
 from jaxssl.augment.random import (
     random_color_jitter,
     random_flip,
@@ -34,9 +35,8 @@ from jaxssl.augment.sampling import jitter_order, sample
 
 __all__ = [
     'adjust_brightness', 'adjust_contrast', 'adjust_hue', 'adjust_saturation', 'affine_matrix', 'apply', 'audio',
-    'color_jitter',
-    'displacement', 'flip', 'gaussian_blur', 'grayscale', 'jitter_order', 'prepare', 'random_color_jitter',
-    'random_flip', 'random_gaussian_blur', 'random_grayscale', 'random_resized_crop', 'random_solarize',
-    'random_thickness', 'random_warp', 'resize', 'resize_inputs', 'resized_crop', 'sample', 'solarize', 'thicken',
-    'views', 'warp',
+    'color_jitter', 'displacement', 'flip', 'gaussian_blur', 'grayscale', 'jitter_order', 'prepare',
+    'random_color_drop', 'random_color_jitter', 'random_flip', 'random_gaussian_blur', 'random_grayscale',
+    'random_patch_flip', 'random_resized_crop', 'random_solarize', 'random_subcrop', 'random_thickness', 'random_warp',
+    'resize', 'resize_inputs', 'resized_crop', 'sample', 'solarize', 'thicken', 'views', 'warp',
 ]

@@ -1,5 +1,17 @@
 """Networks: Flax Linen modules."""
 
+from jaxssl.models.cpc import (
+  AudioEncoder,
+  LinearPredictor,
+  LogMelEncoder,
+  RNNContext,
+  SequenceEncoder,
+  TransformerContext,
+  TransformerPredictor,
+  audio_encoder_8khz,
+  log_mel_encoder_8khz,
+)
+from jaxssl.models.cpc_image import GridPredictor, MaskedConvContext, PatchEncoder, RowGRUContext
 from jaxssl.models.heads import MLP, Projected, Truncated
 from jaxssl.models.resnet import (
   ResNet,
@@ -13,11 +25,24 @@ from jaxssl.models.resnet import (
 )
 
 __all__ = [
+  'AudioEncoder',
+  'GridPredictor',
+  'LinearPredictor',
+  'LogMelEncoder',
   'MLP',
+  'MaskedConvContext',
+  'PatchEncoder',
   'Projected',
+  'RNNContext',
   'ResNet',
+  'RowGRUContext',
+  'SequenceEncoder',
+  'TransformerContext',
+  'TransformerPredictor',
   'Truncated',
+  'audio_encoder_8khz',
   'load_torchvision',
+  'log_mel_encoder_8khz',
   'resnet18',
   'resnet34',
   'resnet50',

@@ -18,6 +18,7 @@ Layer = Callable[..., nn.Module]
 
 STEMS = ('imagenet', 'small', 'strided', 'd')
 BLOCKS = ('basic', 'bottleneck')
+NORMS = ('batch', 'layer', None)
 
 
 def _conv(features: int, size: int, stride: int = 1, *, dtype: Any, name: str) -> nn.Module:
@@ -48,6 +49,20 @@ def _mix_kernels(x: jax.Array, ratio: float, conv: Layer, norm: Layer) -> jax.Ar
   weights = conv(2 * width, 1, name='sk_expand')(squeezed)
   weights = nn.softmax(weights.reshape(-1, 1, 1, 2, width), axis=-2)
   return (branches * weights).sum(axis=-2)
+
+
+class Affine(nn.Module):
+  """A scale and a bias for each channel, where batch norm would be."""
+
+  dtype: Any
+  scale_init: Callable = nn.initializers.ones
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    scale = self.param('scale', self.scale_init, x.shape[-1:])
+    bias = self.param('bias', nn.initializers.zeros, x.shape[-1:])
+    shape = (1,) * (x.ndim - 1) + (-1,)
+    return x * scale.reshape(shape).astype(self.dtype) + bias.reshape(shape).astype(self.dtype)
 
 
 class BasicBlock(nn.Module):
@@ -112,7 +127,10 @@ class ResNet(nn.Module):
     average_pool_shortcut: ResNet-D's shortcut, a 2x2 average pool before a 1x1 convolution without stride.
     sk_ratio: squeeze ratio of selective kernels, for bottleneck blocks; 0: none. SimCLRv2 takes 0.0625, with stem 'd'
       and `average_pool_shortcut` (its code also averages 2x2 at the first stage's stride of 1; ResNet-D and we do not).
-    zero_init_residual: start each block as its shortcut, by a zero scale in its last batch norm.
+    norm: 'batch'; 'layer', over the channels of each position, so that images do not mix, for patches of one image (as
+      CPC v2 has it, https://arxiv.org/abs/1905.09272); or None, a scale and a bias alone. The names of their
+      parameters are those of batch norm.
+    zero_init_residual: start each block as its shortcut, by a zero scale in its last norm.
     axis_name: the mapped axis to take batch-norm statistics over, inside pmap, vmap or shard_map; None under jit.
     dtype: of the computation, jnp.float32 or jnp.bfloat16.
   """
@@ -124,6 +142,7 @@ class ResNet(nn.Module):
   stem: str = 'imagenet'
   average_pool_shortcut: bool = False
   sk_ratio: float = 0.0
+  norm: str | None = 'batch'
   zero_init_residual: bool = True
   axis_name: str | None = None
   dtype: Any = jnp.float32
@@ -131,9 +150,7 @@ class ResNet(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     self._check(x)
-    norm = functools.partial(
-        nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype,
-        axis_name=self.axis_name)
+    norm = self._norm(train)
     conv = functools.partial(_conv, dtype=self.dtype)
     x = self._apply_stem(x, conv, norm)
     block = BasicBlock if self.block == 'basic' else functools.partial(Bottleneck, sk_ratio=self.sk_ratio)
@@ -145,6 +162,15 @@ class ResNet(nn.Module):
             width=width * self.width_multiplier, stride=stride, average_pool_shortcut=self.average_pool_shortcut,
             last_scale_init=last_scale_init, conv=conv, norm=norm, name=f'layer{stage + 1}_{i}')(x)
     return x.mean(axis=(1, 2), dtype=jnp.float32)
+
+  def _norm(self, train: bool) -> Layer:
+    if self.norm == 'batch':
+      return functools.partial(
+          nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype,
+          axis_name=self.axis_name)
+    if self.norm == 'layer':
+      return functools.partial(nn.LayerNorm, epsilon=1e-5, dtype=self.dtype)
+    return functools.partial(Affine, dtype=self.dtype)
 
   def _apply_stem(self, x: jax.Array, conv: Layer, norm: Layer) -> jax.Array:
     width = self.widths[0] * self.width_multiplier
@@ -162,6 +188,8 @@ class ResNet(nn.Module):
       raise ValueError(f'stem must be one of {STEMS}, got {self.stem!r}.')
     if self.block not in BLOCKS:
       raise ValueError(f'block must be one of {BLOCKS}, got {self.block!r}.')
+    if self.norm not in NORMS:
+      raise ValueError(f'norm must be one of {NORMS}, got {self.norm!r}.')
     if min(*self.stage_sizes, *self.widths, self.width_multiplier) < 1:
       raise ValueError(
           f'stage_sizes, widths and width_multiplier must be positive, got {self.stage_sizes}, {self.widths} and '

@@ -207,6 +207,26 @@ def test_batch_norm_averages_equal_numpy():
   np.testing.assert_allclose(stats['var'], 0.9 + 0.1 * activations.var((0, 1, 2)), rtol=1e-5)
 
 
+@pytest.mark.parametrize('norm', ['layer', None])
+def test_norms_without_statistics_of_the_batch(norm):
+  network = SMALL.clone(norm=norm)
+  x = images(4, 8, 8, 3)
+  variables = init(network, x)
+  assert set(variables) == {'params'}
+  assert jax.tree.map(jnp.shape, variables['params']) == jax.tree.map(jnp.shape, init(SMALL, x)['params'])
+  scale, bias = images(2, 8)
+  variables['params']['bn1'] = {'scale': scale, 'bias': bias}
+  inner = intermediates(network, variables, x)['intermediates']
+  expected = np.asarray(inner['conv1']['__call__'][0], np.float64)
+  if norm:
+    expected = (expected - expected.mean(-1, keepdims=True)) / np.sqrt(expected.var(-1, keepdims=True) + 1e-5)
+  expected = expected * np.asarray(scale) + np.asarray(bias)
+  np.testing.assert_allclose(inner['bn1']['__call__'][0], expected, rtol=1e-4, atol=1e-5)
+  features, updated = train(network, variables, x)
+  assert not updated
+  np.testing.assert_allclose(train(network, variables, x[2:3])[0], features[2:3], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize('block, last', [('basic', 'bn2'), ('bottleneck', 'bn3')])
 def test_zero_init_makes_a_block_its_shortcut(block, last):
   network = models.ResNet((2,), block, (8,), stem='small')
@@ -247,6 +267,7 @@ def test_stem_resolution_and_channels(stem, resolution):
   'fields, shape, message',
   [
     ({'stem': 'cifar'}, (1, 8, 8, 3), r"stem must be one of \('imagenet', 'small', 'strided', 'd'\), got 'cifar'"),
+    ({'norm': 'group'}, (1, 8, 8, 3), r"norm must be one of \('batch', 'layer', None\), got 'group'"),
     ({'block': 'wide'}, (1, 8, 8, 3), r"block must be one of \('basic', 'bottleneck'\), got 'wide'"),
     ({'stage_sizes': (1, 1, 1)}, (1, 8, 8, 3), r'one entry a stage, got \(1, 1, 1\) and \(8, 16\)'),
     ({'sk_ratio': 0.0625}, (1, 8, 8, 3), "needs block='bottleneck', got sk_ratio=0.0625"),

@@ -1,0 +1,44 @@
+"""Patches and masks against slow NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxssl import ops
+
+
+@pytest.mark.parametrize('height, width, size, stride', [(8, 8, 4, None), (7, 11, 3, 2), (5, 5, 5, 3), (9, 6, 3, 3)])
+@pytest.mark.parametrize('dtype', [np.uint8, np.float32])
+def test_patchify_equals_a_loop(height, width, size, stride, dtype):
+  images = np.random.default_rng(0).integers(0, 256, (2, height, width, 3)).astype(dtype)
+  step = stride or size
+  rows, columns = (height - size) // step + 1, (width - size) // step + 1
+  expected = np.zeros((2, rows, columns, size, size, 3), dtype)
+  for row in range(rows):
+    for column in range(columns):
+      top, left = row * step, column * step
+      expected[:, row, column] = images[:, top:top + size, left:left + size]
+  patches = jax.jit(ops.patchify, static_argnums=(1, 2))(images, size, stride)
+  assert patches.dtype == dtype
+  np.testing.assert_array_equal(patches, expected)
+
+
+@pytest.mark.parametrize('shape, size, stride, message', [
+    ((1, 10, 9, 3), 3, 2, r'3 pixels plus a multiple of the stride 2 high and wide .* got shape \(1, 10, 9, 3\)'),
+    ((1, 2, 2, 3), 3, 1, r'3 pixels plus a multiple of the stride 1'),
+    ((9, 9, 3), 3, 2, r'images must be \[b, h, w, c\], got shape \(9, 9, 3\)'),
+    ((1, 9, 9, 3), 3, 0, 'size and stride must be positive, got 3 and 0'),
+])
+def test_patches_that_do_not_fit_are_an_error(shape, size, stride, message):
+  with pytest.raises(ValueError, match=message):
+    ops.patchify(jnp.zeros(shape), size, stride)
+
+
+def test_step_mask_is_that_of_each_steps_last_input():
+  mask = jnp.arange(11)[None] < jnp.array([[11], [7], [6], [2], [0]])
+  expected = [[True, True, True], [True, True, False], [True, True, False], [False, False, False], [False] * 3]
+  np.testing.assert_array_equal(ops.step_mask(mask, 3), expected)
+  np.testing.assert_array_equal(ops.step_mask(mask, 11), mask)
+  with pytest.raises(ValueError, match=r'at least one input for each of 12 steps, got shape \(5, 11\)'):
+    ops.step_mask(mask, 12)
