@@ -13,8 +13,15 @@ NETWORKS = {
     'resnet': models.ResNet,
     **{f'resnet{depth}': getattr(models, f'resnet{depth}') for depth in (18, 34, 50, 101, 152, 200)},
     'mlp': models.MLP,
+    'audio': models.AudioEncoder,
+    'log_mel': models.LogMelEncoder,
+    'sequence': models.SequenceEncoder,
+    'rnn': models.RNNContext,
+    'transformer': models.TransformerContext,
+    'linear_predictor': models.LinearPredictor,
+    'transformer_predictor': models.TransformerPredictor,
 }
-METHODS = {'simclr': methods.SimCLR}
+METHODS = {'simclr': methods.SimCLR, 'cpc': methods.CPC}
 OPTIMIZERS = {name: getattr(optimizers, name) for name in ('sgd', 'adamw', 'lars', 'lamb')}
 SCHEDULES = {name: getattr(schedules, name) for name in ('warmup_cosine', 'constant')}
 RECIPES = {name: getattr(recipes, name) for name in ('simclr', 'byol', 'multi_crop', 'crop_flip', 'drawings', 'speech')}

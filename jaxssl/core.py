@@ -72,7 +72,7 @@ def descend(
   return after._replace(failed_step=failed), {**metrics, 'loss': loss, 'gradient_norm': gradient_norm}
 
 
-def choose(name: str | None, representations: dict[str, jax.Array]) -> jax.Array:
+def choose(name: str | None, representations: dict[str, Any]) -> Any:
   """Returns the representation called `name`, or the first of them."""
   name = next(iter(representations)) if name is None else name
   if name not in representations:

@@ -40,3 +40,14 @@ def patchify(images: jax.Array, size: int, stride: int | None = None) -> jax.Arr
   pixels = [np.arange(0, side - size + 1, stride)[:, None] + np.arange(size) for side in images.shape[1:3]]
   patches = images[:, pixels[0]][:, :, :, pixels[1]]  # [b, rows, size, columns, size, c]
   return jnp.swapaxes(patches, 2, 3)
+
+
+def step_mask(mask: jax.Array, steps: int) -> jax.Array:
+  """Which of `steps` steps are real, bool [b, steps], from the mask of the inputs [b, n] that they were made of.
+
+  A step is made of n // steps inputs, and is real if the last of them is.
+  """
+  size = mask.shape[1] // steps
+  if size < 1:
+    raise ValueError(f'mask must hold at least one input for each of {steps} steps, got shape {list(mask.shape)}')
+  return mask[:, size - 1::size][:, :steps]

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxssl import augment, recipes
 
-Encode = Callable[[jax.Array], jax.Array]  # [b, h, w, c] in [0, 1] -> [b, d]
+Encode = Callable[[Any], jax.Array]  # [b, h, w, c] in [0, 1] -> [b, d]
 
 
 def to_float(images: np.ndarray | jax.Array) -> jax.Array:
@@ -38,7 +38,7 @@ def extract(
     images: Any,
     *,
     batch_size: int = 256,
-    prepare: Callable[[np.ndarray], jax.Array] = to_float,
+    prepare: Callable[[Any], Any] = to_float,
 ) -> np.ndarray:
   """Returns the features [n, d], float32, of all `images`.
 

@@ -38,7 +38,7 @@ def _common(features: str, label: str, split: str, representation: str, seed: in
           'features': features, 'seed': seed, 'metric': 'accuracy'}
 
 
-def _figures(
+def figures(
     train: tuple[np.ndarray, np.ndarray],
     test: tuple[np.ndarray, np.ndarray],
     knn: Mapping[str, Any] | None,
@@ -46,7 +46,7 @@ def _figures(
     fractions: Sequence[float],
     seed: int,
 ) -> list[Row]:
-  """Returns protocol, value and the protocol's own keys for one kind of features."""
+  """Returns protocol, value and the protocol's own keys of k-NN and linear probes on (features, labels) of two sets."""
   found: list[Row] = []
   if knn is not None:
     options = {'k': 200, 'temperature': 0.1, **knn}
@@ -105,7 +105,7 @@ def evaluate(
     train_set = (extract(encode, train.inputs, batch_size=batch_size), labels)
     test_set = (extract(encode, test.inputs, batch_size=batch_size), test_labels)
     common = _common(features, label, split, representation, seed)
-    for figure in _figures(train_set, test_set, knn, linear, fractions, seed):
+    for figure in figures(train_set, test_set, knn, linear, fractions, seed):
       rows.append({'protocol': figure.pop('protocol'), **common, 'value': figure.pop('value'), **sizes, **figure})
   return rows
 

@@ -1,5 +1,6 @@
 """One file a paper: frozen dataclasses with `init`, `step` and `represent` (see `jaxssl.core.Method`)."""
 
+from jaxssl.methods.cpc import CPC
 from jaxssl.methods.simclr import SimCLR
 
-__all__ = ['SimCLR']
+__all__ = ['CPC', 'SimCLR']

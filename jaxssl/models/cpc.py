@@ -140,6 +140,11 @@ class LogMelEncoder(nn.Module):
         name='convs')(mel, train)
 
 
+def log_mel_encoder_8khz(**fields: Any) -> LogMelEncoder:
+  """The log-mel encoder for 8 kHz, again of 10 ms a step; `fields` are LogMelEncoder's."""
+  return LogMelEncoder(rate=8000, **fields)
+
+
 class SequenceEncoder(nn.Module):
   """One multilayer perceptron for every step of a sequence of vectors, [b, t, f] -> z [b, t, features[-1]].
 

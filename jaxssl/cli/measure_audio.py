@@ -1,0 +1,84 @@
+"""Measures a run on audio by the protocols of its config: the rows of results.json."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxssl import ops, spectral
+from jaxssl.build import Source
+from jaxssl.cli.runs import Run
+from jaxssl.data import audio
+from jaxssl.evaluation import geometry, sequences
+
+PROTOCOLS = ('knn', 'linear', 'linear_steps')
+Row = dict[str, Any]
+
+
+def measure(run: Run, train: Source, test: Source) -> list[Row]:
+  """Returns one row a figure, for all protocols of the config; of clips without any labels, the geometry."""
+  options = run.config.evaluation
+  found = features(run, train, test)
+  joined = lambda name: None if getattr(train, name) is None or getattr(test, name) is None else np.concatenate(
+      [getattr(train, name), getattr(test, name)])
+  labels = sequences.Labels(joined('labels'), joined('groups'), np.arange(len(train) + len(test)) >= len(train))
+  if labels.classes is None and labels.groups is None:
+    return [row for key, each in found.items() for row in _spread(key, each.whole[len(train):], run)]
+  return sequences.evaluate(
+      found, labels, knn=options.knn.to_dict() if 'knn' in options.protocols else None,
+      linear=options.linear.to_dict() if 'linear' in options.protocols else None,
+      steps='linear_steps' in options.protocols, seed=run.config.seed)
+
+
+def features(run: Run, *sources: Source) -> dict[tuple[str, str], sequences.Features]:
+  """Returns (kind, representation) -> the features of all clips of the sources, one source after the other."""
+  found = {}
+  for key, encode in encoders(run).items():
+    parts = [sequences.encode_all(encode, clips(run, source), run.config.evaluation.batch_size) for source in sources]
+    found[key] = sequences.Features(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+  return found
+
+
+def clips(run: Run, source: Source) -> sequences.Padded:
+  """Returns what evaluation sees of a source: clips cut or padded to the recipe's length."""
+  length = run.experiment.recipe.input_length
+  return sequences.Padded(lambda indices: audio.padded(source.inputs, indices, length), len(source))
+
+
+def encoders(run: Run) -> dict[tuple[str, str], sequences.EncodeSteps]:
+  """Returns (kind, representation) -> encoder: MFCC, and each representation of the random and the trained encoder."""
+  rate = run.experiment.recipe.rate
+  mfcc = lambda waves, mask: (spectral.mfcc(waves, rate), spectral.frame_mask(mask, rate))
+  trained = {(kind, name): _steps(run, state, name)
+             for name in representations(run) for kind, state in (('random', run.initial), ('trained', run.state))}
+  return {('mfcc', 'inputs'): mfcc, **trained}
+
+
+def representations(run: Run) -> tuple[str, ...]:
+  """Returns the names of the representations to evaluate: the config's, or all, without those of single steps."""
+  names = tuple(name for name in run.experiment.method.representations if not name.endswith('_steps'))
+  return (run.config.evaluation.representation,) if run.config.evaluation.representation else names
+
+
+def _steps(run: Run, state: Any, name: str) -> Callable:
+  """Returns the encoder of single steps: of a method that has none, the whole sequence is one."""
+  method = run.experiment.method
+
+  def encode(waves, mask):
+    if f'{name}_steps' not in method.representations:
+      whole = method.represent(state, waves, name, mask)[:, None]
+      return whole, jnp.ones(whole.shape[:2], bool)
+    steps = method.represent(state, waves, f'{name}_steps')
+    return steps, ops.step_mask(mask, steps.shape[1])
+
+  return encode
+
+
+def _spread(key: tuple[str, str], whole: np.ndarray, run: Run, limit: int = 2048) -> list[Row]:
+  """Returns the effective rank and uniformity of the features of at most `limit` clips, which need no labels."""
+  h = jnp.asarray(whole[:limit])
+  measures = {'effective_rank': geometry.effective_rank(h), 'uniformity': geometry.uniformity(h)}
+  return [{'protocol': 'geometry', 'label': 'none', 'split': 'test', 'representation': key[1], 'features': key[0],
+           'seed': run.config.seed, 'metric': metric, 'value': float(value), 'num_test': len(h)}
+          for metric, value in measures.items()]

@@ -1,0 +1,122 @@
+"""CPC: what comes next in a sequence is told from what comes elsewhere.
+
+van den Oord, Li, Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018,
+https://arxiv.org/abs/1807.03748, sections 2 and 3.1.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from jaxssl import core, losses, ops
+from jaxssl.models.forward import forward
+
+
+class Network(nn.Module):
+  """Encoder g_enc, context g_ar and predictors W_k: sequences [b, n, ...] -> (z [b, t, d], c [b, t, e], W_k c_t)."""
+
+  encoder: nn.Module
+  context: nn.Module
+  predictor: nn.Module
+
+  def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array, jax.Array]:
+    z = self.encoder(x, train=train)
+    c = self.context(z, train=train)
+    return z, c, self.predictor(c, train=train)  # [b, t, K, d].
+
+
+class Representation(nn.Module):
+  """z or c of a network's sequences, [b, t, d], or their means over the steps that count, [b, d]."""
+
+  network: Network
+  kind: str
+
+  def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
+    z, c, _ = self.network(x, train=train)
+    steps = {'z': z, 'c': c}[self.kind[0]]
+    if self.kind.endswith('_steps'):
+      return steps
+    valid = jnp.ones(steps.shape[:2], bool) if mask is None else ops.step_mask(mask, steps.shape[1])
+    share = valid / jnp.maximum(jnp.sum(valid, axis=1, keepdims=True), 1)
+    return jnp.einsum('bt,btd->bd', share, steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class CPC:
+  """Of audio or other sequences. With two views or more, the context of the first predicts z of the last."""
+
+  encoder: nn.Module  # [b, n, ...] -> z [b, t, d]; AudioEncoder(512) at 16 kHz.
+  context: nn.Module  # z -> c [b, t, e], causal; RNNContext('gru', 256).
+  predictor: nn.Module  # c -> W_k c, [b, t, K, d]; LinearPredictor(12, 512).
+  optimizer: optax.GradientTransformation  # Adam, 2e-4.
+  negatives: str = 'batch'  # Also 'sequence', 'group' (speaker), 'others', 'group_others': Table 2.
+  num_negatives: int | None = None  # Drawn anew at every step; None: all there are.
+  objective: str = 'info_nce'  # Or 'ml_cpc'.
+  alpha: float | Callable[[jax.Array], jax.Array] = 1.0  # Of multi-label CPC; may be a schedule of the step.
+
+  representations = ('z', 'c', 'z_steps', 'c_steps')
+
+  @property
+  def network(self) -> Network:
+    return Network(self.encoder, self.context, self.predictor)
+
+  def init(self, key: jax.Array, batch: core.Batch) -> core.State:
+    return core.init_state(self.network, self.optimizer, key, batch['views'][0])
+
+  def loss(self, params, stats, batch, key, step=0):
+    """Returns the mean InfoNCE over steps and distances, and (updated stats, metrics)."""
+    (z, _, predictions), stats = forward(self.network, params, stats, batch['views'][0])
+    if len(batch['views']) > 1:
+      (z, _, _), stats = forward(self.network, params, stats, batch['views'][-1])
+    arguments = self._arguments(batch, key, z.shape[1], step)
+    accuracy, bound = losses.cpc_accuracy_and_bound(*jax.lax.stop_gradient((predictions, z)), **arguments)
+    metrics = {'accuracy': jnp.mean(accuracy), 'accuracy_next': accuracy[0], 'accuracy_last': accuracy[-1],
+               'bound': jnp.mean(bound)}
+    return losses.cpc_info_nce(predictions, z, **arguments), (stats, metrics)
+
+  def step(self, state: core.State, batch: core.Batch, key: jax.Array) -> tuple[core.State, core.Metrics]:
+    return core.descend(
+        lambda params: self.loss(params, state.stats, batch, key, state.step), self.optimizer, state)
+
+  def represent(self, state: core.State, inputs: jax.Array, name: str | None = None, mask=None) -> jax.Array:
+    """Returns z or c of sequences [n, s, ...], averaged over their steps, [n, d], or as they are, [n, t, d].
+
+    `mask`, bool [n, s], is False at the padding at a sequence's end.
+    """
+    module, variables = self.backbone(state, name)
+    features: Any = module.apply(variables, inputs, mask=mask)
+    return features
+
+  def backbone(self, state: core.State, name: str | None = None) -> tuple[nn.Module, Any]:
+    """Returns the network up to a representation as a module of sequences, and its variables."""
+    kind = core.choose(name, {each: each for each in self.representations})
+    variables = {'params': state.params, **state.stats}
+    return Representation(self.network, kind), {key: {'network': tree} for key, tree in variables.items()}
+
+  def embed(self, state: core.State, batch: core.Batch) -> tuple[jax.Array, ...]:
+    """Returns z [b, d], averaged over the first and over the second half of the window, for the embedding's health."""
+    z = self.represent(state, batch['views'][0], 'z_steps')
+    return tuple(jnp.mean(half, axis=1) for half in jnp.array_split(z, 2, axis=1))
+
+  def evaluate(self, state: core.State, batch: core.Batch, key: jax.Array) -> core.Metrics:
+    """Returns the accuracy and the bound in nats at every distance k."""
+    outputs: Any = self.network.apply({'params': state.params, **state.stats}, batch['views'][0])
+    z, _, predictions = outputs
+    arguments = self._arguments(batch, key, z.shape[1], state.step)
+    accuracy, bound = losses.cpc_accuracy_and_bound(predictions, z, **arguments)
+    return {f'{name}_{k + 1}': value[k]
+            for name, value in (('accuracy', accuracy), ('bound', bound)) for k in range(len(accuracy))}
+
+  def _arguments(self, batch, key, t, step):
+    grouped = self.negatives in ('group', 'group_others')
+    return {
+        'negatives': self.negatives, 'num_negatives': self.num_negatives, 'key': key, 'objective': self.objective,
+        'alpha': self.alpha(step) if callable(self.alpha) else self.alpha,
+        'mask': ops.step_mask(batch['mask'], t) if 'mask' in batch else None,
+        'group': batch['group'] if grouped else None,
+    }
