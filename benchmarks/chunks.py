@@ -1,6 +1,6 @@
 """A batch encoded in chunks: time, memory and compilation of value and gradient, beside the batch encoded whole.
 
-  python benchmarks/chunks.py [--networks small default] [--chunks 2 4 8 16] [--loop 4 16] [--batch 256] [--rounds 5]
+  python benchmarks/chunks.py [--networks small default] [--chunks 2 4 8 16] [--loop 4] [--batch 256] [--rounds 5]
 
 One step: 28-pixel images through the network, NT-Xent of pairs of rows, gradients. small: a ResNet of one block a
 stage, widths 16/32/64, 3x3 stem. default: the encoder of jaxssl's default config. Memory is what the compiled program
@@ -28,17 +28,17 @@ NETWORKS = {
 def compile(network, chunks, params, stats, x):
   """Returns a function that takes one step with the compiled program, its bytes, and the seconds to compile it."""
 
-  def loss(params):
+  def loss(params, stats, x):
     (_, z), after = encoding.forward_in_chunks(network, params, stats, x, chunks)
     z = z.reshape(-1, 2, z.shape[-1])
     return losses.nt_xent(z[:, 0], z[:, 1]), after
 
   began = time.perf_counter()
-  compiled = jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(params).compile()
+  compiled = jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(params, stats, x).compile()
   seconds = time.perf_counter() - began
 
   def run():
-    jax.block_until_ready(compiled(params))
+    jax.block_until_ready(compiled(params, stats, x))
 
   return run, compiled.memory_analysis().temp_size_in_bytes, seconds
 
@@ -69,7 +69,7 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--networks', nargs='+', choices=NETWORKS, default=list(NETWORKS))
   parser.add_argument('--chunks', nargs='+', type=int, default=[2, 4, 8, 16])
-  parser.add_argument('--loop', nargs='*', type=int, default=[4, 16])
+  parser.add_argument('--loop', nargs='*', type=int, default=[4])
   parser.add_argument('--batch', type=int, default=256)
   parser.add_argument('--rounds', type=int, default=5)
   args = parser.parse_args()

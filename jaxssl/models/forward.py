@@ -22,8 +22,10 @@ def forward_in_chunks(network: nn.Module, params: Any, stats: Any, x: jax.Array,
   a batch that the network's memory no longer limits. A loss of all outputs has exactly the gradient of the whole
   batch, but for batch norm: its statistics are those of a part.
 
-  On a CPU the program holds a copy of the network for each part, which takes long to compile; elsewhere it is a loop.
-  FIGURES
+  On accelerators the program is a loop. On a CPU, where convolutions in a loop are slow, it holds a copy of the network
+  for each part, and takes longer to compile: a step of a ResNet of three blocks, batch 256, took 195 ms and 194 MiB
+  whole, 160 ms and 50 MiB in 4 parts, 131 ms and 13 MiB in 16, after 2.4, 6.4 and 16 s of compilation; in a loop of 4
+  parts 2,733 ms and 50 MiB (benchmarks/chunks.py).
 
   Args:
     network: the module.
@@ -34,7 +36,7 @@ def forward_in_chunks(network: nn.Module, params: Any, stats: Any, x: jax.Array,
       devices that the batch is.
 
   Returns:
-    The outputs in the order of x, and the updated stats. For reverse-mode differentiation.
+    The outputs in the order of x, and the updated stats.
 
   Raises:
     ValueError: if `chunks` does not divide n.
@@ -58,7 +60,7 @@ def _in_a_loop(network: nn.Module, params: Any, stats: Any, parts: jax.Array) ->
 
 
 def _in_turn(network: nn.Module, params: Any, stats: Any, parts: jax.Array) -> tuple[Any, Any]:
-  """Does the same without a loop."""
+  """Does the same without a loop, for gradients in reverse mode."""
   outputs, stats = _encode_list(network, params, stats, jnp.unstack(parts, axis=1))
   return jax.tree.map(lambda *y: jnp.stack(y, axis=1), *outputs), stats
 
@@ -69,8 +71,7 @@ def _encode_list(network, params, stats, parts):
 
 
 def _encode_list_forward(network, params, stats, parts):
-  outputs: list[Any] = []
-  befores = []
+  outputs, befores = [], []
   for part in parts:
     befores.append(stats)
     y, stats = forward(network, params, stats, _after(outputs[-1:], part))
