@@ -136,7 +136,9 @@ def _choices(key: str) -> Mapping[str, Callable]:
 
 def _keywords(constructor: Callable) -> Iterable[str]:
   """The keyword arguments of a constructor; those of ResNet, but its depth, for `resnet50(**fields)` and the like."""
-  parameters, given = inspect.signature(constructor).parameters, ['parent', 'name', *SHAPE_OF_THE_RUN]
+  parameters, given = inspect.signature(constructor).parameters, ['parent', 'name']
+  if constructor in SCHEDULES.values():
+    given += SHAPE_OF_THE_RUN  # Which the run knows.
   if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
     parameters = inspect.signature(models.ResNet).parameters
     given += ['stage_sizes', 'block']

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxssl.build import Source, load_source
-from jaxssl.cli import measure, pictures, runs, workdir
+from jaxssl.cli import measure, measure_audio, pictures, runs, workdir
 from jaxssl.evaluation import extract, table
 from jaxssl.training.checkpoints import checksum
 
@@ -17,11 +17,11 @@ from jaxssl.training.checkpoints import checksum
 def conclude(run: runs.Run, path: str, pretrain: Source | None) -> None:
   """Evaluates a run by its config and writes WORKDIR/results.json, the pictures and the report; prints the table.
 
-  `pretrain` is what the run pretrained on, where it is at hand: test images that stand there too are counted.
+  `pretrain` is what the run pretrained on, where it is at hand: test examples that stand there too are counted.
   """
   train, test = (load_source(run.config.to_dict(), split) for split in ('train', 'test'))
   if jax.process_index() == 0:
-    print(f'Evaluating step {int(run.state.step)} on {test.name}: {len(test):,} test images.', flush=True)
+    print(f'Evaluating step {int(run.state.step)} on {test.name}: {len(test):,} test {run.examples}.', flush=True)
   rows = measure.measure(run, train, test, pretrain)
   if jax.process_index() > 0:
     return
@@ -68,15 +68,25 @@ def write_features(run: runs.Run, file: str) -> None:
     raise ValueError(f'--embed={file} must end in .npz')
   os.makedirs(os.path.dirname(os.path.abspath(file)), exist_ok=True)
   arrays: dict[str, Any] = {}
-  encode = measure.encoders(run)['trained']
   for split in ('train', 'test'):
     source = load_source(run.config.to_dict(), split)
-    arrays[f'{split}_features'] = extract(encode, source.inputs, batch_size=run.config.evaluation.batch_size)
-    if source.labels is not None:
-      arrays[f'{split}_labels'] = source.labels
-      arrays['class_names'] = np.array(source.class_names)
+    arrays |= {f'{split}_{name}': features for name, features in _features(run, source).items()}
+    for name, values, names in (
+        ('class', source.labels, source.class_names), ('group', source.groups, source.group_names)):
+      if values is not None:
+        arrays[f'{split}_{"label" if name == "class" else name}s'] = values
+        arrays[f'{name}_names'] = np.array(names)
     if source.files is not None:
       arrays[f'{split}_files'] = np.array(source.files)
   np.savez(file, **arrays)
   print(f'Features: {file}')
+
+
+def _features(run: runs.Run, source: Source) -> dict[str, np.ndarray]:
+  """Returns the trained encoder's features of a source: of audio, those of every representation by its name."""
+  if run.hears:
+    found = measure_audio.features(run, source)
+    return {f'{name}_features': each.whole for (kind, name), each in found.items() if kind == 'trained'}
+  encode = measure.encoders(run)['trained']
+  return {'features': extract(encode, source.inputs, batch_size=run.config.evaluation.batch_size)}
 

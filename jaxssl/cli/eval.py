@@ -32,7 +32,7 @@ def evaluate(config: ConfigDict, path: str, step: int | None = None, embed: str 
   changes = [change for change in workdir.differences(run.config, config) if not change.startswith('config.data.')]
   if changes:
     raise ValueError('only config.data and config.evaluation can differ from the run: ' + '; '.join(changes))
-  measure.check(config.evaluation, run.experiment.method.representations)
+  measure.check(config.evaluation, run.experiment)
   pretrain = _pretraining_data(run)
   run = run._replace(config=config)
   if embed:

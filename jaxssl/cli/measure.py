@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxssl import evaluation
-from jaxssl.build import Source
+from jaxssl import evaluation, recipes
+from jaxssl.build import Experiment, Source
+from jaxssl.cli import measure_audio
 from jaxssl.cli.runs import Run
 from jaxssl.evaluation import finetune, geometry, sgd_probe, subsets, supervised
 
@@ -22,11 +23,13 @@ Row = dict[str, Any]
 def measure(run: Run, train: Source, test: Source, pretrain: Source | None = None) -> list[Row]:
   """Returns one row a figure, for all protocols of the config; of unlabelled data, the geometry of the features.
 
-  With `pretrain`, the images that the run pretrained on, each row also counts the test images among them.
+  With `pretrain`, the examples that the run pretrained on, each row also counts the test images among them.
   """
   options = run.config.evaluation
-  check(options, run.experiment.method.representations)
-  if train.labels is None or test.labels is None:
+  check(options, run.experiment)
+  if run.hears:
+    rows = measure_audio.measure(run, train, test)
+  elif train.labels is None or test.labels is None:
     rows = spread(run, test)
   else:
     rows = evaluation.evaluate(
@@ -46,13 +49,18 @@ def measure(run: Run, train: Source, test: Source, pretrain: Source | None = Non
   return [{**row, **about} for row in rows]
 
 
-def check(options: ConfigDict, representations: tuple[str, ...]) -> None:
+def check(options: ConfigDict, experiment: Experiment) -> None:
   """Raises ValueError for a value in config.evaluation that no protocol can work with."""
+  hears = isinstance(experiment.recipe, recipes.Audio)
+  protocols = measure_audio.PROTOCOLS if hears else PROTOCOLS
   for protocol in options.protocols:
-    if protocol not in PROTOCOLS:
-      raise ValueError(f'config.evaluation.protocols must be among {", ".join(PROTOCOLS)}; got {protocol!r}')
+    if protocol not in protocols:
+      raise ValueError(f'config.evaluation.protocols must be among {", ".join(protocols)}; got {protocol!r}')
   if not options.protocols:
-    raise ValueError(f'config.evaluation.protocols must name at least one of {", ".join(PROTOCOLS)}; got none')
+    raise ValueError(f'config.evaluation.protocols must name at least one of {", ".join(protocols)}; got none')
+  representations = experiment.method.representations
+  if hears:
+    representations = measure_audio.whole(representations)
   if options.representation not in ('', *representations):
     raise ValueError(
         f'config.evaluation.representation must be among {", ".join(representations)}; got {options.representation!r}')

@@ -27,8 +27,8 @@ def measure(run: Run, train: Source, test: Source) -> list[Row]:
     return [row for key, each in found.items() for row in _spread(key, each.whole[len(train):], run)]
   return sequences.evaluate(
       found, labels, knn=options.knn.to_dict() if 'knn' in options.protocols else None,
-      linear=options.linear.to_dict() if 'linear' in options.protocols else None,
-      steps='linear_steps' in options.protocols, seed=run.config.seed)
+      linear=options.linear.to_dict() if {'linear', 'linear_steps'} & {*options.protocols} else None,
+      steps='linear_steps' in options.protocols, fractions=options.fractions, seed=run.config.seed)
 
 
 def features(run: Run, *sources: Source) -> dict[tuple[str, str], sequences.Features]:
@@ -57,8 +57,13 @@ def encoders(run: Run) -> dict[tuple[str, str], sequences.EncodeSteps]:
 
 def representations(run: Run) -> tuple[str, ...]:
   """Returns the names of the representations to evaluate: the config's, or all, without those of single steps."""
-  names = tuple(name for name in run.experiment.method.representations if not name.endswith('_steps'))
-  return (run.config.evaluation.representation,) if run.config.evaluation.representation else names
+  chosen = run.config.evaluation.representation
+  return (chosen,) if chosen else whole(run.experiment.method.representations)
+
+
+def whole(names: tuple[str, ...]) -> tuple[str, ...]:
+  """Returns the representations of whole sequences among those of a method."""
+  return tuple(name for name in names if not name.endswith('_steps'))
 
 
 def _steps(run: Run, state: Any, name: str) -> Callable:

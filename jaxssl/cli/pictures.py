@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from jaxssl import recipes
 from jaxssl.build import Source, stream, views
-from jaxssl.cli import measure, runs, workdir
+from jaxssl.cli import measure, pictures_audio, runs, workdir
 from jaxssl.evaluation import extract, geometry, knn, plots, report
 from jaxssl.training import logging
 
@@ -17,19 +18,25 @@ QUERIES, NEIGHBOURS, POINTS, BANK = 10, 8, 2000, 20_000  # Images drawn, points 
 
 
 def preview(config: ConfigDict, source: Source, directory: str, rows: int = 8) -> str:
-  """Draws the first images of the stream beside their views, as training sees them; returns the PNG's path."""
+  """Draws the first examples of the stream beside their views, as training sees them; returns the PNG's path."""
   os.makedirs(directory, exist_ok=True)
   path = os.path.join(directory, 'preview.png')
   rows = min(rows, len(source))
-  _, prepare = views(config.to_dict())
+  recipe, prepare = views(config.to_dict())
   with contextlib.closing(stream(config.to_dict(), source, batch_size=rows)) as batches:
     batch = jax.jit(prepare)(next(batches), jax.random.key(config.seed))
-  plots.preview(np.asarray(batch['inputs']), [np.asarray(view) for view in batch['views']], path)
+  if isinstance(recipe, recipes.Audio):
+    pictures_audio.preview(batch, recipe.rate, path)
+  else:
+    plots.preview(np.asarray(batch['inputs']), [np.asarray(view) for view in batch['views']], path)
   return path
 
 
 def draw(run: runs.Run, train: Source, test: Source, path: str) -> dict[str, str]:
-  """Draws curves, a map of the test set and nearest neighbours in WORKDIR/pictures; returns the files by caption."""
+  """Draws curves, a map of the test set and nearest neighbours, or what there is to see of audio, in WORKDIR/pictures.
+
+  Returns the files by caption.
+  """
   directory = os.path.join(path, 'pictures')
   os.makedirs(directory, exist_ok=True)
   file = functools.partial(os.path.join, directory)
@@ -38,6 +45,8 @@ def draw(run: runs.Run, train: Source, test: Source, path: str) -> dict[str, str
     plots.loss_curve(rows, file('loss.png'))
     plots.metric_curves(rows, file('metrics.png'))
     found = {'Loss': file('loss.png'), 'Metrics': file('metrics.png')}
+  if run.hears:
+    return {**found, **pictures_audio.draw(run, test, file)}
   encode = functools.partial(
       extract, measure.encoders(run)['trained'], batch_size=run.config.evaluation.batch_size)
   shown = _spread(len(test), POINTS)

@@ -54,11 +54,12 @@ def _announce(run: runs.Run, path: str, source: Source) -> None:
     return
   config, device, count = run.config, jax.devices()[0], jax.device_count()
   epochs = config.steps * config.batch_size / len(source)
-  print(f'{config.method.name} on {source.name}: {len(source):,} images, {config.steps:,} steps of {config.batch_size} '
-        f'({epochs:,.1f} epochs), on {count} {device.device_kind} device{"s" if count > 1 else ""}, in {path}')
+  print(f'{config.method.name} on {source.name}: {len(source):,} {run.examples}, {config.steps:,} steps of '
+        f'{config.batch_size} ({epochs:,.1f} epochs), on {count} {device.device_kind} device'
+        f'{"s" if count > 1 else ""}, in {path}')
   if start := int(run.state.step):
     print(f'Resuming from step {start}.')
-  if run.channels == 3 and not any(view.recolours for view in run.experiment.recipe.views):
+  if not run.hears and run.channels == 3 and not any(view.recolours for view in run.experiment.recipe.views):
     print('These images have colours and no view changes them: for photographs, the recipe of configs/simclr_folder.py '
           'teaches more.')
   print('Compiling the train step …', flush=True)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jaxssl import recipes
 from jaxssl.build import Experiment, build
 from jaxssl.cli import workdir
 from jaxssl.training import mesh
@@ -25,6 +26,16 @@ class Run(NamedTuple):
   state: Any
   initial: Any  # The state before training: the random encoder to compare with.
   meta: dict[str, Any]
+
+  @property
+  def hears(self) -> bool:
+    """Whether the data are audio, not images."""
+    return isinstance(self.experiment.recipe, recipes.Audio)
+
+  @property
+  def examples(self) -> str:
+    """What to call the examples."""
+    return 'clips' if self.hears else 'images'
 
   @property
   def channels(self) -> int:

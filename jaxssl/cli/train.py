@@ -33,7 +33,7 @@ def main() -> None:
     raise SystemExit(f'error: --config={file}: there is no such file')
   config = config_flags.DEFINE_config_file('config', None, 'Config file.')
   directory = flags.DEFINE_string('workdir', None, 'Work directory; default: runs/<stem of the config file>.')
-  preview = flags.DEFINE_bool('preview', False, 'Only write a picture of images and their views, and exit.')
+  preview = flags.DEFINE_bool('preview', False, 'Only write a picture of examples and their views, and exit.')
   coordinator = flags.DEFINE_string('coordinator', None, 'host:port of process 0, for a run over several hosts.')
   processes = flags.DEFINE_integer('num_processes', None, 'Number of processes of a run over several hosts.')
   process = flags.DEFINE_integer('process_id', None, 'Number of this process.')
@@ -76,7 +76,7 @@ def check(config: ConfigDict, experiment: Experiment, source: Source) -> dict[st
   for section in ('logging', 'checkpoint'):
     if config[section].every < 1:
       raise ValueError(f'config.{section}.every must be at least 1, got {config[section].every}')
-  measure.check(config.evaluation, experiment.method.representations)
+  measure.check(config.evaluation, experiment)
   with contextlib.closing(batches(config, source)) as examples:
     batch = next(examples)
   key = jax.random.key(0)
@@ -84,5 +84,5 @@ def check(config: ConfigDict, experiment: Experiment, source: Source) -> dict[st
     state = jax.eval_shape(runs.initializer(experiment), key, batch)
     jax.eval_shape(lambda *args: experiment.method.step(args[0], experiment.prepare(*args[1:]), key), state, batch, key)
   except (TypeError, ValueError, ZeroDivisionError) as error:
-    raise ValueError(f'config.method does not suit the images: {error}') from error
+    raise ValueError(f'config.method does not suit the data: {error}') from error
   return runs.describe_batch(batch)

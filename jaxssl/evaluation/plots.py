@@ -18,13 +18,13 @@ MAX_CLASSES = 18  # As many colours as matplotlib's tab20 has beside its two gre
 MAX_TSNE = 5000  # Points beyond which t-SNE takes minutes.
 
 
-def _figure(width: float, height: float):
+def figure_of(width: float, height: float):
   """A figure of so many inches that belongs to no global state and needs no display."""
   from matplotlib.figure import Figure
   return Figure((width, height), dpi=120, facecolor='white', layout='constrained')
 
 
-def _clean(axes, title: str) -> None:
+def clean(axes, title: str) -> None:
   axes.set_title(title, loc='left', fontsize=11, color=INK)
   axes.spines[['top', 'right']].set_visible(False)
   axes.spines[['left', 'bottom']].set_color(FAINT)
@@ -42,7 +42,7 @@ def _curve(axes, rows: Sequence[Mapping[str, Any]], name: str) -> None:
   points = np.array([(row['step'], row[name]) for row in rows if isinstance(row.get(name), int | float)], np.float64)
   points = points.reshape(-1, 2)
   window = max(1, len(points) // 40) | 1
-  _clean(axes, name.replace('_', ' '))
+  clean(axes, name.replace('_', ' '))
   if window > 1:
     axes.plot(*points.T, color=ACCENT, linewidth=0.8, alpha=0.3)
     axes.plot(points[:, 0], _smooth(points[:, 1], window), color=ACCENT, linewidth=1.6)
@@ -65,7 +65,7 @@ def loss_curve(rows: Sequence[Mapping[str, Any]], path: Path, name: str = 'loss'
   """
   if name not in metric_names(rows):
     raise ValueError(f'no row has the metric {name!r}; there are {", ".join(metric_names(rows)) or "none"}.')
-  figure = _figure(7, 3.5)
+  figure = figure_of(7, 3.5)
   _curve(figure.subplots(), rows, name)
   figure.savefig(path)
 
@@ -81,7 +81,7 @@ def metric_curves(rows: Sequence[Mapping[str, Any]], path: Path, columns: int = 
     raise ValueError('rows hold no metric to draw.')
   columns = min(columns, len(names))
   lines = -(-len(names) // columns)
-  figure = _figure(3.6 * columns, 2.3 * lines)
+  figure = figure_of(3.6 * columns, 2.3 * lines)
   panels = figure.subplots(lines, columns, squeeze=False).ravel()
   for axes, name in zip(panels, names, strict=False):
     _curve(axes, rows, name)
@@ -128,9 +128,9 @@ def embedding_map(
     class_names: names by label; a label without one stands for itself.
     title: what the points are.
   """
-  figure = _figure(8, 6) if labels is not None else _figure(6, 6)
+  figure = figure_of(8, 6) if labels is not None else figure_of(6, 6)
   axes = figure.subplots()
-  _clean(axes, title)
+  clean(axes, title)
   axes.grid(False)
   axes.set(xticks=[], yticks=[], aspect='equal')
   axes.spines[:].set_visible(False)
@@ -181,7 +181,7 @@ def _sheet(tiles: Sequence[Sequence[np.ndarray]], path: Path, heads: Sequence[st
     for j, tile in enumerate(row):
       y, x = top + i * step, margin + j * step + (left if j else 0)
       canvas[y:y + size, x:x + size] = tile
-  figure = _figure(width / 120, height / 120)
+  figure = figure_of(width / 120, height / 120)
   figure.set_layout_engine('none')
   figure.figimage(canvas)
   for head, x in zip(heads, (margin + 4, margin + step + left + 4), strict=True):

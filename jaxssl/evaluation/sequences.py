@@ -5,7 +5,7 @@ predicted is the class, the speaker (the source's group), or the class of speake
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -82,6 +82,7 @@ def evaluate(
     knn: Mapping[str, Any] | None = None,
     linear: Mapping[str, Any] | None = None,
     steps: bool = False,
+    fractions: Sequence[float] = (),
     seed: int = 0,
 ) -> list[Row]:
   """Runs k-NN and linear probes on the features of sequences, for every task that the labels allow.
@@ -96,7 +97,8 @@ def evaluate(
     knn: options of `knn.classify`, or None to leave k-NN out.
     linear: options of `linear_probe.accuracy`, or None to leave linear probes out.
     steps: whether to probe single steps too, by their sequence's labels; not for the last task.
-    seed: of the held-out examples; recorded in the rows.
+    fractions: shares of the training labels for further linear probes of whole sequences.
+    seed: of the held-out examples and the label fractions; recorded in the rows.
 
   Returns:
     Rows as `protocols.evaluate` makes them; the protocols are 'knn', 'linear' and 'linear_steps'.
@@ -107,17 +109,18 @@ def evaluate(
   if labels.classes is None and labels.groups is None:
     raise ValueError('the sequences have neither labels nor groups: k-NN and linear probes need them.')
   rows = []
-  for (kind, representation), found in features.items():
-    for task, folds, targets in _tasks(labels):
-      by_fold = [list(_fold(found, targets, test, knn, linear, steps and len(folds) == 1, seed)) for test in folds]
-      sizes = {'num_train': int((~folds[0]).sum()), 'num_test': sum(int(test.sum()) for test in folds),
-               'num_classes': len(np.unique(targets)), 'folds': len(folds)}
-      for figures_of_one in zip(*by_fold, strict=True):
-        value = float(np.mean([figure['value'] for figure in figures_of_one]))
-        rows.append({
-            **figures_of_one[0], 'label': task, 'split': 'test' if len(folds) == 1 else 'held-out group',
-            'representation': representation, 'features': kind, 'seed': seed, 'metric': 'accuracy', 'value': value,
-            **sizes})
+  for task, folds, targets in _tasks(labels):
+    sizes = {'num_train': int((~folds[0]).sum()), 'num_test': sum(int(test.sum()) for test in folds),
+             'num_classes': len(np.unique(targets)), 'folds': len(folds)}
+    for (kind, representation), found in features.items():
+      common = {'label': task, 'split': 'test' if len(folds) == 1 else 'held-out group',
+                'representation': representation, 'features': kind, 'seed': seed, 'metric': 'accuracy'}
+      by_fold = [
+          list(_fold(found, targets, test, knn, linear, steps and len(folds) == 1, fractions, seed)) for test in folds]
+      for of_folds in zip(*by_fold, strict=True):
+        value = float(np.mean([figure['value'] for figure in of_folds]))
+        rows.append({'protocol': of_folds[0]['protocol'], **common, 'value': value, **sizes,
+                     **{key: each for key, each in of_folds[0].items() if key not in ('protocol', 'value')}})
   return rows
 
 
@@ -131,9 +134,9 @@ def _tasks(labels: Labels) -> Iterator[tuple[str, list[np.ndarray], np.ndarray]]
     yield TASKS[2], [labels.groups == group for group in np.unique(labels.groups)], labels.classes
 
 
-def _fold(features, targets, test, knn, linear, steps, seed) -> Iterator[Row]:
+def _fold(features, targets, test, knn, linear, steps, fractions, seed) -> Iterator[Row]:
   train_set, test_set = ((features.whole[rows], targets[rows]) for rows in (~test, test))
-  yield from figures(train_set, test_set, knn, linear, (), seed)
+  yield from figures(train_set, test_set, knn, linear, fractions, seed)
   if steps:
     width = features.steps.shape[-1]
     flat = [(features.steps[rows].reshape(-1, width), np.repeat(targets[rows], STEPS)) for rows in (~test, test)]

@@ -15,6 +15,7 @@ NAMES = {
     'random': 'random encoder',
     'trained': 'trained encoder',
 }
+BASELINES = ('raw', 'mfcc', 'pca')  # That no network computes.
 
 
 def _percent(fraction: float) -> str:
@@ -30,6 +31,8 @@ def describe(row: Mapping[str, Any]) -> str:
     text = f'linear probe (SGD with augmentation, {row["epochs"]:g} epochs)'
   elif protocol == 'linear':
     text = 'linear probe (L-BFGS)'
+  elif protocol == 'linear_steps':
+    text = 'linear probe of single steps (L-BFGS)'
   elif protocol == 'finetune':
     text = f'fine-tuning ({row["epochs"]:g} epochs)'
   else:
@@ -53,21 +56,26 @@ def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
 def grid(rows: Sequence[Row]) -> list[list[str]]:
   """Returns the table as cells: a head line, then a line a protocol, with one column a kind of features.
 
-  Several values in one cell (seeds, say) are averaged.
+  Several values in one cell (seeds, say) are averaged. Where several labels or representations are evaluated, each
+  has lines of its own; what baselines have no representation of the method's stand in all of them.
   """
   columns = _ordered(row['features'] for row in rows)
-  lines: dict[str, dict[str, list[float]]] = {}
+  names = list(dict.fromkeys(row['representation'] for row in rows if row['features'] not in BASELINES)) or ['']
+  cells: dict[str, dict[str, dict[str, list[float]]]] = {}
   for row in rows:
     text = describe(row) if len({row['label'] for row in rows}) == 1 else f'{row["label"]}: {describe(row)}'
-    lines.setdefault(text, {}).setdefault(row['features'], []).append(row['value'])
+    for name in names if row['features'] in BASELINES else [row['representation']]:
+      cells.setdefault(text, {}).setdefault(name, {}).setdefault(row['features'], []).append(row['value'])
+  lines = {f'{text}, {name}' if len(names) > 1 else text: found[name]
+           for text, found in cells.items() for name in names if name in found}
   mean = lambda values: f'{sum(values) / len(values):.3f}' if values else '-'
   head = [rows[0]['metric'] if len({row['metric'] for row in rows}) == 1 else '', *(NAMES.get(c, c) for c in columns)]
-  return [head, *([text, *(mean(cells.get(c, [])) for c in columns)] for text, cells in lines.items())]
+  return [head, *([text, *(mean(found.get(c, [])) for c in columns)] for text, found in lines.items())]
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
   """Returns what the table's head cannot hold: data, sizes, and how each probe's penalty came about."""
-  return [*_about_data(rows), *_about_penalties(rows)] if rows else []
+  return [*_about_data(rows), *_about_sequences(rows), *_about_penalties(rows)] if rows else []
 
 
 def _about_data(rows: Sequence[Row]) -> Iterator[str]:
@@ -77,19 +85,30 @@ def _about_data(rows: Sequence[Row]) -> Iterator[str]:
   if 'num_train' in first:
     yield name + '{num_train:,} training and {num_test:,} test examples, {num_classes:,} classes.'.format(**first)
   elif first['protocol'] == 'geometry':
-    yield f'{name}{first["num_test"]:,} test images without labels.'
+    yield f'{name}{first["num_test"]:,} test examples without labels.'
     yield ('Effective rank (RankMe): over how many directions the features spread. Uniformity: from -8, spread over '
            'the whole sphere, to 0, collapsed. Neither says how useful the features are.')
   if seen := first.get('num_test_seen'):
-    yield f'CAUTION: {seen:,} of these test images stand among the pretraining images too.'
+    yield f'CAUTION: {seen:,} of these test examples stand among the pretraining examples too.'
+
+
+def _about_sequences(rows: Sequence[Row]) -> Iterator[str]:
+  folds = max(row.get('folds', 0) for row in rows)
+  if folds:
+    yield 'Features of a clip: mean and standard deviation of its steps over time.'
+  if folds > 1:
+    yield (f'Unheard: each of the {folds} speakers in turn is held out of the classifier, and the mean is shown; the '
+           'encoder has heard all of them, without labels.')
 
 
 def _about_penalties(rows: Sequence[Row]) -> Iterator[str]:
-  chosen = dict.fromkeys(
-      f'{row["l2"]:g} {NAMES.get(row["features"], row["features"])}'
-      for row in rows if row.get('l2_chosen') and row.get('fraction', 1) == 1)
-  if chosen:
-    yield f'L2 of the linear probe, chosen on held-out training examples: {", ".join(chosen)}.'
+  strengths: dict[str, set[float]] = {}
+  for row in rows:
+    if row.get('l2_chosen') and row.get('fraction', 1) == 1:
+      strengths.setdefault(NAMES.get(row['features'], row['features']), set()).add(row['l2'])
+  listed = (f'{f"{min(each):g} to " if len(each) > 1 else ""}{max(each):g} {name}' for name, each in strengths.items())
+  if strengths:
+    yield f'L2 of the linear probe, chosen on held-out training examples: {", ".join(listed)}.'
 
 
 def speed(seconds: float | None, images_per_second: float | None) -> list[str]:
@@ -98,7 +117,7 @@ def speed(seconds: float | None, images_per_second: float | None) -> list[str]:
   if seconds is not None:
     known.append(f'{seconds:,.0f} s')
   if images_per_second is not None:
-    known.append(f'{images_per_second:,.0f} images/s')
+    known.append(f'{images_per_second:,.0f} examples/s')
   return [f'Pretraining: {", ".join(known)}, compilation and checkpoints included.'] if known else []
 
 

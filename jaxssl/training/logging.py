@@ -206,5 +206,5 @@ class Lines:
 
 def _figures(metrics: Mapping[str, float]) -> list[str]:
   """Returns what to show of the metrics."""
-  shown = (('loss', 'loss {:.4f}'), ('images_per_second', '{:,.0f} images/s'))
+  shown = (('loss', 'loss {:.4f}'), ('images_per_second', '{:,.0f} examples/s'))
   return [text.format(float(metrics[name])) for name, text in shown if name in metrics]

@@ -126,7 +126,7 @@ def test_test_images_that_were_pretrained_on_are_told(run, tmp_path, capsys):
   np.savez(tmp_path / 'again.npz', train_images=pretrained.inputs[:400], train_labels=pretrained.labels[:400],
            test_images=pretrained.inputs[:30], test_labels=pretrained.labels[:30])
   evaluate(stored(run, **{'data.source': 'npz', 'data.path': str(tmp_path / 'again.npz')}), str(run))
-  assert 'CAUTION: 30 of these test images' in capsys.readouterr().out
+  assert 'CAUTION: 30 of these test examples' in capsys.readouterr().out
   assert {row['num_test_seen'] for row in rows_of(run)} == {30}
 
 

@@ -54,7 +54,7 @@ def test_the_report_is_whole_and_self_contained(tmp_path, picture):
                warnings=['Collapse <soon>.'])
   page = _Page(path.read_text())
   for text in ('<simclr>', 'Collapse <soon>.', 'Loss "curve"', 'method.name', 'a & b', 'method.width', 'step', '1200',
-               'Pretraining: 254 s, 1,033 images/s, compilation and checkpoints included.',
+               'Pretraining: 254 s, 1,033 examples/s, compilation and checkpoints included.',
                'k-NN (cosine, k = 5, weights exp(cos/0.1))'):
     assert text in page.texts
   cells = ('raw pixels', 'random encoder', 'trained encoder', '0.300', '0.110', '0.780')

@@ -31,7 +31,7 @@ def test_baselines_stand_first_and_columns_align():
       'fine-tuning (60 epochs), 1 % of labels               -               -            0.900',
       '3,630 training and 1,210 test examples, 242 classes.',
       'L2 of the linear probe, chosen on held-out training examples: 0.01 trained encoder.',
-      'Pretraining: 254 s, 1,234 images/s, compilation and checkpoints included.',
+      'Pretraining: 254 s, 1,234 examples/s, compilation and checkpoints included.',
   ]
 
 
@@ -50,9 +50,9 @@ def test_notes_name_the_data_and_warn_of_images_that_were_pretrained_on():
   rows = [{**ROWS[0], **about}]
   assert table.notes(rows) == ['omniglot, step 1000: 3,630 training and 1,210 test examples, 242 classes.']
   seen = table.notes([{**rows[0], 'num_test_seen': 1200}])
-  assert seen[1:] == ['CAUTION: 1,200 of these test images stand among the pretraining images too.']
+  assert seen[1:] == ['CAUTION: 1,200 of these test examples stand among the pretraining examples too.']
   spread = {**_row('geometry', 'trained', 3.0, num_test=50), 'metric': 'uniformity', **about}
-  assert table.notes([spread])[0] == 'omniglot, step 1000: 50 test images without labels.'
+  assert table.notes([spread])[0] == 'omniglot, step 1000: 50 test examples without labels.'
 
 
 def test_no_rows():

@@ -136,9 +136,9 @@ def test_lines_where_there_is_no_terminal(monkeypatch):
         bar.say('collapse')
       clock.now += 0.5
   lines = stream.getvalue().splitlines()
-  assert lines[0] == 'step 21/100, loss 3.2500, 1,234 images/s'
+  assert lines[0] == 'step 21/100, loss 3.2500, 1,234 examples/s'
   assert lines[1] == 'collapse'
-  assert lines[2] == 'step 41/100, loss 3.2500, 1,234 images/s, 00:29 left'
+  assert lines[2] == 'step 41/100, loss 3.2500, 1,234 examples/s, 00:29 left'
   assert [line.split(',')[0] for line in lines[3:]] == ['step 61/100', 'step 81/100', 'step 100/100']
 
 

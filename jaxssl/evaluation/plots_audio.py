@@ -1,0 +1,71 @@
+"""Pictures of a run on audio as PNG files: spectrograms beside what an encoder makes of them, accuracy by distance."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jaxssl.evaluation.plots import ACCENT, INK, Path, clean, figure_of, pca
+
+
+def colours(steps: Sequence[np.ndarray]) -> list[np.ndarray]:
+  """Returns the steps [t, d] of several sequences as colours [t, 3] in [0, 1]: their first three principal components.
+
+  The components are those of all sequences together, each scaled so that 1 % of the steps lies beyond either end.
+  """
+  points = pca(np.concatenate(steps), 3)
+  points = np.pad(points, ((0, 0), (0, 3 - points.shape[1])))
+  low, high = np.percentile(points, [1, 99], axis=0)
+  scaled = np.clip((points - low) / np.maximum(high - low, 1e-12), 0, 1)
+  return np.split(scaled, np.cumsum([len(each) for each in steps])[:-1])
+
+
+def sequences_sheet(
+    spectra: Sequence[np.ndarray], steps: Mapping[str, Sequence[np.ndarray]], titles: Sequence[str], seconds: float,
+    path: Path, columns: int = 3) -> None:
+  """Draws each sequence's log-mel spectrum above its steps as bands of colour, one band a representation.
+
+  Args:
+    spectra: for each sequence, log energies [t, mels].
+    steps: representation -> for each sequence its steps [t, d].
+    titles: of the sequences.
+    seconds: from one step to the next.
+    path: the PNG to write.
+    columns: sequences side by side.
+
+  Raises:
+    ValueError: if there are no sequences.
+  """
+  if not len(spectra):
+    raise ValueError('spectra is empty: there is nothing to draw.')
+  bands = {name: colours(each) for name, each in steps.items()}
+  columns = min(columns, len(spectra))
+  lines = -(-len(spectra) // columns)
+  figure = figure_of(4.2 * columns, 2.4 * lines)
+  outer = figure.add_gridspec(lines, columns)
+  for i, (spectrum, title) in enumerate(zip(spectra, titles, strict=True)):
+    inner = outer[i // columns, i % columns].subgridspec(1 + len(bands), 1, height_ratios=[5, *[1] * len(bands)])
+    extent = (0, len(spectrum) * seconds, 0, 1)
+    axes = figure.add_subplot(inner[0])
+    axes.imshow(spectrum.T, origin='lower', aspect='auto', cmap='magma', extent=extent)
+    axes.set_title(title, loc='left', fontsize=9, color=INK)
+    axes.set(xticks=[], yticks=[])
+    for row, (name, found) in enumerate(bands.items()):
+      axes = figure.add_subplot(inner[1 + row])
+      axes.imshow(found[i][None], aspect='auto', extent=extent, interpolation='nearest')
+      axes.set_ylabel(name, rotation=0, fontsize=9, color=INK, ha='right', va='center')
+      axes.set(yticks=[], xticks=[] if row < len(bands) - 1 else np.arange(0, extent[1], 0.2).round(1))
+      axes.tick_params(colors=INK, labelsize=7, length=2)
+    axes.set_xlabel('seconds', fontsize=7, color=INK)
+  figure.savefig(path)
+
+
+def by_distance(values: Mapping[str, Sequence[float]], seconds: float | None, path: Path) -> None:
+  """Draws each metric [K] over the distance k of what is predicted, in a panel of its own."""
+  figure = figure_of(4.2 * len(values), 3)
+  for axes, (name, value) in zip(figure.subplots(1, len(values), squeeze=False)[0], values.items(), strict=True):
+    clean(axes, name)
+    axes.plot(np.arange(1, len(value) + 1), value, color=ACCENT, linewidth=1.6, marker='o', markersize=4)
+    axes.set_ylim(bottom=min(0, *value))
+    step = '' if seconds is None else f' of {1000 * seconds:g} ms'
+    axes.set_xlabel(f'steps ahead, k{step}', fontsize=8, color=INK)
+  figure.savefig(path)
