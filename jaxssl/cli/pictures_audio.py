@@ -37,7 +37,8 @@ def draw(run: runs.Run, test: Source, file: Callable[[str], str]) -> dict[str, s
   if hasattr(run.experiment.method, 'evaluate'):
     values = by_distance(run, test)
     if values:
-      plots_audio.by_distance(values, None, file('distance.png'))
+      values = {'bound, nats' if name == 'bound' else name: value for name, value in values.items()}
+      plots_audio.by_distance(values, file('distance.png'))
       found['By the distance of what is predicted, on test clips'] = file('distance.png')
   name = next(iter(steps))
   shown = np.unique(np.linspace(0, len(test) - 1, min(len(test), POINTS)).round().astype(int))

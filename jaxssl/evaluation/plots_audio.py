@@ -59,13 +59,12 @@ def sequences_sheet(
   figure.savefig(path)
 
 
-def by_distance(values: Mapping[str, Sequence[float]], seconds: float | None, path: Path) -> None:
+def by_distance(values: Mapping[str, Sequence[float]], path: Path) -> None:
   """Draws each metric [K] over the distance k of what is predicted, in a panel of its own."""
   figure = figure_of(4.2 * len(values), 3)
   for axes, (name, value) in zip(figure.subplots(1, len(values), squeeze=False)[0], values.items(), strict=True):
     clean(axes, name)
     axes.plot(np.arange(1, len(value) + 1), value, color=ACCENT, linewidth=1.6, marker='o', markersize=4)
     axes.set_ylim(bottom=min(0, *value))
-    step = '' if seconds is None else f' of {1000 * seconds:g} ms'
-    axes.set_xlabel(f'steps ahead, k{step}', fontsize=8, color=INK)
+    axes.set_xlabel('steps ahead, k', fontsize=8, color=INK)
   figure.savefig(path)

@@ -105,7 +105,8 @@ def _about_penalties(rows: Sequence[Row]) -> Iterator[str]:
   strengths: dict[str, set[float]] = {}
   for row in rows:
     if row.get('l2_chosen') and row.get('fraction', 1) == 1:
-      strengths.setdefault(NAMES.get(row['features'], row['features']), set()).add(row['l2'])
+      name = str(NAMES.get(row['features'], row['features']))
+      strengths.setdefault(name, set()).add(row['l2'])
   listed = (f'{f"{min(each):g} to " if len(each) > 1 else ""}{max(each):g} {name}' for name, each in strengths.items())
   if strengths:
     yield f'L2 of the linear probe, chosen on held-out training examples: {", ".join(listed)}.'

@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax.sharding import AxisType
 
 from jaxssl import methods
-from jaxssl.models import MLP
+from jaxssl.models import MLP, AudioEncoder, LinearPredictor, RNNContext
 from jaxssl.training import loop, mesh
 
 
@@ -28,13 +28,22 @@ class TinyEncoder(nn.Module):
 @functools.cache
 def build(name):
   optimizer = optax.sgd(0.1, momentum=0.9)
+  cpc = functools.partial(
+      methods.CPC, AudioEncoder(4, (4, 3), (2, 2)), RNNContext('gru', 5), LinearPredictor(2, 4), optimizer)
   return {
       'simclr': lambda: methods.SimCLR(TinyEncoder(), MLP((8, 6)), optimizer, temperature=0.2),
+      'cpc': cpc,
+      'cpc, drawn': lambda: cpc(negatives='group_others', num_negatives=6),
+      'cpc, multi-label': lambda: cpc(objective='ml_cpc', alpha=lambda step: 1 / (1 + step)),
   }[name]()
 
 
-METHODS = ['simclr']
+METHODS = ['simclr', 'cpc', 'cpc, drawn', 'cpc, multi-label']
 KEY = jax.random.key(3)
+
+
+def hears(name):
+  return name.startswith('cpc')
 
 
 def prepare(batch, key):
@@ -43,15 +52,20 @@ def prepare(batch, key):
   return {**batch, 'views': views}
 
 
-def make_batch(step, size=16):
+def make_batch(name, step, size=16):
   rng = np.random.default_rng(step)
-  return {'inputs': rng.uniform(size=(size, 6, 6, 1)).astype(np.float32), 'index': np.arange(size, dtype=np.int32)}
+  index = np.arange(size, dtype=np.int32)
+  if hears(name):
+    lengths = rng.integers(12, 25, size)
+    return {'inputs': rng.normal(size=(size, 24)).astype(np.float32), 'index': index, 'group': index % 3,
+            'mask': np.arange(24) < lengths[:, None]}
+  return {'inputs': rng.uniform(size=(size, 6, 6, 1)).astype(np.float32), 'index': index}
 
 
 @functools.cache
 def initial(name):
   method = build(name)
-  return jax.jit(lambda key, batch: method.init(key, prepare(batch, key)))(KEY, make_batch(0))
+  return jax.jit(lambda key, batch: method.init(key, prepare(batch, key)))(KEY, make_batch(name, 0))
 
 
 def fresh(name):
@@ -60,7 +74,7 @@ def fresh(name):
 
 
 def run(name, state, start, stop, transform=lambda batch: batch):
-  batches = (transform(make_batch(i)) for i in range(start, stop))
+  batches = (transform(make_batch(name, i)) for i in range(start, stop))
   metrics = {}
   for update in loop.train(build(name), prepare, state, batches, KEY, start):
     _, state, metrics, _ = update
@@ -90,7 +104,7 @@ def test_step_counts_and_learns(name):
 @pytest.mark.parametrize('name', METHODS)
 def test_represents_under_every_name(name):
   method, state = build(name), fresh(name)
-  inputs = make_batch(0, 5)['inputs']
+  inputs = make_batch(name, 0, 5)['inputs']
   default = method.represent(state, inputs)
   assert default.shape[0] == 5 and default.dtype == jnp.float32
   np.testing.assert_array_equal(default, method.represent(state, inputs, method.representations[0]))
@@ -98,7 +112,7 @@ def test_represents_under_every_name(name):
     features = method.represent(state, inputs, representation)
     encoder, variables = method.backbone(state, representation)
     np.testing.assert_allclose(encoder.apply(variables, inputs), features, atol=1e-6, err_msg=representation)
-  with pytest.raises(ValueError, match="name must be one of .*'h'.* got 'nothing'"):
+  with pytest.raises(ValueError, match=f"name must be one of .*'{method.representations[0]}'.* got 'nothing'"):
     method.represent(state, inputs, 'nothing')
   one_by_one = jnp.concatenate([method.represent(state, inputs[i : i + 1]) for i in range(5)])
   np.testing.assert_allclose(default, one_by_one, atol=1e-5, err_msg='features depend on the rest of the batch')
@@ -130,8 +144,8 @@ def test_many_devices_equal_one(name, devices, model):
 def test_stops_at_the_first_loss_that_is_not_finite(name):
   def poison(batch):
     bad = np.full_like(batch['inputs'], np.nan)
-    return {**batch, 'inputs': bad if batch['inputs'][0, 0, 0, 0] == make_batch(3)['inputs'][0, 0, 0, 0] else
-            batch['inputs']}
+    third = np.array_equal(batch['inputs'], make_batch(name, 3)['inputs'])
+    return {**batch, 'inputs': bad if third else batch['inputs']}
 
   good, _ = run(name, fresh(name), 0, 3)
   state, _ = run(name, fresh(name), 0, 6, poison)
