@@ -11,6 +11,8 @@ def l2_normalize(x: jax.Array, axis: int = -1, epsilon: float = 1e-12) -> jax.Ar
   Computes in float32 and returns float32, whatever float type comes in.
   """
   x = x.astype(jnp.float32)
+  # The square of a length beyond 2^63 is no float32; a power of two changes nothing else.
+  x = x * jnp.where(jnp.max(jnp.abs(x), axis=axis, keepdims=True) > 2.0**50, 2.0**-80, 1.0)
   squared = jnp.sum(x * x, axis=axis, keepdims=True)
   is_zero = squared <= epsilon**2
   return jnp.where(is_zero, 0.0, x * jax.lax.rsqrt(jnp.where(is_zero, 1.0, squared)))

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 IMPLEMENTATIONS = ('dense', 'tiled', 'ring', 'pallas_tpu', 'mosaic_gpu')
@@ -31,8 +32,12 @@ def negatives(value: ArrayLike, n: int, d: int) -> jax.Array:
 
 
 def integers(name: str, value: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
-  """Returns `value` as an array; raises unless it holds integers, in `shape`."""
+  """Returns `value` as an array; raises unless it holds integers, in `shape`, that JAX does not wrap around."""
   x = jnp.asarray(value)
+  if isinstance(value, np.ndarray) and value.dtype.itemsize > x.dtype.itemsize and np.any(value != np.asarray(x)):
+    raise ValueError(
+        f'{name} must fit into {x.dtype}, found values from {value.min()} to {value.max()}: number them from 0, or set '
+        'jax_enable_x64.')
   if not jnp.issubdtype(x.dtype, jnp.integer) or x.shape != shape:
     raise ValueError(f'{name} must be integers of shape {list(shape)}, found {x.dtype} {list(x.shape)}.')
   return x

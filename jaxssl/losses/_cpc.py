@@ -45,6 +45,8 @@ class Candidates(NamedTuple):
 def scores(predictions, z, mask, alpha, axis_name, negatives, num_negatives, chunk, group=None, key=None) -> Scores:
   """Returns the scores of this device's predictions with the candidates of the global batch."""
   b, t, steps, _ = predictions.shape
+  # Padding may hold anything, NaN too: it must not reach a gradient.
+  predictions, z = jnp.where(mask[:, :, None, None], predictions, 0), jnp.where(mask[:, :, None], z, 0)
   own = gathered_index(b, axis_name)
   candidates = _candidates(z, mask, own, axis_name, negatives, num_negatives, group, key)
   positive = along(predictions, z)
@@ -155,8 +157,12 @@ def _compare(contexts, candidates, alpha):
   negative = allowed[:, :, None, :] & (candidates.number[:, None, None, :] != target[..., None])
   each = jnp.where(negative, each, -jnp.inf)
   count = 1 + jnp.sum(negative, axis=-1, dtype=jnp.float32)
+  # A context that will be left out is as if it had no negatives: its terms must not overflow in the gradient either.
+  left_out = count <= jnp.maximum(alpha, 1)
+  each = jnp.where(left_out[..., None], -jnp.inf, each)
+  alpha = jnp.where(left_out, 1, alpha)
   highest = jnp.max(each, axis=-1)
   top = lax.stop_gradient(jnp.maximum(positive, highest))
-  beta = jnp.maximum(count - alpha, 0) / jnp.maximum(count - 1, 1)
+  beta = jnp.where(left_out, 0, count - alpha) / jnp.maximum(count - 1, 1)
   terms = alpha * jnp.exp(positive - top) + beta * jnp.sum(jnp.exp(each - top[..., None]), axis=-1)
   return top + jnp.log(terms), highest, count

@@ -34,8 +34,8 @@ def row_lse(x: jax.Array, y: jax.Array, inverse: jax.Array, first: jax.Array | N
 
   With `first`, row i of x is row `first` + i of y, and no candidate of itself.
   """
-  scale = jnp.sqrt(inverse * LOG2_E)
-  x_blocks, y_blocks = _blocks(x * scale, WARPGROUPS * ROWS), _blocks(y * scale, _columns(x.shape[1]))
+  x_scale, y_scale = _scales(inverse)
+  x_blocks, y_blocks = _blocks(x * x_scale, WARPGROUPS * ROWS), _blocks(y * y_scale, _columns(x.shape[1]))
   arrays = _first(first, inverse), x_blocks, y_blocks, _absent(y, y_blocks)
   return _on_platform(_lse_kernel, _lse_twin, arrays, first is not None)[:len(x)] / LOG2_E
 
@@ -52,13 +52,25 @@ def row_gradient(
 
   `x_lse` [n] and `y_lse` [m] are these; None where there are none. `first` as in `row_lse`.
   """
-  scale = jnp.sqrt(inverse * LOG2_E)
-  x_blocks, y_blocks = _blocks(x * scale, WARPGROUPS * ROWS), _blocks(y * scale, _columns(x.shape[1]))
+  x_scale, y_scale = _scales(inverse)
+  x_blocks, y_blocks = _blocks(x * x_scale, WARPGROUPS * ROWS), _blocks(y * y_scale, _columns(x.shape[1]))
   never = lambda z, blocks: jnp.full_like(z[:, 0], jnp.inf, shape=len(blocks))  # A weight of exp2(-inf).
   in_bits = lambda lse, z, blocks: never(z, blocks) if lse is None else never(z, blocks).at[:len(lse)].set(lse * LOG2_E)
   arrays = (_first(first, inverse), x_blocks, y_blocks, _absent(y, y_blocks),
             in_bits(x_lse, x, x_blocks), in_bits(y_lse, y, y_blocks))
-  return _on_platform(_gradient_kernel, _gradient_twin, arrays, first is not None)[:len(x), :x.shape[1]] / scale
+  return _on_platform(_gradient_kernel, _gradient_twin, arrays, first is not None)[:len(x), :x.shape[1]] / y_scale
+
+
+def rounded(z: jax.Array, inverse: jax.Array) -> jax.Array:
+  """Returns embeddings as the kernels see them, rounded; the gradient passes as if they were not."""
+  scale, _ = _scales(inverse)
+  return z + lax.stop_gradient((z * scale).astype(jnp.bfloat16).astype(jnp.float32) / scale - z)
+
+
+def _scales(inverse):
+  """Returns what to scale the two sides of a product by, to make it a score in bits."""
+  scale = jnp.sqrt(jnp.abs(inverse) * LOG2_E)
+  return scale, jnp.sign(inverse) * scale
 
 
 def _absorb(scores, absent, peak, total):

@@ -36,6 +36,13 @@ def _kernels(form: str) -> Any:
   return _pallas_tpu
 
 
+def as_seen(form: str, inverse: jax.Array, *arrays: jax.Array) -> tuple[jax.Array, ...]:
+  """Returns embeddings as an implementation sees them, so that a positive's score is the same wherever it stands."""
+  if form != 'mosaic_gpu':
+    return arrays
+  return tuple(_kernels(form).rounded(each, inverse) for each in arrays)
+
+
 def with_gradients(value: Callable, value_and_gradients: Callable) -> Callable:
   """Returns the function `value(arrays, *static)`, whose gradients come from `value_and_gradients`, same arguments."""
 

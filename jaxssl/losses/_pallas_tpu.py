@@ -16,6 +16,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 LOWEST = -1e30
+LARGEST_WIDTH = 512  # Seven blocks of 512 rows of it fill half of the 16 MiB beside a TPU core.
 ROWS, COLUMNS, LANES = 512, 512, 128  # Of a block of scores; of a vector register.
 
 
@@ -137,6 +138,10 @@ def _call(kernel, shape, blocks, specs, scratch, inverse, first):
 def _padded(x: jax.Array, rows: int) -> jax.Array:
   """Returns x with zeros up to whole blocks and lanes."""
   n, d = x.shape
+  if d > LARGEST_WIDTH:
+    raise ValueError(
+        f"implementation='pallas_tpu' takes embeddings of up to {LARGEST_WIDTH} values, found {d}: choose 'dense', "
+        "'tiled' or 'ring'.")
   return jnp.pad(x, ((0, -n % rows), (0, -d % LANES)))
 
 

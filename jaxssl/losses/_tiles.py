@@ -147,7 +147,7 @@ def sweep(
 
   unbounded = lambda sums: _loop(pairs[0], visit, sums)
   sums = x_sums, y_sums
-  return lax.cond(scale.inverse <= LARGEST_SHIFT, bounded, unbounded, sums) if scale.unit else unbounded(sums)
+  return lax.cond(jnp.abs(scale.inverse) <= LARGEST_SHIFT, bounded, unbounded, sums) if scale.unit else unbounded(sums)
 
 
 def sweep_gradients(
@@ -193,7 +193,7 @@ def sweep_gradients(
   gradients = dx, dy
   if not scale.unit:
     return unbounded(gradients)
-  return lax.cond(scale.inverse <= LARGEST_SHIFT, bounded, unbounded, gradients)
+  return lax.cond(jnp.abs(scale.inverse) <= LARGEST_SHIFT, bounded, unbounded, gradients)
 
 
 def sweep_softplus(
@@ -244,11 +244,14 @@ def sweep_softplus_gradients(
 def sweep_counts(
     pairs: Pairs, x: Rows, y: Rows, least: jax.Array, found: jax.Array, exclude: Exclude
 ) -> jax.Array:
-  """Adds to `found` [t, k], for each row of x, how many rows of y have an inner product of `least` [t, k] or more."""
+  """Adds to `found` [t, k], for each row of x, how many rows of y have an inner product of `least` [t, k] or more.
+
+  NaN counts, so that embeddings that are not finite are never found to be without rivals.
+  """
 
   def visit(t, found):
     i, j = pairs[1](t)
-    near = (_products(x.x[i], y.x[j]) >= least[i][:, None]) & (y.counts[j][None, :] > 0) & ~exclude(i, j)
+    near = ~(_products(x.x[i], y.x[j]) < least[i][:, None]) & (y.counts[j][None, :] > 0) & ~exclude(i, j)
     return found.at[i].add(jnp.sum(near, axis=1).astype(found.dtype))
 
   return _loop(pairs[0], visit, found)

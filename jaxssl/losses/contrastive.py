@@ -19,7 +19,8 @@ How it is computed is `implementation`; all but one give the same value and grad
 * 'pallas_tpu' is 'tiled' as a kernel for TPUs (NT-Xent, InfoNCE, CLIP): experimental, right in Pallas's interpreter but
   not yet run on a TPU, never chosen by itself;
 * 'mosaic_gpu' is 'tiled' as a kernel for Hopper GPUs (the same losses, d up to 256): experimental, not yet run on one,
-  never chosen by itself. It takes products of bfloat16 numbers, so that scores err by about 1 / 256 of 1 / temperature;
+  never chosen by itself. It takes products of bfloat16 numbers, so that scores err by about 1 / 256 of 1 / temperature:
+  at low temperatures, what an encoder has learnt well leaves a gradient of that size;
 * None chooses: 'dense' where the scores are few, else 'ring' on several devices and 'tiled' on one.
 
 All but 'dense' have gradients in reverse mode only (`jax.grad`, not `jax.jvp`).
@@ -294,6 +295,7 @@ def _nt_xent(z1, z2, temperature, axis_name, implementation):
   if form == 'dense':
     return _dense.nt_xent(z1, z2, temperature, axis_name)
   z, inverse = vary(axis_name, jnp.concatenate([z1, z2]), 1 / temperature)
+  (z,) = _pairs.as_seen(form, inverse, z)
   positive = jnp.sum(z * jnp.roll(z, len(z1), axis=0), axis=1) * inverse
   return global_mean(_pairs.self_sum((z, inverse, positive), form, shared) / len(z), axis_name)
 
@@ -306,6 +308,7 @@ def _info_nce(query, key, temperature, axis_name, implementation, unit, negative
   if form == 'dense':
     return _dense.info_nce(query, key, temperature, axis_name)
   query, key, inverse = vary(axis_name, query, key, 1 / temperature)
+  query, key = _pairs.as_seen(form, inverse, query, key)
   positive = jnp.sum(query * key, axis=1) * inverse
   total = _pairs.cross_sum((query, key, inverse, positive), unit, 'rows', form, shared)
   return global_mean(total / len(query), axis_name)
@@ -317,6 +320,7 @@ def _info_nce_with(negatives, query, key, temperature, axis_name, implementation
   if form == 'dense' or negatives.ndim == 3 or not len(negatives):
     return _dense.info_nce(query, key, temperature, axis_name, negatives)
   query, key, negatives, inverse = vary(axis_name, query, key, negatives, 1 / temperature)
+  query, key, negatives = _pairs.as_seen(form, inverse, query, key, negatives)
   positive = jnp.sum(query * key, axis=1) * inverse
   total = _pairs.cross_sum((query, negatives, inverse, positive), unit, 'others', form, devices(None))
   return global_mean(total / len(query), axis_name)
@@ -328,6 +332,7 @@ def _symmetric_info_nce(a, b, temperature, axis_name, implementation):
   if form == 'dense':
     return _dense.symmetric_info_nce(a, b, temperature, axis_name)
   a, b, inverse = vary(axis_name, a, b, 1 / temperature)
+  a, b = _pairs.as_seen(form, inverse, a, b)
   positive = jnp.sum(a * b, axis=1) * inverse
   return global_mean(_pairs.cross_sum((a, b, inverse, positive), True, 'both', form, shared) / (2 * len(a)), axis_name)
 

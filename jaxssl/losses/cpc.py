@@ -9,6 +9,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
@@ -282,7 +283,7 @@ def _weighted(positive, negatives, alpha):
 
 
 def _check_alpha(alpha, m):
-  if isinstance(alpha, int | float) and not 0 < alpha < m:
+  if isinstance(alpha, int | float | np.number) and not 0 < alpha < m:
     raise ValueError(f'alpha must lie between 0 and the number of candidates, {m}, found {alpha}.')
 
 
@@ -302,7 +303,7 @@ def _over_batch(kernel, predictions, z, mask, group, key, alpha, axis_name, **se
     if key is None:
       raise ValueError(f'key must be given for num_negatives={settings["num_negatives"]}, found None.')
     whole['key'] = key
-  if isinstance(alpha, int | float):
+  if isinstance(alpha, int | float | np.number):
     settings['alpha'] = alpha  # A Python number stays one, so that its range can be checked.
   else:
     whole['alpha'] = _checks.scalar('alpha', alpha)
@@ -340,7 +341,10 @@ def _accuracy_and_bound(predictions, z, axis_name, **arguments):
 
 def _per_step(predictions, z, mask, alpha, axis_name, objective, negatives, num_negatives, chunk, group=None, key=None):
   """Returns the loss and the mean of log N at each k, the scores they come from, and whether there are any at k."""
-  _check_alpha(alpha, _cpc.most_candidates(z.shape, devices(axis_name).count, negatives, num_negatives))
+  count = devices(axis_name).count
+  if negatives in ('others', 'group_others') and len(z) * count < 2:
+    raise ValueError(f'negatives={negatives!r} come from other sequences: z must hold two or more, found 1.')
+  _check_alpha(alpha, _cpc.most_candidates(z.shape, count, negatives, num_negatives))
   scores = _cpc.scores(
       predictions, z, mask, alpha, axis_name, negatives, num_negatives, chunk, group=group, key=key)
   log_count, contexts = _mean(jnp.log(scores.candidates), scores.valid, axis_name)

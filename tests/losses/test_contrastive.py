@@ -280,3 +280,24 @@ def test_errors_name_negatives(shape):
   z = jnp.ones((4, 8))
   with pytest.raises(ValueError, match=r'negatives must have shape \[m, 8\] or \[4, m, 8\], found'):
     losses.info_nce(z, z, jnp.ones(shape))
+
+
+@pytest.mark.parametrize('implementation', ['dense', 'tiled'])
+def test_accuracy_of_nan_is_zero(implementation):
+  z = jnp.eye(3)
+  assert losses.contrastive_accuracy(z * jnp.nan, z, implementation=implementation) == 0
+
+
+@pytest.mark.parametrize('temperature', [-0.01, -0.02, -0.5])
+def test_negative_temperatures_are_the_same_in_tiles(temperature):
+  z1, z2 = jax.random.normal(jax.random.key(0), (2, 64, 8))
+  dense, tiled = (jax.value_and_grad(losses.nt_xent)(z1, z2, temperature=temperature, implementation=implementation)
+                  for implementation in ('dense', 'tiled'))
+  np.testing.assert_allclose(tiled[0], dense[0], rtol=1e-5)
+  np.testing.assert_allclose(tiled[1], dense[1], atol=1e-4 * float(jnp.abs(dense[1]).max()))
+
+
+@pytest.mark.parametrize('length', [1e-6, 1.0, 1e18, 1e20, 3e37])
+def test_embeddings_of_any_length(length):
+  z = jnp.eye(3) + 0.1
+  np.testing.assert_allclose(losses.nt_xent(z * length, z * length), losses.nt_xent(z, z), rtol=1e-5)

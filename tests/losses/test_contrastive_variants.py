@@ -167,3 +167,11 @@ def test_tiny_temperature_stays_finite(pair):
 def test_errors_name_the_argument(call, message):
   with pytest.raises(ValueError, match=message):
     call(jnp.float32(Z1))
+
+
+def test_labels_that_would_wrap_around_are_refused():
+  z = jnp.eye(3)
+  with pytest.raises(ValueError, match='labels must fit into int32, found values from 0 to 8589934592: number them'):
+    losses.supervised_contrastive(z, np.arange(3) * 2**32)
+  np.testing.assert_array_equal(
+      losses.supervised_contrastive(z, np.arange(3)), losses.supervised_contrastive(z, jnp.arange(3)))

@@ -333,3 +333,31 @@ def test_errors_of_the_bounds(bound):
   ]:
     with pytest.raises(ValueError, match=message):
       bound(positive, negatives, alpha=alpha)
+
+
+@pytest.mark.parametrize('alpha', [3.5, 10.0])
+@pytest.mark.parametrize('objective', ['info_nce', 'ml_cpc'])
+def test_contexts_that_are_left_out_leave_no_trace_in_the_gradient(objective, alpha):
+  """The first sequence has fewer candidates than alpha, and a negative that beats its target by far."""
+  predictions = jnp.ones((2, 12, 1, 1))
+  mask = jnp.ones((2, 12), bool).at[0, 3:].set(False)
+  z = jnp.zeros((2, 12, 1)).at[0, 1].set(-200.0)
+  loss = lambda p, z: losses.cpc_info_nce(p, z, negatives='sequence', mask=mask, objective=objective, alpha=alpha)
+  value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(predictions, z)
+  assert np.isfinite(value) and all(np.all(np.isfinite(each)) for each in gradients)
+  assert not np.any(gradients[0][0]) and not np.any(gradients[1][0])
+
+
+@pytest.mark.parametrize('padding', [np.nan, np.inf])
+def test_padding_may_hold_anything(padding):
+  predictions, z = jax.random.normal(jax.random.key(0), (2, 6, 2, 3)), jax.random.normal(jax.random.key(1), (2, 6, 3))
+  mask = jnp.ones((2, 6), bool).at[0, 4:].set(False)
+  loss = lambda p, z: losses.cpc_info_nce(p, z, mask=mask)
+  expected = jax.value_and_grad(loss, argnums=(0, 1))(predictions, z)
+  found = jax.value_and_grad(loss, argnums=(0, 1))(predictions.at[0, 4:].set(padding), z.at[0, 4:].set(padding))
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_one_sequence_has_no_others():
+  with pytest.raises(ValueError, match="negatives='others' come from other sequences: z must hold two or more"):
+    losses.cpc_info_nce(jnp.ones((1, 4, 1, 2)), jnp.ones((1, 4, 2)), negatives='others')

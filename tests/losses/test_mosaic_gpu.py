@@ -122,9 +122,22 @@ def test_siglip_has_no_kernel(implementation):
     losses.siglip(jnp.ones((4, 7)), jnp.ones((4, 7)), implementation=implementation)
 
 
+@pytest.mark.parametrize('temperature', [0.01, -0.1])
+@pytest.mark.parametrize('name', ['nt_xent', 'info_nce', 'symmetric_info_nce'])
+def test_a_loss_is_not_below_zero(name, temperature):
+  """The positive's score is rounded as in the sum that it stands in."""
+  a = jax.random.normal(jax.random.key(0), (100, 64))
+  b = a + 0.02 * jax.random.normal(jax.random.key(1), (100, 64))
+  temperature *= 100 if name == 'info_nce' else 1  # Its scores are not bounded.
+  value, gradients = value_and_gradients(name, 'mosaic_gpu')(a, b, temperature)
+  assert value >= -1e-5 and all(np.all(np.isfinite(each)) for each in gradients)
+
+
 def test_wide_embeddings_are_refused():
   with pytest.raises(ValueError, match="implementation='mosaic_gpu' takes embeddings of up to 256 values, found 257"):
     losses.nt_xent(jnp.ones((4, 257)), jnp.ones((4, 257)), implementation='mosaic_gpu')
+  with pytest.raises(ValueError, match="implementation='pallas_tpu' takes embeddings of up to 512 values, found 513"):
+    losses.nt_xent(jnp.ones((4, 513)), jnp.ones((4, 513)), implementation='pallas_tpu')
 
 
 def test_other_gpus_are_refused(monkeypatch):
