@@ -1,11 +1,12 @@
 """From a config to objects: the only place where a name becomes a thing."""
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from jaxssl import augment, core, data, methods, models, recipes
+from jaxssl import augment, core, data, losses, methods, models, recipes
 from jaxssl.data import Source
 from jaxssl.training import optimizers, schedules
 
@@ -23,11 +24,18 @@ NETWORKS = {
 }
 METHODS = {'simclr': methods.SimCLR, 'cpc': methods.CPC}
 OPTIMIZERS = {name: getattr(optimizers, name) for name in ('sgd', 'adamw', 'lars', 'lamb')}
-SCHEDULES = {name: getattr(schedules, name) for name in ('warmup_cosine', 'constant')}
+SCHEDULES: dict[str, Callable] = {name: getattr(schedules, name) for name in ('warmup_cosine', 'constant')}
 RECIPES = {name: getattr(recipes, name) for name in ('simclr', 'byol', 'multi_crop', 'crop_flip', 'drawings', 'speech')}
 RECIPES['audio'] = recipes.Audio
 
 
+def geometric_alpha(high: float, low: float, *, batch_size: int, steps: int, steps_per_epoch: float) -> Callable:
+  """Returns `losses.geometric_alpha` as a function of the step, for a run of so many."""
+  del batch_size, steps_per_epoch
+  return functools.partial(losses.geometric_alpha, steps=steps, high=high, low=low)
+
+
+SCHEDULES['geometric_alpha'] = geometric_alpha
 SHAPE_OF_THE_RUN = ('batch_size', 'steps', 'steps_per_epoch')
 
 
@@ -127,11 +135,11 @@ def construct(path: str, section: Mapping[str, Any], run: Mapping[str, Any]) -> 
     raise ValueError(f'config.{path}: {error}') from error
 
 
-def _choices(key: str) -> Mapping[str, Callable]:
+def _choices(key: str) -> Mapping[str, Any]:
   """The constructors that a section called `key` chooses from."""
   if key.endswith('optimizer'):
     return OPTIMIZERS
-  return {'method': METHODS, 'learning_rate': SCHEDULES, 'recipe': RECIPES}.get(key, NETWORKS)
+  return {'method': METHODS, 'learning_rate': SCHEDULES, 'alpha': SCHEDULES, 'recipe': RECIPES}.get(key, NETWORKS)
 
 
 def _keywords(constructor: Callable) -> Iterable[str]:

@@ -56,6 +56,9 @@ def by_distance(run: runs.Run, test: Source) -> dict[str, list[float]]:
   """Returns the metrics of the method's `evaluate` that are numbered by distance, on windows of test clips."""
   method, config = run.experiment.method, run.config.to_dict()
   size = min(run.config.batch_size, len(test))
+  size -= size % jax.device_count()  # Which share it.
+  if size < 2:
+    return {}
 
   @jax.jit
   def evaluate(state, batch, key):
