@@ -34,7 +34,7 @@ def negatives(value: ArrayLike, n: int, d: int) -> jax.Array:
 def integers(name: str, value: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
   """Returns `value` as an array; raises unless it holds integers, in `shape`, that JAX does not wrap around."""
   x = jnp.asarray(value)
-  if isinstance(value, np.ndarray) and value.dtype.itemsize > x.dtype.itemsize and np.any(value != value.astype(x.dtype)):
+  if isinstance(value, np.ndarray) and value.dtype != x.dtype and np.any(value != value.astype(x.dtype)):
     raise ValueError(
         f'{name} must fit into {x.dtype}, found values from {value.min()} to {value.max()}: number them from 0, or set '
         'jax_enable_x64.')
