@@ -1,20 +1,33 @@
+"""CPC on spoken digits, 8 kHz: van den Oord et al. 2018, https://arxiv.org/abs/1807.03748.
+
+  pip install -e ".[train,data,audio]"
+  python train.py --config configs/cpc_spoken_digit.py
+
+RESULTS
+"""
+
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
   return ConfigDict({
       'seed': 0,
-      'steps': 40,
+      'steps': 1800,
       'batch_size': 64,
-      'init_from': '',
+      'init_from': '',  # The work directory of a run to take the encoder from.
       'data': {
-          'source': 'tfds', 'name': 'spoken_digit', 'path': '', 'engine': 'device',
+          'source': 'tfds',
+          'name': 'spoken_digit',
+          'path': '',
+          'engine': 'device',  # The one for audio.
           'recipe': {'name': 'speech', 'rate': 8000, 'window': 4000, 'strength': 0.0, 'input_seconds': 1.2},
       },
       'method': {
           'name': 'cpc',
-          'negatives': 'batch',
-          'num_negatives': 128,
+          'negatives': 'batch',  # Or 'sequence', 'group' (the same speaker), 'others', 'group_others'.
+          'num_negatives': 128,  # Drawn for each sequence; None: all steps of the batch, which is slow on a CPU.
+          'objective': 'info_nce',  # Or 'ml_cpc', with its alpha.
+          'alpha': 1.0,
           'encoder': {'name': 'audio', 'features': 128, 'kernels': (10, 8, 4, 4), 'strides': (5, 4, 2, 2),
                       'norm': 'batch'},
           'context': {'name': 'rnn', 'kind': 'gru', 'features': 128},
@@ -28,10 +41,10 @@ def get_config() -> ConfigDict:
       'logging': {'every': 10},
       'evaluation': {
           'protocols': ('knn', 'linear', 'linear_steps'),
-          'representation': '',  # '': z and c.
+          'representation': '',  # 'z' or 'c'; '': both.
           'knn': {'k': 5, 'temperature': 0.1},
           'linear': {'grid': (1e-2, 1e-3, 1e-4), 'validation': 0.2},
-          'fractions': (),
+          'fractions': (),  # Shares of the labels, such as (0.01, 0.1).
           'batch_size': 256,
           'pictures': True,
       },

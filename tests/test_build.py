@@ -10,6 +10,7 @@ import pytest
 
 from jaxssl import augment, build, methods, models, recipes
 
+DEFAULT = pathlib.Path(__file__).parents[1] / 'configs' / 'default.py'
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / 'configs').glob('*.py'))
 
 
@@ -21,7 +22,7 @@ def load(path):
 
 
 def config(**changes):
-  made = load(CONFIGS[0])
+  made = load(DEFAULT)
   for path, value in changes.items():
     *sections, key = path.split('__')
     section = made
@@ -35,12 +36,32 @@ def config(**changes):
 def test_every_config_builds_and_has_the_same_sections(path):
   made = load(path)
   experiment = build.build(made, 2_000_000)
-  assert isinstance(experiment.method, methods.SimCLR) and isinstance(experiment.recipe, recipes.Recipe)
-  assert experiment.schedules['learning_rate'](0) == 0 < experiment.schedules['learning_rate'](made['steps'] // 2)
+  hears = isinstance(experiment.recipe, recipes.Audio)
+  assert isinstance(experiment.method, methods.CPC if hears else methods.SimCLR)
+  rate = experiment.schedules['learning_rate']
+  warms_up = made['method']['optimizer']['learning_rate']['name'] == 'warmup_cosine'
+  assert rate(made['steps'] // 2) > 0 and (rate(0) == 0) == warms_up
   default = config()
   assert made.keys() == default.keys()
   for section in ('data', 'checkpoint', 'logging', 'evaluation', 'mesh'):
-    assert made[section].keys() == default[section].keys()
+    absent = {'sgd', 'finetune'} if hears and section == 'evaluation' else set()  # What trains on images.
+    assert made[section].keys() == default[section].keys() - absent
+
+
+@pytest.mark.parametrize('path', [path for path in CONFIGS if path.stem.startswith('cpc')], ids=lambda path: path.stem)
+def test_audio_configs_fit_their_windows(path):
+  """A step at the real shapes, traced."""
+  made = load(path)
+  experiment = build.build(made, 10_000)
+  span = experiment.recipe.span
+  batch = {'inputs': jax.ShapeDtypeStruct((4, span), jnp.int16), 'mask': jax.ShapeDtypeStruct((4, span), bool)}
+
+  def run(batch, key):
+    batch = experiment.prepare(batch, key)
+    state = experiment.method.init(key, batch)
+    return experiment.method.step(state, batch, key)[1]
+
+  assert jax.eval_shape(run, batch, jax.random.key(0))['loss'].shape == ()
 
 
 def test_names_become_things_with_their_arguments():

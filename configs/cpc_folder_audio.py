@@ -1,0 +1,54 @@
+"""CPC on a folder of recordings of your own: van den Oord et al. 2018, https://arxiv.org/abs/1807.03748.
+
+  pip install -e ".[train,audio]"
+  python train.py --config configs/cpc_folder_audio.py --config.data.path=DIRECTORY --preview
+  python train.py --config configs/cpc_folder_audio.py --config.data.path=DIRECTORY
+
+Any directory of wav, flac or ogg files, nested or not, of any rate; one sub-directory a class if there are labels to
+evaluate with. A fifth of the files is held out, unless there is test/. FOLDER
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  return ConfigDict({
+      'seed': 0,
+      'steps': 1500,
+      'batch_size': 16,
+      'init_from': '',  # The work directory of a run to take the encoder from.
+      'data': {
+          'source': 'folder',
+          'name': '',
+          'path': '',
+          'engine': 'device',  # The one for audio.
+          'recipe': {'name': 'speech', 'rate': 16_000, 'window': 20_480, 'strength': 0.0, 'input_seconds': 4.0},
+      },
+      'method': {
+          'name': 'cpc',
+          'negatives': 'batch',  # Or 'sequence', 'group' (the same speaker), 'others', 'group_others'.
+          'num_negatives': 128,  # Drawn for each sequence; None: all steps of the batch, which is slow on a CPU.
+          'objective': 'info_nce',  # Or 'ml_cpc', with its alpha.
+          'alpha': 1.0,
+          'encoder': {'name': 'audio', 'features': 128, 'kernels': (10, 8, 4, 4, 4), 'strides': (5, 4, 2, 2, 2),
+                      'norm': 'channel'},
+          'context': {'name': 'rnn', 'kind': 'gru', 'features': 128},
+          'predictor': {'name': 'linear_predictor', 'steps': 12, 'features': 128},
+          'optimizer': {
+              'name': 'adamw', 'weight_decay': 0.0,
+              'learning_rate': {'name': 'warmup_cosine', 'base': 1e-3, 'scaling': 'none', 'warmup_epochs': 2.0},
+          },
+      },
+      'checkpoint': {'every': 200, 'keep_last': 3, 'keep_every': None},
+      'logging': {'every': 10},
+      'evaluation': {
+          'protocols': ('knn', 'linear'),
+          'representation': '',  # 'z' or 'c'; '': both.
+          'knn': {'k': 5, 'temperature': 0.1},
+          'linear': {'grid': (1e-2, 1e-3, 1e-4), 'validation': 0.2},
+          'fractions': (),  # Shares of the labels, such as (0.01, 0.1).
+          'batch_size': 64,
+          'pictures': True,
+      },
+      'mesh': {'data': -1, 'model': 1},
+  })
