@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything worth measuring on a GPU, in two calls of under ten minutes each, on a machine with jax[cuda] and torch.
-#   benchmarks/gpu.sh quick       train step, loss and augmentation, beside PyTorch
+#   benchmarks/gpu.sh quick       train step, losses, chunks and augmentation, beside PyTorch
 #   benchmarks/gpu.sh cifar10 NPZ  200 epochs of SimCLR on CIFAR-10 from arrays, with k-NN, minutes and peak memory
 # Add what it prints to benchmarks/results/, with the date and the hardware.
 set -euo pipefail
@@ -16,6 +16,9 @@ case "${1:-}" in
     python3 benchmarks/input_pipeline.py --engines device --batch 512 --rounds 7
     python3 benchmarks/losses.py --parts one_device pairs --rows 8192 16384 --rounds 5
     python3 benchmarks/losses_gpu.py --rounds 3
+    python3 benchmarks/losses.py --parts family --rows 8192 16384 --rounds 3
+    python3 benchmarks/cpc_loss.py
+    python3 benchmarks/chunks.py
     ;;
   cifar10)
     python3 benchmarks/cifar10.py --data "$2" --epochs 200 --batch 512

@@ -16,7 +16,7 @@ import os
 import statistics
 import sys
 
-if 'eight_devices' in sys.argv:
+if any('eight_devices' in argument for argument in sys.argv):
   os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
 
 import jax

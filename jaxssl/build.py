@@ -139,7 +139,9 @@ def _choices(key: str) -> Mapping[str, Any]:
   """The constructors that a section called `key` chooses from."""
   if key.endswith('optimizer'):
     return OPTIMIZERS
-  return {'method': METHODS, 'learning_rate': SCHEDULES, 'alpha': SCHEDULES, 'recipe': RECIPES}.get(key, NETWORKS)
+  sections: dict[str, Mapping[str, Any]] = {
+      'method': METHODS, 'learning_rate': SCHEDULES, 'alpha': SCHEDULES, 'recipe': RECIPES}
+  return sections.get(key, NETWORKS)
 
 
 def _keywords(constructor: Callable) -> Iterable[str]:

@@ -1,5 +1,7 @@
 """Checks of shapes, dtypes and names; never of values, which are unknown under `jax.jit`."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,11 +62,25 @@ def floating(name: str, value: ArrayLike) -> jax.Array:
 
 
 def scalar(name: str, value: ArrayLike) -> jax.Array:
-  """Returns `value` in float32; raises unless it is a scalar."""
-  x = jnp.asarray(value, jnp.float32)
+  """Returns `value` in float32; raises unless it is a real scalar."""
+  try:
+    x = jnp.asarray(value)
+  except (TypeError, ValueError):
+    raise ValueError(f'{name} must be a number, found {value!r}.') from None
   if x.ndim:
     raise ValueError(f'{name} must be a scalar, found shape {list(x.shape)}.')
-  return x
+  if jnp.issubdtype(x.dtype, jnp.complexfloating) or x.dtype == bool:
+    raise ValueError(f'{name} must be a real number, found {x.dtype}.')
+  return x.astype(jnp.float32)
+
+
+def number(name: str, value: float | None, low: float, high: float = math.inf) -> None:
+  """Raises unless `value` is a Python (or NumPy) number from `low` on and below `high`, or None."""
+  if value is None:
+    return
+  if not isinstance(value, int | float | np.number) or not low <= value < high:
+    within = f'in [{low:g}, {high:g})' if high < math.inf else f'at least {low:g}'
+    raise ValueError(f'{name} must be a Python number, {within}, found {value}.')
 
 
 def choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:

@@ -53,7 +53,7 @@ def decoupled_nt_xent(
     z1: [n, d], embeddings of the first views, of any length.
     z2: [n, d], embeddings of the second views, in the same order.
     temperature: scalar, Python number or (traced, learnable) array.
-    sigma: None, or the width of DCLW's weights, 0.5 in the paper.
+    sigma: None, or the width of DCLW's weights, 0.5 in the paper; a Python number, at least 0.05.
     axis_name: the mapped axis or axes whose devices share the batch.
     implementation: see this module's introduction.
 
@@ -67,6 +67,7 @@ def decoupled_nt_xent(
     Yeh et al., `Decoupled Contrastive Learning <https://arxiv.org/abs/2110.06848>`_, 2022, L_DC and L_DCW.
   """
   _checks.implementation(implementation, IMPLEMENTATIONS)
+  _checks.number('sigma', sigma, 0.05)
   kernel = functools.partial(_decoupled_nt_xent, sigma=sigma, implementation=implementation)
   return _of_views(kernel, z1, z2, axis_name, temperature=temperature)
 
@@ -103,7 +104,7 @@ def debiased_nt_xent(
     z1: [n, d], embeddings of the first views, of any length.
     z2: [n, d], embeddings of the second views, in the same order.
     temperature: scalar, Python number or (traced, learnable) array.
-    prior: in [0, 1).
+    prior: in [0, 1), a Python number, as `hardness`.
     hardness: at least 0.
     axis_name: the mapped axis or axes whose devices share the batch.
     implementation: see this module's introduction.
@@ -118,10 +119,8 @@ def debiased_nt_xent(
     Chuang et al., `Debiased Contrastive Learning <https://arxiv.org/abs/2007.00224>`_, 2020; Robinson et al.,
     `Contrastive Learning with Hard Negative Samples <https://arxiv.org/abs/2010.04592>`_, 2021.
   """
-  if not 0 <= prior < 1:
-    raise ValueError(f'prior must lie in [0, 1), found {prior}.')
-  if not hardness >= 0:
-    raise ValueError(f'hardness must be at least 0, found {hardness}.')
+  _checks.number('prior', prior, 0, 1)
+  _checks.number('hardness', hardness, 0)
   _checks.implementation(implementation, IMPLEMENTATIONS)
   kernel = functools.partial(_debiased_nt_xent, prior=prior, hardness=hardness, implementation=implementation)
   return _of_views(kernel, z1, z2, axis_name, temperature=temperature)
@@ -156,7 +155,7 @@ def nt_logistic(
     z1: [n, d], embeddings of the first views, of any length.
     z2: [n, d], embeddings of the second views, in the same order.
     temperature: scalar, Python number or (traced, learnable) array.
-    margin: None, or the width of the semi-hard range, in cosine.
+    margin: None, or the width of the semi-hard range, in cosine; a Python number.
     axis_name: the mapped axis or axes whose devices share the batch.
     implementation: see this module's introduction; with `margin` always 'dense'.
 
@@ -170,6 +169,7 @@ def nt_logistic(
     Chen et al. 2020, https://arxiv.org/abs/2002.05709, table 2 and section 5.1.
   """
   _checks.implementation(implementation, IMPLEMENTATIONS)
+  _checks.number('margin', margin, 0)
   if margin is not None and implementation == 'tiled':
     raise ValueError("implementation must be None or 'dense' where a margin is given, found 'tiled'.")
   kernel = functools.partial(_nt_logistic, margin=margin, implementation=implementation)
@@ -197,7 +197,7 @@ def margin_triplet(
   Args:
     z1: [n, d], embeddings of the first views, of any length.
     z2: [n, d], embeddings of the second views, in the same order.
-    margin: m, in cosine.
+    margin: m, in cosine; a Python number, at least 0.
     semi_hard: whether negatives closer than the positive are left out.
     axis_name: the mapped axis or axes whose devices share the batch.
 
@@ -211,6 +211,7 @@ def margin_triplet(
     Chen et al. 2020, https://arxiv.org/abs/2002.05709, table 2 and section 5.1; semi-hard negatives: Schroff et al.
     2015, https://arxiv.org/abs/1503.03832.
   """
+  _checks.number('margin', margin, 0)
   return _of_views(functools.partial(_margin_triplet, margin=margin, semi_hard=semi_hard), z1, z2, axis_name)
 
 

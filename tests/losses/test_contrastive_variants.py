@@ -160,8 +160,15 @@ def test_tiny_temperature_stays_finite(pair):
     (lambda z: losses.supervised_contrastive(z, jnp.arange(5)), r'labels must be integers .* found int32 \[5\]'),
     (lambda z: losses.multi_positive_info_nce(z, z, jnp.eye(6)), 'positives must be boolean .* found float32'),
     (lambda z: losses.multi_positive_info_nce(z, z, jnp.ones((6, 5), bool)), r'have shape \[6, 6\].*found \[6, 5\]'),
-    (lambda z: losses.debiased_nt_xent(z, z, prior=1.0), r'prior must lie in \[0, 1\), found 1.0'),
-    (lambda z: losses.debiased_nt_xent(z, z, hardness=-1.0), 'hardness must be at least 0, found -1.0'),
+    (lambda z: losses.debiased_nt_xent(z, z, prior=1.0), r'prior must be a Python number, in \[0, 1\), found 1.0'),
+    (lambda z: losses.decoupled_nt_xent(z, z, sigma=0.0), 'sigma must be a Python number, at least 0.05, found 0.0'),
+    (lambda z: losses.decoupled_nt_xent(z, z, sigma=jnp.ones(3)), 'sigma must be a Python number'),
+    (lambda z: losses.nt_logistic(z, z, margin=-0.1), 'margin must be a Python number, at least 0, found -0.1'),
+    (lambda z: losses.margin_triplet(z, z, margin=jnp.ones(6)), 'margin must be a Python number, at least 0'),
+    (lambda z: losses.decoupled_nt_xent(z, z, temperature='x'), "temperature must be a number, found 'x'"),
+    (lambda z: losses.decoupled_nt_xent(z, z, temperature=None), 'temperature must be a number, found None'),
+    (lambda z: losses.decoupled_nt_xent(z, z, temperature=1j), 'temperature must be a real number, found complex64'),
+    (lambda z: losses.debiased_nt_xent(z, z, hardness=-1.0), 'hardness must be a Python number, at least 0, found -1'),
     (lambda z: losses.decoupled_nt_xent(z, z[:3]), r'z2 must have the shape of z1'),
 ])
 def test_errors_name_the_argument(call, message):
