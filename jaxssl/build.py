@@ -47,6 +47,11 @@ class Experiment(NamedTuple):
   prepare: Callable[[core.Batch, Any], core.Batch]  # The device half of the recipe.
   schedules: dict[str, Callable]  # Learning rates by name, as functions of the step, for logging.
 
+  @property
+  def hears(self) -> bool:
+    """Whether the data are audio, not images."""
+    return hears(self.recipe)
+
 
 def build(config: Mapping[str, Any], num_examples: int) -> Experiment:
   """Builds what `config`, a nested dict, describes, for pretraining on `num_examples`.
@@ -85,12 +90,22 @@ def views(config: Mapping[str, Any]) -> tuple[Any, Callable[[core.Batch, Any], c
   return recipe, augment.prepare(recipe, config['data']['engine'])
 
 
+def hears(recipe: Any) -> bool:
+  """Returns whether a recipe is for audio, not for images."""
+  return isinstance(recipe, recipes.Audio)
+
+
+def clips(source: Source, recipe: recipes.Audio) -> Callable[[Any], Any]:
+  """Returns what evaluation sees of audio: indices [k] -> float32 [k, input_length] and the mask of what is real."""
+  return lambda indices: data.audio.padded(source.inputs, indices, recipe.input_length)
+
+
 def load_source(config: Mapping[str, Any], split: str) -> Source:
   """Opens a split of `config`'s data ('pretrain', 'train' or 'test'), at the size or the rate that its recipe reads."""
   section = config['data']
   recipe = construct('data.recipe', section['recipe'], {})
   try:
-    if isinstance(recipe, recipes.Audio):
+    if hears(recipe):
       return data.load_audio(section['source'], section['name'], section['path'], split, rate=recipe.rate)
     decoded_on_host = section['engine'] != 'device' and split == 'pretrain'
     size = None if decoded_on_host else round(recipe.input_size / recipe.input_crop)

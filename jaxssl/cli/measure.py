@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxssl import evaluation, recipes
+from jaxssl import evaluation
 from jaxssl.build import Experiment, Source
 from jaxssl.cli import measure_audio
 from jaxssl.cli.runs import Run
@@ -51,15 +51,14 @@ def measure(run: Run, train: Source, test: Source, pretrain: Source | None = Non
 
 def check(options: ConfigDict, experiment: Experiment) -> None:
   """Raises ValueError for a value in config.evaluation that no protocol can work with."""
-  hears = isinstance(experiment.recipe, recipes.Audio)
-  protocols = measure_audio.PROTOCOLS if hears else PROTOCOLS
+  protocols = measure_audio.PROTOCOLS if experiment.hears else PROTOCOLS
   for protocol in options.protocols:
     if protocol not in protocols:
       raise ValueError(f'config.evaluation.protocols must be among {", ".join(protocols)}; got {protocol!r}')
   if not options.protocols:
     raise ValueError(f'config.evaluation.protocols must name at least one of {", ".join(protocols)}; got none')
   representations = experiment.method.representations
-  if hears:
+  if experiment.hears:
     representations = measure_audio.whole(representations)
   if options.representation not in ('', *representations):
     raise ValueError(

@@ -1,16 +1,14 @@
 """Measures a run on audio by the protocols of its config: the rows of results.json."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxssl import ops, spectral
+from jaxssl import build
 from jaxssl.build import Source
 from jaxssl.cli.runs import Run
-from jaxssl.data import audio
-from jaxssl.evaluation import geometry, sequences
+from jaxssl.evaluation import geometry, mfcc, sequences
 
 PROTOCOLS = ('knn', 'linear', 'linear_steps')
 Row = dict[str, Any]
@@ -42,17 +40,15 @@ def features(run: Run, *sources: Source) -> dict[tuple[str, str], sequences.Feat
 
 def clips(run: Run, source: Source) -> sequences.Padded:
   """Returns what evaluation sees of a source: clips cut or padded to the recipe's length."""
-  length = run.experiment.recipe.input_length
-  return sequences.Padded(lambda indices: audio.padded(source.inputs, indices, length), len(source))
+  return sequences.Padded(build.clips(source, run.experiment.recipe), len(source))
 
 
 def encoders(run: Run) -> dict[tuple[str, str], sequences.EncodeSteps]:
   """Returns (kind, representation) -> encoder: MFCC, and each representation of the random and the trained encoder."""
-  rate = run.experiment.recipe.rate
-  mfcc = lambda waves, mask: (spectral.mfcc(waves, rate), spectral.frame_mask(mask, rate))
-  trained = {(kind, name): _steps(run, state, name)
-             for name in representations(run) for kind, state in (('random', run.initial), ('trained', run.state))}
-  return {('mfcc', 'inputs'): mfcc, **trained}
+  method = run.experiment.method
+  learnt = {(kind, name): sequences.steps_of(method, state, name)
+            for name in representations(run) for kind, state in (('random', run.initial), ('trained', run.state))}
+  return {('mfcc', 'inputs'): mfcc.steps(run.experiment.recipe.rate), **learnt}
 
 
 def representations(run: Run) -> tuple[str, ...]:
@@ -64,20 +60,6 @@ def representations(run: Run) -> tuple[str, ...]:
 def whole(names: tuple[str, ...]) -> tuple[str, ...]:
   """Returns the representations of whole sequences among those of a method."""
   return tuple(name for name in names if not name.endswith('_steps'))
-
-
-def _steps(run: Run, state: Any, name: str) -> Callable:
-  """Returns the encoder of single steps: of a method that has none, the whole sequence is one."""
-  method = run.experiment.method
-
-  def encode(waves, mask):
-    if f'{name}_steps' not in method.representations:
-      whole = method.represent(state, waves, name, mask)[:, None]
-      return whole, jnp.ones(whole.shape[:2], bool)
-    steps = method.represent(state, waves, f'{name}_steps')
-    return steps, ops.step_mask(mask, steps.shape[1])
-
-  return encode
 
 
 def _spread(key: tuple[str, str], whole: np.ndarray, run: Run, limit: int = 2048) -> list[Row]:

@@ -8,8 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxssl import recipes
-from jaxssl.build import Source, stream, views
+from jaxssl.build import Source, hears, stream, views
 from jaxssl.cli import measure, pictures_audio, runs, workdir
 from jaxssl.evaluation import extract, geometry, knn, plots, report
 from jaxssl.training import logging
@@ -25,7 +24,7 @@ def preview(config: ConfigDict, source: Source, directory: str, rows: int = 8) -
   recipe, prepare = views(config.to_dict())
   with contextlib.closing(stream(config.to_dict(), source, batch_size=rows)) as batches:
     batch = jax.jit(prepare)(next(batches), jax.random.key(config.seed))
-  if isinstance(recipe, recipes.Audio):
+  if hears(recipe):
     pictures_audio.preview(batch, recipe.rate, path)
   else:
     plots.preview(np.asarray(batch['inputs']), [np.asarray(view) for view in batch['views']], path)

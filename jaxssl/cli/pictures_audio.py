@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxssl import spectral
+from jaxssl import build
 from jaxssl.build import Source, stream
 from jaxssl.cli import measure_audio, runs
-from jaxssl.data import audio
-from jaxssl.evaluation import plots, plots_audio
+from jaxssl.evaluation import mfcc, plots, plots_audio
 
 CLIPS, POINTS, BATCHES = 6, 2000, 8  # Clips drawn, points on the map, batches that accuracies are the mean of.
 
@@ -20,12 +19,10 @@ CLIPS, POINTS, BATCHES = 6, 2000, 8  # Clips drawn, points on the map, batches t
 def preview(batch: runs.Batch, rate: int, path: str) -> None:
   """Draws the spectrograms of a prepared batch's inputs and views, a row an example."""
   inputs = {'original': batch['inputs'], **{f'view {i + 1}': view for i, view in enumerate(batch['views'])}}
-  spectra, titles = [], []
-  for i in range(len(batch['inputs'])):
-    for name, waves in inputs.items():
-      spectra.append(np.asarray(spectral.log_mel(waves[i], rate)))
-      titles.append(f'{i + 1}: {name}')
-  plots_audio.sequences_sheet(spectra, {}, titles, spectral.HOP_SECONDS, path, columns=len(inputs))
+  whole = {name: mfcc.spectra(waves, jnp.ones(waves.shape, bool), rate) for name, waves in inputs.items()}
+  spectra = [each[i] for i in range(len(batch['inputs'])) for each in whole.values()]
+  titles = [f'{i + 1}: {name}' for i in range(len(batch['inputs'])) for name in whole]
+  plots_audio.sequences_sheet(spectra, {}, titles, mfcc.HOP_SECONDS, path, columns=len(inputs))
 
 
 def draw(run: runs.Run, test: Source, file: Callable[[str], str]) -> dict[str, str]:
@@ -77,16 +74,14 @@ def _draw_sequences(run: runs.Run, test: Source, steps, path: str) -> None:
   """Draws a few test clips, of different classes where these are known."""
   order = np.arange(len(test)) if test.labels is None else np.unique(test.labels, return_index=True)[1]
   chosen = order[np.unique(np.linspace(0, len(order) - 1, min(len(order), CLIPS)).round().astype(int))]
-  rate, length = run.experiment.recipe.rate, run.experiment.recipe.input_length
-  waves, mask = map(jnp.asarray, audio.padded(test.inputs, chosen, length))
-  spectra = np.asarray(spectral.log_mel(waves, rate))
-  frames = np.maximum(np.asarray(spectral.frame_mask(mask, rate)).sum(axis=1), 1)
-  bands, seconds = {}, spectral.HOP_SECONDS
+  recipe = run.experiment.recipe
+  waves, mask = map(jnp.asarray, build.clips(test, recipe)(chosen))
+  bands = {}
   for name, encode in steps.items():
     found, valid = (np.asarray(each) for each in jax.jit(encode)(waves, mask))
     bands[name] = [each[:max(int(real.sum()), 1)] for each, real in zip(found, valid, strict=True)]
   plots_audio.sequences_sheet(
-      [spectrum[:n] for spectrum, n in zip(spectra, frames, strict=True)], bands, _titles(test, chosen), seconds, path)
+      mfcc.spectra(waves, mask, recipe.rate), bands, _titles(test, chosen), mfcc.HOP_SECONDS, path)
 
 
 def _titles(test: Source, chosen: np.ndarray) -> list[str]:

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxssl import recipes
 from jaxssl.build import Experiment, build
 from jaxssl.cli import workdir
 from jaxssl.training import mesh
@@ -30,7 +29,7 @@ class Run(NamedTuple):
   @property
   def hears(self) -> bool:
     """Whether the data are audio, not images."""
-    return isinstance(self.experiment.recipe, recipes.Audio)
+    return self.experiment.hears
 
   @property
   def examples(self) -> str:

@@ -1,11 +1,14 @@
-"""The baseline of audio: mean and standard deviation of MFCC over time."""
+"""The baseline of audio, mean and standard deviation of MFCC over time, and the spectra of its pictures."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxssl import spectral
+
+HOP_SECONDS = spectral.HOP_SECONDS  # From one frame to the next.
 
 
 def statistics(features: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -21,10 +24,20 @@ def statistics(features: jax.Array, mask: jax.Array | None = None) -> jax.Array:
   return jnp.concatenate([mean, jnp.sqrt(variance)], axis=-1)
 
 
+def steps(rate: int, coefficients: int = 13) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+  """Returns the function of waves and mask, [b, samples] at `rate` Hz, that gives their MFCC and which are real.
+
+  These are [b, t, coefficients] and bool [b, t].
+  """
+  return lambda waves, mask: (spectral.mfcc(waves, rate, coefficients), spectral.frame_mask(mask, rate))
+
+
 def encoder(rate: int, coefficients: int = 13) -> Callable[[jax.Array, jax.Array], jax.Array]:
-  """Returns `encode(waves, mask)`: [b, samples] and bool [b, samples] -> [b, 2 * coefficients], at `rate` Hz."""
+  """Returns the function of waves and mask that gives the statistics of the MFCC, [b, 2 * coefficients]."""
+  return lambda waves, mask: statistics(*steps(rate, coefficients)(waves, mask))
 
-  def encode(waves, mask):
-    return statistics(spectral.mfcc(waves, rate, coefficients), spectral.frame_mask(mask, rate))
 
-  return encode
+def spectra(waves: jax.Array, mask: jax.Array, rate: int) -> list[np.ndarray]:
+  """Returns the log-mel spectrum of what is real of each waveform [b, samples], [t, mels] each; a frame is a hop."""
+  found, lengths = np.asarray(spectral.log_mel(waves, rate)), np.asarray(spectral.frame_mask(mask, rate)).sum(axis=1)
+  return [spectrum[:length] for spectrum, length in zip(found, lengths, strict=True)]

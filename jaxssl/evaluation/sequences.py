@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxssl import ops
 from jaxssl.evaluation import linear_probe
 from jaxssl.evaluation.features import extract
 from jaxssl.evaluation.mfcc import statistics
@@ -43,6 +44,19 @@ class Padded:
 
   def __getitem__(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return self.take(indices)
+
+
+def steps_of(method: Any, state: Any, name: str) -> EncodeSteps:
+  """Returns the steps of a method's representation; of a method that has none, the whole sequence is one."""
+
+  def encode(waves, mask):
+    if f'{name}_steps' not in method.representations:
+      whole = method.represent(state, waves, name, mask)[:, None]
+      return whole, jnp.ones(whole.shape[:2], bool)
+    steps = method.represent(state, waves, f'{name}_steps')
+    return steps, ops.step_mask(mask, steps.shape[1])
+
+  return encode
 
 
 def summarize(encode: EncodeSteps) -> Callable[[tuple[jax.Array, jax.Array]], jax.Array]:

@@ -145,7 +145,7 @@ def test_another_run_can_start_from_the_encoder(finished, tmp_path):
     (['--workdr=x'], 'workdr.*Did you mean: workdir'),
     (['tpyo'], "unknown argument 'tpyo'"),
     (['--config.method.chunks=5'], r'chunks must divide the 32 rows of the batch'),
-    (['--config.method.head.features=()'], r'config.method does not suit the images: features must hold'),
+    (['--config.method.head.features=()'], r'config.method does not suit the data: features must hold'),
     (['--config.data.source=folder', '--config.data.path=nowhere'], "config.data.path='nowhere': there is no such"),
     (['--config=nowhere.py'], '--config=nowhere.py: there is no such file'),
 ])
