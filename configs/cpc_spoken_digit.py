@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   return ConfigDict({
       'seed': 0,
-      'steps': 1800,
+      'steps': 1500,
       'batch_size': 64,
       'init_from': '',  # The work directory of a run to take the encoder from.
       'data': {
