@@ -3,7 +3,27 @@
   pip install -e ".[train,data,audio]"
   python train.py --config configs/cpc_spoken_digit.py
 
-RESULTS
+Measured on two busy cores of a Xeon, one seed, 435 s of pretraining: digits and speakers of the customary test takes
+(0 to 4), and digits of each speaker in turn whom the classifier has not heard; linear probe / k-NN (k = 5) on mean and
+standard deviation over time.
+
+              digit        speaker       digit, unheard speaker
+  MFCC        .940 / .977  1.000 / .993  .583 / .375
+  random z    .550 / .420   .927 / .760  .390 / .292
+  random c    .600 / .437   .930 / .693  .412 / .288
+  CPC z       .980 / .967   .997 / .997  .552 / .451
+  CPC c       .983 / .967  1.000 / .997  .686 / .573
+
+c wins where it matters: digits of unheard speakers, and single steps (linear probe .755 against z's .465 and MFCC's
+.403 for digits, .979, .882 and .755 for speakers).
+
+Tried on takes 5 to 9 (not the test takes), seed 0, 400 steps; linear probe of c, digit / speaker / unheard:
+- these settings, the paper's but for the size and the drawn negatives: .960/.987/.465;
+- negatives 'others': .943/.990/.504; norm 'channel': .950/.987/.534;
+- gain, polarity and noise: .947/.983/.527; all three for 800 steps: .950/.993/.527;
+- these settings for 1,000 steps: .970/.993/.623. Longer training counts most.
+- a log-mel encoder instead of raw audio, 500 steps: .997/1.000/.744 (random: .983/.997/.615). It learns most and
+  fastest, but leaves little to gain over its random self; raw audio shows what is learnt.
 """
 
 from ml_collections import ConfigDict
