@@ -329,7 +329,7 @@ def test_scores_start_at_the_scale_of_one_product(predictor):
 
 @pytest.mark.parametrize('network, shape', [
     *[(TINY.clone(norm=norm), (3, 16)) for norm in ('batch', 'channel')],
-    (models.LogMelEncoder(4, 8000, 80, 200, 10), (3, 800)),
+    (models.LogMelEncoder(4, 8000, 10), (3, 800)),
     (models.SequenceEncoder((6, 4)), (2, 5, 4)),
     *[(network, (2, 5, 4)) for network in (*CONTEXTS.values(), *PREDICTORS.values())],
 ])
