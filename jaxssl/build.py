@@ -21,11 +21,16 @@ NETWORKS = {
     'transformer': models.TransformerContext,
     'linear_predictor': models.LinearPredictor,
     'transformer_predictor': models.TransformerPredictor,
+    'patches': models.PatchEncoder,
+    'masked_conv': models.MaskedConvContext,
+    'row_gru': models.RowGRUContext,
+    'grid': models.GridPredictor,
 }
-METHODS = {'simclr': methods.SimCLR, 'cpc': methods.CPC}
+METHODS = {'simclr': methods.SimCLR, 'cpc': methods.CPC, 'cpc_image': methods.CPCImage}
 OPTIMIZERS = {name: getattr(optimizers, name) for name in ('sgd', 'adamw', 'lars', 'lamb')}
 SCHEDULES: dict[str, Callable] = {name: getattr(schedules, name) for name in ('warmup_cosine', 'constant')}
-RECIPES = {name: getattr(recipes, name) for name in ('simclr', 'byol', 'multi_crop', 'crop_flip', 'drawings', 'speech')}
+RECIPES = {name: getattr(recipes, name) for name in (
+    'simclr', 'byol', 'multi_crop', 'crop_flip', 'patches', 'drawings', 'speech')}
 RECIPES['audio'] = recipes.Audio
 
 

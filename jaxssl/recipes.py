@@ -73,6 +73,11 @@ class View:
     _at_least('elastic_grid', self.elastic_grid, 2)
 
   @property
+  def crops(self) -> bool:
+    """Whether anything but the whole of a square image is cut out."""
+    return self.area[0] < 1 or self.ratio != (1.0, 1.0)
+
+  @property
   def warps(self) -> bool:
     """Whether anything but an upright rectangle is cut out."""
     return any((self.rotation, self.shear, self.log_scale, self.translation, self.elastic))
@@ -89,16 +94,45 @@ class View:
 
 
 @dataclasses.dataclass(frozen=True)
+class Patches:
+  """How to cut a view into overlapping square patches, and what to change in each patch by itself.
+
+  In this order: `view` (its crop, warp and colours, of the patch), flip, colour dropping, sub-crop. By default nothing
+  changes.
+  """
+
+  size: int  # Side of a patch, in pixels.
+  stride: int  # Distance from one patch to the next, in pixels.
+  view: View | None = None  # Of the patches' size.
+  flip: float = 0.0  # Probability of mirroring left and right.
+  color_drop: float = 0.0  # Probability of setting all channels but a random one to zero.
+  subcrop: float = 1.0  # Share of the side that a random square keeps; zeros all around.
+
+  def __post_init__(self):
+    for name in ('size', 'stride'):
+      _at_least(name, getattr(self, name), 1)
+    for name in ('flip', 'color_drop'):
+      _within(name, getattr(self, name), 1.0)
+    if not 0 < self.subcrop <= 1:
+      raise ValueError(f'subcrop must lie in (0, 1], got {self.subcrop}')
+    if self.view is not None and self.view.size != self.size:
+      raise ValueError(f'view must be of the size of the patches, {self.size}, got {self.view.size}')
+
+
+@dataclasses.dataclass(frozen=True)
 class Recipe:
   """The views to make of every image, and how evaluation sees it.
 
   `input_size` is the side in pixels of the un-augmented input; `input_crop` the share of the image's shorter side that
-  its central square crop keeps.
+  its central square crop keeps; `input_grey` whether it loses its colours, as views of `grey` 1 do. With `patches`,
+  views are cut in patches; the input stays whole.
   """
 
   views: tuple[View, ...]
   input_size: int
   input_crop: float = 1.0
+  input_grey: bool = False
+  patches: Patches | None = None
 
   def __post_init__(self):
     object.__setattr__(self, 'views', tuple(self.views))
@@ -107,6 +141,19 @@ class Recipe:
     _at_least('input_size', self.input_size, 1)
     if not 0 < self.input_crop <= 1:
       raise ValueError(f'input_crop must lie in (0, 1], got {self.input_crop}')
+    if self.patches is not None:
+      for view in self.views:
+        _fits(view.size, self.patches)
+
+  @property
+  def recolours(self) -> bool:
+    """Whether anything changes the colours of an image."""
+    if self.input_grey:
+      return True
+    cut = self.patches
+    if cut is not None and (cut.color_drop or (cut.view is not None and cut.view.recolours)):
+      return True
+    return any(view.recolours for view in self.views)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,6 +277,41 @@ def crop_flip(size: int = 224, area: tuple[float, float] = (0.08, 1.0), flip: fl
   return Recipe((view,) * views, size, _input_crop(size))
 
 
+def patches(
+    size: int = 260,
+    patch_size: int = 80,
+    patch_stride: int = 36,
+    area: tuple[float, float] = ((260 / 300) ** 2, (260 / 300) ** 2),
+    ratio: tuple[float, float] = (1.0, 1.0),
+    flip: float = 0.5,
+    grey: bool = False,
+    strength: float = 0.5,
+    patch_grey: float = 0.25,
+    patch_flip: float = 0.5,
+    color_drop: float = 0.5,
+    rotation: float = 0.0,
+    shear: float = 0.1,
+    elastic: float = 0.02,
+    subcrop: float = 1.0,
+) -> Recipe:
+  """One view, cut in patches for CPC; the defaults are in the manner of CPC v2 (arXiv:1905.09272, section 3).
+
+  The view is a crop, by default of 260 of 300 pixels, and a flip. Each patch by itself: colour jitter of `strength`
+  with probability 0.8, grey, `rotation`, `shear` and `elastic` (all 0: no warp), a flip, colour dropping. CPC v2 also
+  draws from AutoAugment's operations and warps every fifth patch alone; these numbers are ours. CPC v1
+  (arXiv:1807.03748, section 3.2) is size 256, patches of 64, 32 apart, grey, sub-crops of 60 / 64 and nothing else.
+  `grey` is for all of the image, in evaluation too.
+  """
+  view = View(size, area=area, ratio=ratio, flip=flip, jitter=0.0, grey=float(grey), blur=0.0)
+  patch = _recoloured(View(
+      patch_size, area=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, rotation=rotation, shear=shear, elastic=elastic,
+      grey=patch_grey, blur=0.0), strength)
+  changes = patch.warps or patch.grey or strength
+  return Recipe(
+      (view,), size, _input_crop(size), grey,
+      Patches(patch_size, patch_stride, patch if changes else None, patch_flip, color_drop, subcrop))
+
+
 def drawings(
     size: int = 28,
     area: tuple[float, float] = (0.5, 1.0),
@@ -253,6 +335,12 @@ def drawings(
       translation=translation, elastic=elastic, elastic_grid=elastic_grid, thickness=thickness, jitter=0.0, grey=0.0,
       blur=blur)
   return Recipe((view,) * views, size)
+
+
+def _fits(size: int, cut: Patches) -> None:
+  if size < cut.size or (size - cut.size) % cut.stride:
+    raise ValueError(
+        f'size must be the size of a patch, {cut.size}, plus a multiple of their stride, {cut.stride}, got {size}')
 
 
 def _recoloured(view: View, strength: float) -> View:

@@ -6,7 +6,7 @@ in `augment.audio`; the operations on patches of images take many at once.
 """
 
 from jaxssl.augment import audio
-from jaxssl.augment.engine import apply, prepare, resize_inputs, views
+from jaxssl.augment.engine import apply, cut_patches, prepare, resize_inputs, views
 from jaxssl.augment.image import (
     adjust_brightness,
     adjust_contrast,
@@ -35,7 +35,7 @@ from jaxssl.augment.sampling import jitter_order, sample
 
 __all__ = [
     'adjust_brightness', 'adjust_contrast', 'adjust_hue', 'adjust_saturation', 'affine_matrix', 'apply', 'audio',
-    'color_jitter', 'displacement', 'flip', 'gaussian_blur', 'grayscale', 'jitter_order', 'prepare',
+    'color_jitter', 'cut_patches', 'displacement', 'flip', 'gaussian_blur', 'grayscale', 'jitter_order', 'prepare',
     'random_color_drop', 'random_color_jitter', 'random_flip', 'random_gaussian_blur', 'random_grayscale',
     'random_patch_flip', 'random_resized_crop', 'random_solarize', 'random_subcrop', 'random_thickness', 'random_warp',
     'resize', 'resize_inputs', 'resized_crop', 'sample', 'solarize', 'thicken', 'views', 'warp',

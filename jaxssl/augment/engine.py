@@ -8,10 +8,13 @@ import jax.numpy as jnp
 
 from jaxssl.augment import audio_engine, resampling
 from jaxssl.augment import image as ops
+from jaxssl.augment.patches import random_color_drop, random_patch_flip, random_subcrop
 from jaxssl.augment.sampling import jitter_order, sample
-from jaxssl.recipes import Audio, Params, Recipe, View
+from jaxssl.ops import patchify
+from jaxssl.recipes import Audio, Params, Patches, Recipe, View
 
 ENGINES = ('device', 'host', 'split')
+_PATCHES = 1 << 16  # Apart from the numbers of the views, in the keys.
 
 
 def prepare(recipe: Recipe | Audio, engine: str = 'device') -> Callable[[dict[str, Any], jax.Array], dict[str, Any]]:
@@ -20,8 +23,9 @@ def prepare(recipe: Recipe | Audio, engine: str = 'device') -> Callable[[dict[st
   It returns `views`, a tuple of float32 [b, s, s, c] in [0, 1], and `inputs`, float32 [b, input_size, input_size, c].
   By `engine`, the batch brings: 'device', `inputs` uint8 [b, h, w, c], from which the views are made; 'host', finished
   `views` and `inputs` in uint8; 'split', the same, but `views` after crop, warp and flip alone, without their colours.
-  Every example has a key of its own, so a batch split over devices gives the same views. For a recipe of audio, see
-  `audio_engine.prepare`; its engine is always 'device'.
+  With `recipe.patches`, `views` are cut here, by every engine, to [b, rows, columns, p, p, c]. Every example has a key
+  of its own, so a batch split over devices gives the same views. For a recipe of audio, see `audio_engine.prepare`;
+  its engine is always 'device'.
   """
   if engine not in ENGINES:
     raise ValueError(f'engine must be one of {", ".join(ENGINES)}, got {engine!r}')
@@ -32,15 +36,18 @@ def prepare(recipe: Recipe | Audio, engine: str = 'device') -> Callable[[dict[st
 
   def prepare(batch, key):
     example_key, order_key = jax.random.split(key)
+    keys = jax.random.split(example_key, batch['inputs'].shape[0])
     if engine == 'device':
-      keys = jax.random.split(example_key, batch['inputs'].shape[0])
       made = views(keys, batch['inputs'], recipe, order_key)
     elif engine == 'split':
-      keys = jax.random.split(example_key, batch['inputs'].shape[0])
       made = recolour_views(keys, batch['views'], recipe, order_key)
     else:
       made = tuple(to_float(view) for view in batch['views'])
-    inputs = resize_inputs(batch['inputs'], recipe) if engine == 'device' else to_float(batch['inputs'])
+    if recipe.patches is not None:
+      made = tuple(
+          cut_patches(jax.vmap(jax.random.fold_in, (0, None))(keys, _PATCHES + i), view, recipe.patches,
+              jax.random.fold_in(order_key, _PATCHES + i)) for i, view in enumerate(made))
+    inputs = resize_inputs(batch['inputs'], recipe) if engine == 'device' else _input(batch['inputs'], recipe)
     return {**batch, 'views': made, 'inputs': inputs}
 
   return prepare
@@ -75,6 +82,32 @@ def recolour_views(
   return _map_views(make, keys, [to_float(crop) for crop in crops], recipe, order_key)
 
 
+def cut_patches(keys: jax.Array, images: jax.Array, patches: Patches, order_key: jax.Array) -> jax.Array:
+  """Cuts `images` [b, h, w, c] into patches and changes each by itself: float32 [b, rows, columns, p, p, c].
+
+  `keys` [b], one an image; `order_key` draws the order of the colour jitter, the same for all patches.
+  """
+  order = jitter_order(order_key)
+
+  def make(key, image):
+    found = patchify(image[None], patches.size, patches.stride)[0]
+    view_key, flip_key, drop_key, crop_key = jax.random.split(key, 4)
+    if patches.view is not None:
+      one = lambda key, patch: apply(
+          patch, sample(key, patches.view, patches.size, patches.size), patches.view, order)
+      flat = found.reshape(-1, *found.shape[2:])
+      found = jax.vmap(one)(jax.random.split(view_key, len(flat)), flat).reshape(found.shape)
+    if patches.flip:
+      found = random_patch_flip(flip_key, found, patches.flip)
+    if patches.color_drop:
+      found = random_color_drop(drop_key, found, patches.color_drop)
+    if patches.subcrop < 1:
+      found = random_subcrop(crop_key, found, patches.subcrop)
+    return found
+
+  return jax.vmap(make)(keys, to_float(images))
+
+
 def _map_views(make, keys, images, recipe, order_key) -> tuple[jax.Array, ...]:
   made = []
   for index, view in enumerate(recipe.views):
@@ -97,7 +130,7 @@ def reshape(image: jax.Array, params: Params, view: View) -> jax.Array:
   if view.warps:
     field = resampling.displacement(params.elastic, view.size) if view.elastic else None
     image = resampling.warp(image, params.box, view.size, params.affine, field)
-  else:
+  elif view.crops or image.shape[:2] != (view.size, view.size):
     image = resampling.resized_crop(image, params.box, view.size)
   if view.flip:
     image = jnp.where(params.flip, ops.flip(image), image)
@@ -123,14 +156,20 @@ def recolour(image: jax.Array, params: Params, view: View, order: jax.Array) -> 
 def resize_inputs(images: jax.Array, recipe: Recipe) -> jax.Array:
   """Returns what evaluation sees of `images` [b, h, w, c], uint8 or float: float32 [b, s, s, c], s = `input_size`.
 
-  The central square of side `input_crop` times the shorter side, resized if it is not of that size already.
+  The central square of side `input_crop` times the shorter side, resized if it is not of that size already, without
+  its colours where the recipe says so.
   """
-  images = to_float(images)
+  images = _input(images, recipe)
   _, height, width, _ = images.shape
   box = central_box(height, width, recipe.input_crop)
   if box == (0, 0, height, width) and height == width == recipe.input_size:
     return images
   return jax.vmap(lambda image: resampling.resized_crop(image, jnp.array(box), recipe.input_size))(images)
+
+
+def _input(images: jax.Array, recipe: Recipe) -> jax.Array:
+  images = to_float(images)
+  return ops.grayscale(images) if recipe.input_grey else images
 
 
 def central_box(height: int, width: int, crop: float) -> tuple[int, int, int, int]:

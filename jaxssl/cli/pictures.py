@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxssl.build import Source, hears, stream, views
-from jaxssl.cli import measure, pictures_audio, runs, workdir
+from jaxssl.cli import measure, pictures_audio, pictures_distance, runs, workdir
 from jaxssl.evaluation import extract, geometry, knn, plots, report
 from jaxssl.training import logging
 
@@ -27,7 +27,8 @@ def preview(config: ConfigDict, source: Source, directory: str, rows: int = 8) -
   if hears(recipe):
     pictures_audio.preview(batch, recipe.rate, path)
   else:
-    plots.preview(np.asarray(batch['inputs']), [np.asarray(view) for view in batch['views']], path)
+    size = 96 if recipe.patches is None else 240  # In pixels, of what is drawn of an image.
+    plots.preview(np.asarray(batch['inputs']), [np.asarray(view) for view in batch['views']], path, size=size)
   return path
 
 
@@ -44,6 +45,7 @@ def draw(run: runs.Run, train: Source, test: Source, path: str) -> dict[str, str
     plots.loss_curve(rows, file('loss.png'))
     plots.metric_curves(rows, file('metrics.png'))
     found = {'Loss': file('loss.png'), 'Metrics': file('metrics.png')}
+  found |= pictures_distance.draw(run, test, file('distance.png'))
   if run.hears:
     return {**found, **pictures_audio.draw(run, test, file)}
   encode = functools.partial(

@@ -1,6 +1,5 @@
-"""The pictures of a run on audio: spectrograms of views, of test clips beside z and c, accuracy by distance, a map."""
+"""The pictures of a run on audio: spectrograms of views, and of test clips beside z and c, and a map."""
 
-import contextlib
 import dataclasses
 from collections.abc import Callable
 
@@ -9,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxssl import build
-from jaxssl.build import Source, stream
+from jaxssl.build import Source
 from jaxssl.cli import measure_audio, runs
 from jaxssl.evaluation import mfcc, plots, plots_audio
 
-CLIPS, POINTS, BATCHES = 6, 2000, 8  # Clips drawn, points on the map, batches that accuracies are the mean of.
+CLIPS, POINTS = 6, 2000  # Clips drawn, points on the map.
 
 
 def preview(batch: runs.Batch, rate: int, path: str) -> None:
@@ -31,12 +30,6 @@ def draw(run: runs.Run, test: Source, file: Callable[[str], str]) -> dict[str, s
   steps = {name: encode for (kind, name), encode in measure_audio.encoders(run).items() if kind == 'trained'}
   _draw_sequences(run, test, steps, file('sequences.png'))
   found['Test clips: log-mel spectrum, and the principal components of the steps as colours'] = file('sequences.png')
-  if hasattr(run.experiment.method, 'evaluate'):
-    values = by_distance(run, test)
-    if values:
-      values = {'bound, nats' if name == 'bound' else name: value for name, value in values.items()}
-      plots_audio.by_distance(values, file('distance.png'))
-      found['By the distance of what is predicted, on test clips'] = file('distance.png')
   name = next(iter(steps))
   shown = np.unique(np.linspace(0, len(test) - 1, min(len(test), POINTS)).round().astype(int))
   few = dataclasses.replace(test, inputs=test.inputs.take(shown))
@@ -47,27 +40,6 @@ def draw(run: runs.Run, test: Source, file: Callable[[str], str]) -> dict[str, s
       plots.embedding_map(points, labels[shown], file(f'embedding_{label}.png'), class_names=names, title=caption)
       found[caption] = file(f'embedding_{label}.png')
   return found
-
-
-def by_distance(run: runs.Run, test: Source) -> dict[str, list[float]]:
-  """Returns the metrics of the method's `evaluate` that are numbered by distance, on windows of test clips."""
-  method, config = run.experiment.method, run.config.to_dict()
-  size = min(run.config.batch_size, len(test))
-  size -= size % jax.device_count()  # Which share it.
-  if size < 2:
-    return {}
-
-  @jax.jit
-  def evaluate(state, batch, key):
-    return method.evaluate(state, run.experiment.prepare(batch, key), key)
-
-  key = jax.random.key(run.config.seed)
-  with contextlib.closing(stream(config, test, batch_size=size)) as batches:
-    rows = [jax.device_get(evaluate(run.state, next(batches), jax.random.fold_in(key, i))) for i in range(BATCHES)]
-  values: dict[str, list[float]] = {}
-  for metric in sorted(rows[0], key=lambda metric: int(metric.rpartition('_')[2])):
-    values.setdefault(metric.rpartition('_')[0], []).append(float(np.mean([row[metric] for row in rows])))
-  return values
 
 
 def _draw_sequences(run: runs.Run, test: Source, steps, path: str) -> None:

@@ -59,7 +59,7 @@ def _announce(run: runs.Run, path: str, source: Source) -> None:
         f'{"s" if count > 1 else ""}, in {path}')
   if start := int(run.state.step):
     print(f'Resuming from step {start}.')
-  if not run.hears and run.channels == 3 and not any(view.recolours for view in run.experiment.recipe.views):
+  if not run.hears and run.channels == 3 and not run.experiment.recipe.recolours:
     print('These images have colours and no view changes them: for photographs, the recipe of configs/simclr_folder.py '
           'teaches more.')
   print('Compiling the train step …', flush=True)

@@ -224,19 +224,39 @@ def neighbours_sheet(
   _sheet(rows, path, ('query', f'nearest neighbours{same}'))
 
 
+def mosaic(patches: np.ndarray) -> np.ndarray:
+  """Joins patches [rows, columns, p, p, c] to one image, with white lines between them."""
+  rows, columns, size, _, channels = patches.shape
+  white = 255 if patches.dtype == np.uint8 else 1
+  framed = np.pad(patches, ((0, 0), (0, 0), (0, 1), (0, 1), (0, 0)), constant_values=white)
+  return framed.swapaxes(1, 2).reshape(rows * (size + 1), columns * (size + 1), channels)[:-1, :-1]
+
+
 def preview(images: Images, views: Sequence[Images], path: Path, *, size: int = 96) -> None:
   """Draws a contact sheet: originals on the left, their views on the right.
 
   Args:
     images: n originals [h, w, c], uint8 or in [0, 1].
-    views: for each view the n images, whatever their size.
+    views: for each view the n images, whatever their size, or their patches [rows, columns, p, p, c].
     path: the PNG to write.
     size: of a tile, in pixels.
 
   Raises:
     ValueError: if there are no images or no views.
   """
+  views = [[mosaic(np.asarray(image)) if np.ndim(image) == 5 else image for image in view] for view in views]
   if not len(images) or not len(views):
     raise ValueError(f'a preview needs images and views, got {len(images)} images and {len(views)} views.')
   rows = [[_tile(image, size, PLAIN) for image in row] for row in zip(images, *views, strict=True)]
   _sheet(rows, path, ('original', 'views'))
+
+
+def by_distance(values: Mapping[str, Sequence[float]], path: Path) -> None:
+  """Draws each metric [K] over the distance k of what is predicted, in a panel of its own."""
+  figure = figure_of(4.2 * len(values), 3)
+  for axes, (name, value) in zip(figure.subplots(1, len(values), squeeze=False)[0], values.items(), strict=True):
+    clean(axes, name)
+    axes.plot(np.arange(1, len(value) + 1), value, color=ACCENT, linewidth=1.6, marker='o', markersize=4)
+    axes.set_ylim(bottom=min(0, *value))
+    axes.set_xlabel('steps ahead, k', fontsize=8, color=INK)
+  figure.savefig(path)

@@ -1,10 +1,10 @@
-"""Pictures of a run on audio as PNG files: spectrograms beside what an encoder makes of them, accuracy by distance."""
+"""Pictures of a run on audio as PNG files: spectrograms beside what an encoder makes of them."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxssl.evaluation.plots import ACCENT, INK, Path, clean, figure_of, pca
+from jaxssl.evaluation.plots import INK, Path, figure_of, pca
 
 
 def colours(steps: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -56,15 +56,4 @@ def sequences_sheet(
       axes.set(yticks=[], xticks=[] if row < len(bands) - 1 else np.arange(0, extent[1], 0.2).round(1))
       axes.tick_params(colors=INK, labelsize=7, length=2)
     axes.set_xlabel('seconds', fontsize=7, color=INK)
-  figure.savefig(path)
-
-
-def by_distance(values: Mapping[str, Sequence[float]], path: Path) -> None:
-  """Draws each metric [K] over the distance k of what is predicted, in a panel of its own."""
-  figure = figure_of(4.2 * len(values), 3)
-  for axes, (name, value) in zip(figure.subplots(1, len(values), squeeze=False)[0], values.items(), strict=True):
-    clean(axes, name)
-    axes.plot(np.arange(1, len(value) + 1), value, color=ACCENT, linewidth=1.6, marker='o', markersize=4)
-    axes.set_ylim(bottom=min(0, *value))
-    axes.set_xlabel('steps ahead, k', fontsize=8, color=INK)
   figure.savefig(path)

@@ -30,7 +30,7 @@ def crops(recipe: recipes.Recipe, channels: int) -> Augment:
 
   def make(keys, images):
     views = augment.views(keys, images, plain, keys[0])[0]
-    return adapt(views, recipes.Recipe((view,), view.size), channels)
+    return adapt(views, recipes.Recipe((view,), view.size, input_grey=recipe.input_grey), channels)
 
   return make
 

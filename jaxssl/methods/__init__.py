@@ -1,6 +1,7 @@
 """One file a paper: frozen dataclasses with `init`, `step` and `represent` (see `jaxssl.core.Method`)."""
 
 from jaxssl.methods.cpc import CPC
+from jaxssl.methods.cpc_image import CPCImage
 from jaxssl.methods.simclr import SimCLR
 
-__all__ = ['CPC', 'SimCLR']
+__all__ = ['CPC', 'CPCImage', 'SimCLR']

@@ -25,7 +25,6 @@ def test_sheets_are_written(tmp_path):
   spectra = [rng.normal(size=(t, 10)) for t in (20, 35, 5, 12)]
   steps = {name: [rng.normal(size=(len(each), d)) for each in spectra] for name, d in (('z', 6), ('c', 2))}
   plots_audio.sequences_sheet(spectra, steps, list('abcd'), 0.01, tmp_path / 'a.png')
-  plots_audio.by_distance({'accuracy': [0.9, 0.5, 0.2], 'bound': [2.0, 1.0, -0.1]}, tmp_path / 'b.png')
   for name in 'ab':
     pixels = np.asarray(Image.open(tmp_path / f'{name}.png').convert('RGB'))
     assert pixels.std() > 10

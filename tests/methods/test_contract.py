@@ -11,7 +11,8 @@ from flax import linen as nn
 from jax.sharding import AxisType
 
 from jaxssl import methods
-from jaxssl.models import MLP, AudioEncoder, LinearPredictor, RNNContext
+from jaxssl.models import (
+    MLP, AudioEncoder, GridPredictor, LinearPredictor, MaskedConvContext, PatchEncoder, RNNContext, RowGRUContext)
 from jaxssl.training import loop, mesh
 
 
@@ -30,15 +31,19 @@ def build(name):
   optimizer = optax.sgd(0.1, momentum=0.9)
   cpc = functools.partial(
       methods.CPC, AudioEncoder(4, (4, 3), (2, 2)), RNNContext('gru', 5), LinearPredictor(2, 4), optimizer)
+  image_cpc = functools.partial(methods.CPCImage, PatchEncoder(TinyEncoder(), 2, 2), optimizer=optimizer)
+  grid = functools.partial(GridPredictor, predictor=LinearPredictor(2, 4), skip=0)
   return {
       'simclr': lambda: methods.SimCLR(TinyEncoder(), MLP((8, 6)), optimizer, temperature=0.2),
       'cpc': cpc,
       'cpc, drawn': lambda: cpc(negatives='group_others', num_negatives=6),
       'cpc, multi-label': lambda: cpc(objective='ml_cpc', alpha=lambda step: 1 / (1 + step)),
+      'image cpc': lambda: image_cpc(grid(MaskedConvContext(4, 1), directions=('down', 'right'))),
+      'image cpc, drawn': lambda: image_cpc(grid(RowGRUContext(5)), negatives='image', num_negatives=6, scale=0.1),
   }[name]()
 
 
-METHODS = ['simclr', 'cpc', 'cpc, drawn', 'cpc, multi-label']
+METHODS = ['simclr', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc', 'image cpc, drawn']
 KEY = jax.random.key(3)
 
 

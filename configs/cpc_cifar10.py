@@ -1,0 +1,59 @@
+"""CPC on CIFAR-10.
+
+  python train.py --config configs/cpc_cifar10.py
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  return ConfigDict({
+      'seed': 0,
+      'steps': 200 * 50_000 // 256,
+      'batch_size': 256,
+      'init_from': '',
+      'data': {
+          'source': 'tfds',
+          'name': 'cifar10',
+          'path': '',
+          'engine': 'device',  # Where views are made; patches are always cut and changed on the device.
+          'recipe': {'name': 'patches', 'size': 32, 'patch_size': 8, 'patch_stride': 4, 'area': (0.3, 1.0),
+                     'ratio': (3 / 4, 4 / 3), 'grey': False, 'strength': 0.5, 'patch_grey': 0.25, 'patch_flip': 0.0,
+                     'color_drop': 0.0, 'shear': 0.0, 'elastic': 0.0, 'subcrop': 1.0},
+      },
+      'method': {
+          'name': 'cpc_image',
+          'negatives': 'batch',  # Or 'image': of the same image alone.
+          'num_negatives': None,  # Drawn for each column of patches; None: all patches of the batch.
+          'scale': 0.1,  # Of the predictions.
+          'encoder': {
+              'name': 'patches', 'size': 8, 'stride': 4,
+              'network': {'name': 'resnet', 'stage_sizes': (3, 4, 6), 'block': 'bottleneck', 'widths': (64, 128, 256),
+                          'stem': 'small', 'norm': 'layer'},
+          },
+          'predictor': {
+              'name': 'grid', 'directions': ('down', 'left', 'up', 'right'), 'skip': 1, 'target_features': 64,
+              'context': {'name': 'masked_conv', 'features': 256, 'blocks': 5},
+              'predictor': {'name': 'linear_predictor', 'steps': 3, 'features': 64},
+          },
+          'optimizer': {
+              'name': 'adamw', 'weight_decay': 1e-5,
+              'learning_rate': {'name': 'warmup_cosine', 'base': 4e-4, 'scaling': 'none', 'warmup_epochs': 5.0},
+          },
+      },
+      'checkpoint': {'every': 500, 'keep_last': 3, 'keep_every': 5000},
+      'logging': {'every': 50},
+      'evaluation': {
+          'protocols': ('knn', 'linear'),  # And 'sgd', 'finetune'.
+          'representation': '',  # 'z' (the default), 'c' or 'h'.
+          'batch_size': 512,
+          'knn': {'k': 200, 'temperature': 0.1},
+          # L2 strengths; the share of the training labels that chooses among them.
+          'linear': {'grid': (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), 'validation': 0.2},
+          'sgd': {'epochs': 90, 'batch_size': 256, 'learning_rate': 0.1},
+          'finetune': {'epochs': 60, 'batch_size': 256, 'learning_rate': 0.05},
+          'fractions': (),  # Shares of the labels, such as (0.01, 0.1).
+          'pictures': True,
+      },
+      'mesh': {'data': -1, 'model': 1},
+  })

@@ -1,0 +1,135 @@
+"""CPC of images: patches in the rows below are told, from what the rows above show, from patches elsewhere.
+
+van den Oord, Li, Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018,
+https://arxiv.org/abs/1807.03748, section 3.2; Hénaff et al., "Data-Efficient Image Recognition with Contrastive
+Predictive Coding" (CPC v2), 2019, https://arxiv.org/abs/1905.09272.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from jaxssl import core, losses
+from jaxssl.models import GridPredictor, PatchEncoder
+from jaxssl.models.forward import forward
+from jaxssl.ops import patchify
+
+Pairs = dict[str, tuple[jax.Array, jax.Array]]  # By direction: predictions [s, t, K, d], targets [s, t, d].
+
+
+class Network(nn.Module):
+  """Encoder and predictions: images or their patches -> (z [b, rows, columns, d], pairs)."""
+
+  encoder: PatchEncoder
+  predictor: GridPredictor
+
+  def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, Pairs]:
+    z = self.encoder(x, train=train)
+    return z, self.predictor(z, train=train)
+
+
+class Representation(nn.Module):
+  """What is known of whole images [b, h, w, c], [b, d]: z or c averaged over the patches, or h, without patches."""
+
+  network: Network
+  kind: str
+
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    if self.kind == 'h':
+      return self.network.encoder.network(x, train=train)
+    z = self.network.encoder(x, train=train)
+    grid = z if self.kind == 'z' else self.network.predictor.represent(z, train=train)
+    return grid.mean(axis=(1, 2))
+
+
+@dataclasses.dataclass(frozen=True)
+class CPCImage:
+  """Of images. Of several views, the first is used; its patches may be changed by the recipe, each by itself."""
+
+  encoder: PatchEncoder  # v1: of 64 pixels, 32 apart; v2: of 80, 36 apart.
+  predictor: GridPredictor  # Contexts and W_k; v1 from above alone, v2 from four directions.
+  optimizer: optax.GradientTransformation  # Adam, 2e-4; v2: 4e-4, b1 0.8.
+  negatives: str = 'batch'  # All patches of the batch, as in v1 and v2; 'image': those of the same image.
+  num_negatives: int | None = None  # Drawn anew for each column of the grid; None: all. Greedy InfoMax: 16.
+  scale: float = 1.0  # Of the predictions; v2: 0.1 (its appendix).
+
+  representations = ('z', 'c', 'h')
+
+  @property
+  def network(self) -> Network:
+    return Network(self.encoder, self.predictor)
+
+  def init(self, key: jax.Array, batch: core.Batch) -> core.State:
+    self._check(batch)
+    return core.init_state(self.network, self.optimizer, key, batch['views'][0])
+
+  def loss(self, params, stats, batch, key):
+    """Returns the mean InfoNCE over directions, places and distances, and (updated stats, metrics)."""
+    (z, pairs), stats = forward(self.network, params, stats, batch['views'][0])
+    loss, accuracy, bound = self._measure(len(z), pairs, key)
+    metrics = {'accuracy': jnp.mean(accuracy), 'accuracy_next': accuracy[0], 'accuracy_last': accuracy[-1],
+               'bound': jnp.mean(bound)}
+    return loss, (stats, metrics)
+
+  def step(self, state: core.State, batch: core.Batch, key: jax.Array) -> tuple[core.State, core.Metrics]:
+    return core.descend(lambda params: self.loss(params, state.stats, batch, key), self.optimizer, state)
+
+  def represent(self, state: core.State, inputs: jax.Array, name: str | None = None, mask=None) -> jax.Array:
+    """Returns features [n, d] of images [n, h, w, c]: z or c of all patches, averaged, or h.
+
+    h is the patch encoder's network on the whole image at once, without a grid of patches.
+    """
+    del mask
+    module, variables = self.backbone(state, name)
+    features: Any = module.apply(variables, inputs)
+    return features
+
+  def backbone(self, state: core.State, name: str | None = None) -> tuple[nn.Module, Any]:
+    """Returns the network up to a representation as a module of images, and its variables."""
+    kind = core.choose(name, {each: each for each in self.representations})
+    variables = {'params': state.params, **state.stats}
+    return Representation(self.network, kind), {key: {'network': tree} for key, tree in variables.items()}
+
+  def embed(self, state: core.State, batch: core.Batch) -> tuple[jax.Array, ...]:
+    """Returns z [b, d], averaged over the upper and over the lower half of the image, for the embedding's health."""
+    outputs: Any = self.network.apply({'params': state.params, **state.stats}, batch['views'][0])
+    return tuple(jnp.mean(half, axis=(1, 2)) for half in jnp.array_split(outputs[0], 2, axis=1))
+
+  def evaluate(self, state: core.State, batch: core.Batch, key: jax.Array) -> core.Metrics:
+    """Returns the accuracy and the bound in nats at every distance k, each the mean over directions."""
+    outputs: Any = self.network.apply({'params': state.params, **state.stats}, batch['views'][0])
+    _, accuracy, bound = self._measure(len(outputs[0]), outputs[1], key)
+    return {f'{name}_{k + 1}': value[k]
+            for name, value in (('accuracy', accuracy), ('bound', bound)) for k in range(len(accuracy))}
+
+  def _measure(self, images: int, pairs: Pairs, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns loss, accuracy [K] and bound [K], the means over directions."""
+    found = []
+    for i, (predictions, targets) in enumerate(pairs.values()):
+      predictions = self.scale * predictions
+      arguments = self._arguments(len(targets), len(targets) // images, jax.random.fold_in(key, i))
+      accuracy, bound = losses.cpc_accuracy_and_bound(
+          *jax.lax.stop_gradient((predictions, targets)), **arguments)
+      found.append((losses.cpc_info_nce(predictions, targets, **arguments), accuracy, bound))
+    return jax.tree.map(lambda *values: jnp.mean(jnp.stack(values), axis=0), *found)
+
+  def _arguments(self, sequences: int, columns: int, key: jax.Array) -> core.Batch:
+    arguments = {'num_negatives': self.num_negatives, 'key': key}
+    if self.negatives == 'batch':
+      return arguments
+    if self.negatives != 'image':
+      raise ValueError(f"negatives must be 'batch' or 'image', got {self.negatives!r}")
+    return {**arguments, 'negatives': 'group', 'group': jnp.arange(sequences) // columns}
+
+  def _check(self, batch: core.Batch) -> None:
+    view, inputs = batch['views'][0], batch['inputs']
+    if view.ndim == 6:
+      whole = jax.eval_shape(lambda x: patchify(x, self.encoder.size, self.encoder.stride), inputs)
+      if whole.shape[1:] != view.shape[1:]:
+        raise ValueError(
+            f'encoder cuts inputs {list(inputs.shape)} into patches {list(whole.shape[1:])}, but the recipe cuts views '
+            f'into patches {list(view.shape[1:])}: size and stride of both must be the same')
