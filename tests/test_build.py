@@ -37,7 +37,8 @@ def test_every_config_builds_and_has_the_same_sections(path):
   made = load(path)
   experiment = build.build(made, 2_000_000)
   hears = isinstance(experiment.recipe, recipes.Audio)
-  assert isinstance(experiment.method, methods.CPC if hears else methods.SimCLR)
+  expected = build.METHODS[made['method']['name']]
+  assert isinstance(experiment.method, expected) and hears == (expected is methods.CPC)
   rate = experiment.schedules['learning_rate']
   warms_up = made['method']['optimizer']['learning_rate']['name'] == 'warmup_cosine'
   assert rate(made['steps'] // 2) > 0 and (rate(0) == 0) == warms_up
@@ -49,12 +50,16 @@ def test_every_config_builds_and_has_the_same_sections(path):
 
 
 @pytest.mark.parametrize('path', [path for path in CONFIGS if path.stem.startswith('cpc')], ids=lambda path: path.stem)
-def test_audio_configs_fit_their_windows(path):
+def test_cpc_configs_fit_their_windows_and_patches(path):
   """A step at the real shapes, traced."""
   made = load(path)
   experiment = build.build(made, 10_000)
-  span = experiment.recipe.span
-  batch = {'inputs': jax.ShapeDtypeStruct((4, span), jnp.int16), 'mask': jax.ShapeDtypeStruct((4, span), bool)}
+  if experiment.hears:
+    span = experiment.recipe.span
+    batch = {'inputs': jax.ShapeDtypeStruct((4, span), jnp.int16), 'mask': jax.ShapeDtypeStruct((4, span), bool)}
+  else:
+    size = experiment.recipe.input_size
+    batch = {'inputs': jax.ShapeDtypeStruct((4, size, size, 3), jnp.uint8)}
 
   def run(batch, key):
     batch = experiment.prepare(batch, key)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from jaxssl import recipes
-from jaxssl.recipes import Recipe, View
+from jaxssl.recipes import Patches, Recipe, View
 
 
 def test_simclr_is_the_papers():
@@ -46,6 +46,34 @@ def test_crop_flip_and_drawings_leave_colours_alone():
   assert not recipes.crop_flip(32).views[0].warps
   view = recipes.drawings(28).views[0]
   assert view.warps and not view.recolours and view.flip == 0
+
+
+def test_patches_are_cpcs():
+  recipe = recipes.patches(
+      256, 64, 32, area=((256 / 300) ** 2,) * 2, grey=True, strength=0.0, patch_grey=0.0, patch_flip=0.0,
+      color_drop=0.0, shear=0.0, elastic=0.0, subcrop=60 / 64)  # CPC v1.
+  assert recipe.patches == Patches(64, 32, subcrop=60 / 64) and recipe.input_grey and recipe.views[0].grey == 1
+  assert not recipe.views[0].recolours and recipe.recolours  # It is grey.
+  recipe = recipes.patches()
+  assert (recipe.views[0].size, recipe.patches.size, recipe.patches.stride) == (260, 80, 36)
+  assert recipe.patches.view.warps and recipe.patches.view.recolours and recipe.recolours
+  assert not recipes.crop_flip(32).recolours and recipes.simclr(32).recolours
+  plain = recipes.patches(strength=0.0, patch_grey=0.0, shear=0.0, elastic=0.0)
+  assert plain.patches.view is None and plain.recolours  # By dropping colours.
+
+
+@pytest.mark.parametrize('name, value', [
+    ('size', 0), ('stride', 0), ('flip', 1.5), ('color_drop', -0.1), ('subcrop', 0.0), ('subcrop', 60),
+    ('view', View(9))])
+def test_patch_errors_name_the_argument(name, value):
+  with pytest.raises(ValueError, match=rf'^{name} .*{getattr(value, "size", value)}'):
+    Patches(**{'size': 8, 'stride': 4, name: value})
+
+
+@pytest.mark.parametrize('size', [30, 7])
+def test_patches_fit_the_view(size):
+  with pytest.raises(ValueError, match=f'size must be the size of a patch, 8, plus a multiple .* 4, got {size}'):
+    recipes.patches(size, 8, 4)
 
 
 @pytest.mark.parametrize('size, kernel', [(224, 23), (96, 9), (32, 3), (28, 3), (10, 1)])

@@ -10,7 +10,8 @@ from PIL import Image
 
 from jaxssl import augment, recipes
 from jaxssl.augment import engine as engine_module
-from jaxssl.recipes import Recipe, View
+from jaxssl.ops import patchify
+from jaxssl.recipes import Patches, Recipe, View
 
 RNG = np.random.default_rng(0)
 SHAPES = View(12, rotation=20.0, elastic=0.03, thickness=1.0, jitter=0.0, grey=0.0, blur=0.0)
@@ -108,6 +109,59 @@ def test_split_does_the_second_half():
   np.testing.assert_allclose(split, whole, atol=0.01)
 
 
+CUT = Patches(8, 4, View(8, area=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, rotation=10.0, grey=0.0, blur=0.0),
+              flip=0.5, color_drop=0.5, subcrop=7 / 8)
+WHOLE = View(16, area=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter=0.0, grey=0.0, blur=0.0)
+
+
+@pytest.mark.parametrize('engine', ['device', 'host', 'split'])
+def test_every_engine_cuts_patches_on_the_device(engine):
+  images = IMAGES[:, :16]
+  batch = {'inputs': images} if engine == 'device' else {'inputs': images, 'views': (images,)}
+  plain = jax.jit(augment.prepare(Recipe((WHOLE,), 16, patches=Patches(8, 4)), engine))(batch, jax.random.key(0))
+  np.testing.assert_allclose(plain['views'][0], patchify(images / np.float32(255), 8, 4), atol=1e-6)
+  np.testing.assert_allclose(plain['inputs'], images / 255.0, atol=1e-6)
+  prepare = jax.jit(augment.prepare(Recipe((WHOLE,), 16, patches=CUT), engine))
+  view = prepare(batch, jax.random.key(0))['views'][0]
+  assert view.shape == (8, 3, 3, 8, 8, 3) and view.min() >= 0 and view.max() <= 1
+  np.testing.assert_array_equal(view, prepare(batch, jax.random.key(0))['views'][0])
+  dropped = (np.asarray(view).max(axis=(3, 4)) == 0).sum(axis=-1)
+  assert set(dropped.flat) == {0, 2}
+  assert (np.asarray(view)[:, :, :, -1] == 0).all() and (np.asarray(view)[:, :, :, :, -1] == 0).all()  # Sub-crop.
+  rows = np.asarray(view).reshape(8, -1)
+  assert len(np.unique(rows, axis=0)) == 8
+
+
+def test_equal_patches_and_images_are_changed_apart():
+  same = np.full((8, 16, 16, 3), 128, np.uint8)
+  recipe = Recipe((WHOLE,), 16, patches=Patches(8, 4, View(8, jitter=1.0, blur=0.0, grey=0.0)))
+  patches = jax.jit(augment.prepare(recipe))({'inputs': same}, jax.random.key(0))['views'][0]
+  colours = np.asarray(patches)[..., 4, 4, :].reshape(-1, 3)
+  assert len(np.unique(colours.round(6), axis=0)) == 72
+
+
+def test_patches_of_a_split_batch_are_the_same():
+  recipe = Recipe((WHOLE,), 16, patches=CUT)
+  mesh = jax.make_mesh((8,), ('data',), (jax.sharding.AxisType.Auto,))
+  sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
+  prepare = augment.prepare(recipe)
+  expected = jax.jit(prepare)({'inputs': IMAGES}, jax.random.key(0))['views'][0]
+  actual = jax.jit(prepare, out_shardings=sharding)(
+      {'inputs': jax.device_put(IMAGES, sharding)}, jax.random.key(0))['views'][0]
+  np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
+def test_grey_inputs_are_the_luma():
+  recipe = Recipe((WHOLE,), 16, input_grey=True)
+  grey = augment.resize_inputs(IMAGES[:, :16], recipe)
+  luma = (IMAGES[:, :16] / 255.0) @ np.array([0.2989, 0.587, 0.114])
+  np.testing.assert_allclose(grey, np.repeat(luma[..., None], 3, axis=-1), atol=1e-3)
+  batch = {'inputs': IMAGES[:, :16], 'views': (IMAGES[:, :16],)}
+  for engine in ('device', 'host', 'split'):
+    np.testing.assert_allclose(augment.prepare(recipe, engine)(batch, jax.random.key(0))['inputs'], grey, atol=1e-6)
+  assert augment.resize_inputs(IMAGES[:, :16, :, :1], recipe).shape == (8, 16, 16, 1)
+
+
 def test_wrong_arguments():
   with pytest.raises(ValueError, match="engine must be one of device, host, split, got 'gpu'"):
     augment.prepare(RECIPE, 'gpu')
@@ -115,13 +169,13 @@ def test_wrong_arguments():
     augment.prepare(RECIPE, 'split')({'views': (IMAGES,), 'inputs': IMAGES}, jax.random.key(0))
 
 
-@pytest.mark.parametrize('name', ['simclr', 'byol', 'multi_crop', 'crop_flip', 'drawings'])
+@pytest.mark.parametrize('name', ['simclr', 'byol', 'multi_crop', 'crop_flip', 'drawings', 'patches'])
 def test_every_recipe_works_for_one_channel(name):
-  recipe = getattr(recipes, name)(size=10)
+  recipe = getattr(recipes, name)(size=10, **({'patch_size': 4, 'patch_stride': 3} if name == 'patches' else {}))
   recipe = dataclasses.replace(recipe, views=tuple(dict.fromkeys(recipe.views)))  # Each kind once.
   views = jax.jit(augment.prepare(recipe))({'inputs': IMAGES[..., :1]}, jax.random.key(0))['views']
   for array, view in zip(views, recipe.views, strict=True):
-    assert array.shape == (8, view.size, view.size, 1)
+    assert array.shape == ((8, 3, 3, 4, 4, 1) if name == 'patches' else (8, view.size, view.size, 1))
     assert jnp.isfinite(array).all() and array.max() > 0
 
 

@@ -108,6 +108,30 @@ def test_preview_shows_originals_beside_views_of_any_size(tmp_path):
     plots.preview(images, [], tmp_path / 'p.png')
 
 
+def test_patches_lie_as_in_the_image():
+  image = np.arange(6 * 4, dtype=np.uint8).reshape(6, 4, 1)
+  patches = image.reshape(3, 2, 2, 2, 1).swapaxes(1, 2)
+  joined = plots.mosaic(patches)
+  assert joined.shape == (8, 5, 1)
+  lines = np.zeros((8, 5), bool)
+  lines[2::3], lines[:, 2] = True, True
+  assert (joined[lines] == 255).all()
+  np.testing.assert_array_equal(joined[~lines], image.reshape(-1, 1))
+  assert plots.mosaic(np.zeros((2, 2, 3, 3, 1), np.float32)).max() == 1
+
+
+def test_preview_joins_patches(tmp_path):
+  red = np.zeros((1, 3, 3, 4, 4, 3), np.float32)
+  red[..., 0] = 1
+  plots.preview(np.zeros((1, 12, 12, 3), np.uint8), [red], tmp_path / 'p.png', size=8 + 14 * 3)
+  assert _count(_pixels(tmp_path / 'p.png'), (255, 0, 0)) == 9 * 12 * 12
+
+
+def test_the_distance_is_drawn(tmp_path):
+  plots.by_distance({'accuracy': [0.9, 0.5, 0.2], 'bound': [2.0, 1.0, -0.1]}, tmp_path / 'b.png')
+  assert _pixels(tmp_path / 'b.png').std() > 10
+
+
 def test_errors():
   with pytest.raises(ValueError, match="no row has the metric 'los'; there are loss, learning_rate"):
     plots.loss_curve(ROWS, 'unused.png', name='los')

@@ -25,8 +25,6 @@ def test_sheets_are_written(tmp_path):
   spectra = [rng.normal(size=(t, 10)) for t in (20, 35, 5, 12)]
   steps = {name: [rng.normal(size=(len(each), d)) for each in spectra] for name, d in (('z', 6), ('c', 2))}
   plots_audio.sequences_sheet(spectra, steps, list('abcd'), 0.01, tmp_path / 'a.png')
-  for name in 'ab':
-    pixels = np.asarray(Image.open(tmp_path / f'{name}.png').convert('RGB'))
-    assert pixels.std() > 10
+  assert np.asarray(Image.open(tmp_path / 'a.png').convert('RGB')).std() > 10
   with pytest.raises(ValueError, match='spectra is empty'):
     plots_audio.sequences_sheet([], {}, [], 0.01, tmp_path / 'c.png')
