@@ -12,7 +12,15 @@ from jax.sharding import AxisType
 
 from jaxssl import methods
 from jaxssl.models import (
-    MLP, AudioEncoder, GridPredictor, LinearPredictor, MaskedConvContext, PatchEncoder, RNNContext, RowGRUContext)
+  MLP,
+  AudioEncoder,
+  GridPredictor,
+  LinearPredictor,
+  MaskedConvContext,
+  PatchEncoder,
+  RNNContext,
+  RowGRUContext,
+)
 from jaxssl.training import loop, mesh
 
 

@@ -96,7 +96,7 @@ def test_patches_changed_by_the_recipe_are_what_is_learnt_from(state):
 
 def test_the_grids_of_recipe_and_encoder_must_agree():
   prepared = augment.prepare(recipes.patches(12, 4, 4))(make_batch(), KEY)
-  with pytest.raises(ValueError, match=r'into patches \[5, 5, 4, 4, 3\], but the recipe .* \[3, 3, 4, 4, 3\]: size and'):
+  with pytest.raises(ValueError, match=r'into patches .5, 5, 4, 4, 3., but the recipe .* .3, 3, 4, 4, 3.: size and'):
     METHOD.init(KEY, prepared)
 
 
