@@ -3,7 +3,7 @@
   python train.py --config configs/cpc_cifar10.py
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 
 def get_config() -> ConfigDict:
@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'cpc_image',
           'negatives': 'batch',  # Or 'image': of the same image alone.
-          'num_negatives': None,  # Drawn for each column of patches; None: all patches of the batch.
+          'num_negatives': config_dict.placeholder(int),  # Drawn for each column; not set: all of the batch.
           'scale': 0.1,  # Of the predictions.
           'encoder': {
               'name': 'patches', 'size': 8, 'stride': 4,

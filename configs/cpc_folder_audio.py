@@ -9,7 +9,7 @@ evaluate with. A fifth of the files is held out, unless there is test/. Sized fo
 length.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 
 def get_config() -> ConfigDict:
@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'cpc',
           'negatives': 'batch',  # Or 'sequence', 'group' (the same speaker), 'others', 'group_others'.
-          'num_negatives': 128,  # Drawn for each sequence; None: all steps of the batch, which is slow on a CPU.
+          'num_negatives': 128,  # Drawn for each sequence; not set: all steps of the batch, which is slow on a CPU.
           'objective': 'info_nce',  # Or 'ml_cpc', with its alpha.
           'alpha': 1.0,
           'encoder': {'name': 'audio', 'features': 128, 'kernels': (10, 8, 4, 4, 4), 'strides': (5, 4, 2, 2, 2),
@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
               'learning_rate': {'name': 'warmup_cosine', 'base': 1e-3, 'scaling': 'none', 'warmup_epochs': 2.0},
           },
       },
-      'checkpoint': {'every': 200, 'keep_last': 3, 'keep_every': None},
+      'checkpoint': {'every': 200, 'keep_last': 3, 'keep_every': config_dict.placeholder(int)},
       'logging': {'every': 10},
       'evaluation': {
           'protocols': ('knn', 'linear'),

@@ -10,7 +10,7 @@ batch's. It reports a linear probe of single steps: 97.4 % of 251 speakers (this
 takes days of GPUs.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 
 def get_config() -> ConfigDict:
@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'cpc',
           'negatives': 'batch',  # Or 'sequence', 'group' (the same speaker), 'others', 'group_others'.
-          'num_negatives': None,  # All steps of the batch.
+          'num_negatives': config_dict.placeholder(int),  # Not set: all steps of the batch.
           'objective': 'info_nce',  # Or 'ml_cpc', with its alpha.
           'alpha': 1.0,
           'encoder': {'name': 'audio', 'features': 512, 'kernels': (10, 8, 4, 4, 4), 'strides': (5, 4, 2, 2, 2),
@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
               'learning_rate': {'name': 'constant', 'base': 2e-4},
           },
       },
-      'checkpoint': {'every': 5000, 'keep_last': 3, 'keep_every': None},
+      'checkpoint': {'every': 5000, 'keep_last': 3, 'keep_every': config_dict.placeholder(int)},
       'logging': {'every': 10},
       'evaluation': {
           'protocols': ('knn', 'linear', 'linear_steps'),
