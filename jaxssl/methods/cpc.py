@@ -31,15 +31,17 @@ class Network(nn.Module):
 
 
 class Representation(nn.Module):
-  """z or c of a network's sequences, [b, t, d], or their means over the steps that count, [b, d]."""
+  """z, or with a context c, of sequences: each step's, [b, t, d], or their means over the steps that count, [b, d]."""
 
-  network: Network
-  kind: str
+  encoder: nn.Module
+  context: nn.Module | None
+  pooled: bool
 
   def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
-    z, c, _ = self.network(x, train=train)
-    steps = {'z': z, 'c': c}[self.kind[0]]
-    if self.kind.endswith('_steps'):
+    steps = self.encoder(x, train=train)
+    if self.context is not None:
+      steps = self.context(steps, train=train)
+    if not self.pooled:
       return steps
     valid = jnp.ones(steps.shape[:2], bool) if mask is None else ops.step_mask(mask, steps.shape[1])
     share = valid / jnp.maximum(jnp.sum(valid, axis=1, keepdims=True), 1)
@@ -95,8 +97,11 @@ class CPC:
   def backbone(self, state: core.State, name: str | None = None) -> tuple[nn.Module, Any]:
     """Returns the network up to a representation as a module of sequences, and its variables."""
     kind = core.choose(name, {each: each for each in self.representations})
+    context = self.context if kind.startswith('c') else None
+    parts = ('encoder',) if context is None else ('encoder', 'context')
     variables = {'params': state.params, **state.stats}
-    return Representation(self.network, kind), {key: {'network': tree} for key, tree in variables.items()}
+    kept = {key: {part: tree[part] for part in parts if part in tree} for key, tree in variables.items()}
+    return Representation(self.encoder, context, not kind.endswith('_steps')), kept
 
   def embed(self, state: core.State, batch: core.Batch) -> tuple[jax.Array, ...]:
     """Returns z [b, d], averaged over the first and over the second half of the window, for the embedding's health."""

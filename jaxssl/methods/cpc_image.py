@@ -33,16 +33,15 @@ class Network(nn.Module):
 
 
 class Representation(nn.Module):
-  """What is known of whole images [b, h, w, c], [b, d]: z or c averaged over the patches, or h, without patches."""
+  """z, or with a predictor its contexts c, of images [b, h, w, c], averaged over the patches: [b, d]."""
 
-  network: Network
-  kind: str
+  encoder: PatchEncoder
+  predictor: GridPredictor | None = None
 
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    if self.kind == 'h':
-      return self.network.encoder.network(x, train=train)
-    z = self.network.encoder(x, train=train)
-    grid = z if self.kind == 'z' else self.network.predictor.represent(z, train=train)
+    grid = self.encoder(x, train=train)
+    if self.predictor is not None:
+      grid = self.predictor.represent(grid, train=train)
     return grid.mean(axis=(1, 2))
 
 
@@ -90,9 +89,15 @@ class CPCImage:
 
   def backbone(self, state: core.State, name: str | None = None) -> tuple[nn.Module, Any]:
     """Returns the network up to a representation as a module of images, and its variables."""
-    kind = core.choose(name, {each: each for each in self.representations})
     variables = {'params': state.params, **state.stats}
-    return Representation(self.network, kind), {key: {'network': tree} for key, tree in variables.items()}
+    encoders = {key: {'encoder': tree['encoder']} for key, tree in variables.items() if 'encoder' in tree}
+    contexts = {name: tree for name, tree in state.params['predictor'].items() if name.startswith('contexts_')}
+    return core.choose(name, {
+        'z': (Representation(self.encoder), encoders),
+        'c': (Representation(self.encoder, self.predictor),
+              {**encoders, 'params': {**encoders['params'], 'predictor': contexts}}),
+        'h': (self.encoder.network, {key: tree['encoder']['network'] for key, tree in encoders.items()}),
+    })
 
   def embed(self, state: core.State, batch: core.Batch) -> tuple[jax.Array, ...]:
     """Returns z [b, d], averaged over the upper and over the lower half of the image, for the embedding's health."""

@@ -125,6 +125,8 @@ def test_represents_under_every_name(name):
     features = method.represent(state, inputs, representation)
     encoder, variables = method.backbone(state, representation)
     np.testing.assert_allclose(encoder.apply(variables, inputs), features, atol=1e-6, err_msg=representation)
+    shapes = lambda tree: jax.tree.map(jnp.shape, dict(tree))
+    assert shapes(jax.eval_shape(encoder.init, KEY, inputs)) == shapes(variables), 'what fine-tuning starts from'
   with pytest.raises(ValueError, match=f"name must be one of .*'{method.representations[0]}'.* got 'nothing'"):
     method.represent(state, inputs, 'nothing')
   one_by_one = jnp.concatenate([method.represent(state, inputs[i : i + 1]) for i in range(5)])
