@@ -43,3 +43,32 @@ class SimCLR(nn.Module):
     n = len(z)
     scores = (z @ z.T / self.temperature).masked_fill(torch.eye(n, dtype=torch.bool, device=z.device), -torch.inf)
     return F.cross_entropy(scores, torch.arange(n, device=z.device).roll(n // 2))
+
+
+class CPC(nn.Module):
+  """Windows of audio [b, n] -> InfoNCE over steps and distances, with negatives drawn for each sequence."""
+
+  def __init__(self, features, context, kernels, strides, ahead: int, drawn: int):
+    super().__init__()
+    self.ahead, self.drawn = ahead, drawn
+    layers = []
+    for i, (kernel, stride) in enumerate(zip(kernels, strides, strict=True)):
+      layers += [nn.Conv1d(features if i else 1, features, kernel, stride, -(-(kernel - stride) // 2)),
+                 nn.BatchNorm1d(features), nn.ReLU(inplace=True)]
+    self.encoder = nn.Sequential(*layers)
+    self.context = nn.GRU(features, context, batch_first=True)
+    self.predictor = nn.Linear(context, ahead * features, bias=False)
+    nn.init.normal_(self.predictor.weight, std=(features * context) ** -0.5)
+
+  def forward(self, x):
+    z = self.encoder(x[:, None]).transpose(1, 2).contiguous()
+    b, t, d = z.shape
+    predictions = self.predictor(self.context(z)[0]).view(b, t, self.ahead, d)
+    number = torch.randint(b * t, (b, self.drawn), device=z.device)
+    negatives = torch.einsum('btkd,bmd->btkm', predictions, z.reshape(-1, d)[number])
+    loss = 0
+    for k in range(1, self.ahead + 1):
+      positive = (predictions[:, :-k, k - 1] * z[:, k:]).sum(-1, keepdim=True)
+      scores = torch.cat([positive, negatives[:, :-k, k - 1]], dim=-1)
+      loss = loss - F.log_softmax(scores, dim=-1)[..., 0].mean()
+    return loss / self.ahead

@@ -59,7 +59,8 @@ def test_cpc_configs_fit_their_windows_and_patches(path):
     batch = {'inputs': jax.ShapeDtypeStruct((4, span), jnp.int16), 'mask': jax.ShapeDtypeStruct((4, span), bool)}
   else:
     size = experiment.recipe.input_size
-    batch = {'inputs': jax.ShapeDtypeStruct((4, size, size, 3), jnp.uint8)}
+    images = jax.ShapeDtypeStruct((4, size, size, 3), jnp.uint8)
+    batch = {'inputs': images, 'views': (images,)}
 
   def run(batch, key):
     batch = experiment.prepare(batch, key)
