@@ -25,7 +25,6 @@ def get_config() -> ConfigDict:
           'name': 'cpc_image',
           'negatives': 'batch',  # Or 'image': of the same image alone.
           'num_negatives': config_dict.placeholder(int),  # Drawn for each column; not set: all of the batch.
-          'scale': 0.1,  # Of the predictions.
           'encoder': {
               'name': 'patches', 'size': 8, 'stride': 4,
               'network': {'name': 'resnet', 'stage_sizes': (3, 4, 6), 'block': 'bottleneck', 'widths': (64, 128, 256),

@@ -3,15 +3,16 @@
   python train.py --config configs/cpc_imagenet.py --config.data.path=TFDS_DIRECTORY
 
 ResNet-50 with layer norm on patches of 80 pixels, 36 apart, of crops of 260; a masked convolution and predictions of
-three rows beyond the two that overlap, in each of four directions, in 64 dimensions and scaled by 0.1; Adam at 4e-4
-with b1 0.8, batch 512, 200 epochs. The paper's linear probe: 63.8 % top-1 (71.5 % with a ResNet-161, which has wider
-outputs than the blocks here). What differs: colours, shear and elastic warps are drawn for every patch, without
-AutoAugment's operations, and the weights are not averaged over steps. TFDS prepares ImageNet from the archives you
-download; prepare it with file_format='array_record'. Not measured here: it wants a machine of eight GPUs or more.
+three rows beyond the two that overlap, in each of four directions, in 64 dimensions; Adam at 4e-4 with b1 0.8, batch
+512, 200 epochs. The paper's linear probe: 63.8 % top-1 (71.5 % with a ResNet-161, which has wider outputs than the
+blocks here). What differs: colours, shear and elastic warps are drawn for every patch, without AutoAugment's
+operations; weights are not averaged over steps; predictions start small instead of being scaled by 0.1. TFDS prepares
+ImageNet from the archives you download; prepare it with file_format='array_record'. Not measured here: it wants a
+machine of eight GPUs or more.
 
 CPC v1 (https://arxiv.org/abs/1807.03748, section 3.2; 48.7 %), in a copy: recipe of size 256, patch_size 64, 32 apart,
 grey, subcrop 60 / 64 and everything else of the patches 0; ResNet of stages (3, 4, 23), widths (64, 128, 256) and norm
-None; directions ('down',), skip 0, 5 steps; scale 1; Adam at 2e-4.
+None; directions ('down',), skip 0, 5 steps; Adam at 2e-4.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -36,7 +37,6 @@ def get_config() -> ConfigDict:
           'name': 'cpc_image',
           'negatives': 'batch',  # Or 'image': of the same image alone.
           'num_negatives': config_dict.placeholder(int),  # Drawn for each column; not set: all of the batch.
-          'scale': 0.1,  # Of the predictions.
           'encoder': {
               'name': 'patches', 'size': 80, 'stride': 36,
               'network': {'name': 'resnet50', 'norm': 'layer', 'dtype': 'bfloat16'},

@@ -54,7 +54,6 @@ class CPCImage:
   optimizer: optax.GradientTransformation  # Adam, 2e-4; v2: 4e-4, b1 0.8.
   negatives: str = 'batch'  # All patches of the batch, as in v1 and v2; 'image': those of the same image.
   num_negatives: int | None = None  # Drawn anew for each column of the grid; None: all. Greedy InfoMax: 16.
-  scale: float = 1.0  # Of the predictions; v2: 0.1 (its appendix).
 
   representations = ('z', 'c', 'h')
 
@@ -115,7 +114,6 @@ class CPCImage:
     """Returns loss, accuracy [K] and bound [K], the means over directions."""
     found = []
     for i, (predictions, targets) in enumerate(pairs.values()):
-      predictions = self.scale * predictions
       arguments = self._arguments(len(targets), len(targets) // images, jax.random.fold_in(key, i))
       accuracy, bound = losses.cpc_accuracy_and_bound(
           *jax.lax.stop_gradient((predictions, targets)), **arguments)

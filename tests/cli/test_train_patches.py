@@ -24,7 +24,7 @@ def config(path, **overrides):
                  'recipe': {'name': 'patches', 'size': 12, 'patch_size': 4, 'patch_stride': 2, 'shear': 0.0,
                             'elastic': 0.0}}
     made.method = {
-        'name': 'cpc_image', 'negatives': 'batch', 'num_negatives': 8, 'scale': 1.0,
+        'name': 'cpc_image', 'negatives': 'batch', 'num_negatives': 8,
         'encoder': {
             'name': 'patches', 'size': 4, 'stride': 2,
             'network': {'name': 'resnet', 'stage_sizes': (1,), 'block': 'basic', 'widths': (6,), 'stem': 'small',

@@ -47,7 +47,7 @@ def build(name):
       'cpc, drawn': lambda: cpc(negatives='group_others', num_negatives=6),
       'cpc, multi-label': lambda: cpc(objective='ml_cpc', alpha=lambda step: 1 / (1 + step)),
       'image cpc': lambda: image_cpc(grid(MaskedConvContext(4, 1), directions=('down', 'right'))),
-      'image cpc, drawn': lambda: image_cpc(grid(RowGRUContext(5)), negatives='image', num_negatives=6, scale=0.1),
+      'image cpc, drawn': lambda: image_cpc(grid(RowGRUContext(5)), negatives='image', num_negatives=6),
   }[name]()
 
 

@@ -33,13 +33,11 @@ def pairs(state, images):
   return METHOD.network.apply({'params': state.params}, images)[1]
 
 
-@pytest.mark.parametrize('scale', [1.0, 0.1])
-def test_loss_is_info_nce_down_the_columns(state, scale):
-  batch, method = make_batch(), dataclasses.replace(METHOD, scale=scale)
-  found = [losses.cpc_info_nce(scale * predictions, targets)
-           for predictions, targets in pairs(state, batch['inputs']).values()]
+def test_loss_is_info_nce_down_the_columns(state):
+  batch = make_batch()
+  found = [losses.cpc_info_nce(*pair) for pair in pairs(state, batch['inputs']).values()]
   assert len(found) == 2 and abs(found[0] - found[1]) > 1e-4
-  loss, (_, metrics) = method.loss(state.params, state.stats, batch, KEY)
+  loss, (_, metrics) = METHOD.loss(state.params, state.stats, batch, KEY)
   np.testing.assert_allclose(loss, np.mean(found), rtol=1e-5)
   assert metrics.keys() == {'accuracy', 'accuracy_next', 'accuracy_last', 'bound'}
 
