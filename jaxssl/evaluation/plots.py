@@ -258,5 +258,6 @@ def by_distance(values: Mapping[str, Sequence[float]], path: Path) -> None:
     clean(axes, name)
     axes.plot(np.arange(1, len(value) + 1), value, color=ACCENT, linewidth=1.6, marker='o', markersize=4)
     axes.set_ylim(bottom=min(0, *value))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel('steps ahead, k', fontsize=8, color=INK)
   figure.savefig(path)
