@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from timing import interleave, report
+from timing import interleave, report, stepper
 
 from jaxssl import core, losses, methods, models
 from jaxssl.models.forward import forward
@@ -44,40 +44,17 @@ def jax_step(waves: np.ndarray, rate: int, steps: int, metrics: bool):
     return core.descend(lambda params: loss(params, state.stats, batch, key), method.optimizer, state)
 
   batch, key = {'views': (jnp.asarray(waves),)}, jax.random.key(0)
-  box = [jax.jit(method.init)(key, batch)]
-  step = jax.jit(step, donate_argnums=0)
-
-  def run():
-    for _ in range(steps):
-      box[0], found = step(box[0], batch, jax.random.fold_in(key, box[0].step))
-    jax.block_until_ready(found)
-
-  return run
+  return stepper(step, jax.jit(method.init)(key, batch), batch, key, steps)
 
 
 def torch_step(waves: np.ndarray, rate: int, steps: int):
   """Returns the same for PyTorch."""
   import torch
-  from torch_peer import CPC
+  from torch_peer import CPC, stepper
 
-  cuda = torch.cuda.is_available()
-  device = 'cuda' if cuda else 'cpu'
-  torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-  torch.backends.cudnn.benchmark = True
+  device = 'cuda' if torch.cuda.is_available() else 'cpu'
   model = CPC(*SIZES[rate][1:], AHEAD, DRAWN).to(device)
-  optimizer = torch.optim.Adam(model.parameters(), 2e-4)
-  x = torch.from_numpy(waves).to(device)
-  forward = torch.compile(model) if cuda else model
-
-  def run():
-    for _ in range(steps):
-      loss = forward(x)
-      optimizer.zero_grad(set_to_none=True)
-      loss.backward()
-      optimizer.step()
-    loss.item()
-
-  return run
+  return stepper(model, torch.optim.Adam(model.parameters(), 2e-4), torch.from_numpy(waves).to(device), steps)
 
 
 def main():

@@ -24,6 +24,20 @@ def interleave(functions: dict[str, Callable[[], float | None]], rounds: int) ->
   return seconds
 
 
+def stepper(step: Callable, state, batch, key, steps: int) -> Callable[[], None]:
+  """Returns a function that takes `steps` steps of a method's `step(state, batch, key)`, each with a key of its own."""
+  import jax
+
+  compiled, box = jax.jit(step, donate_argnums=0), [state]
+
+  def run():
+    for _ in range(steps):
+      box[0], metrics = compiled(box[0], batch, jax.random.fold_in(key, box[0].step))
+    jax.block_until_ready(metrics)
+
+  return run
+
+
 def report(title: str, seconds: dict[str, list[float]], items: dict[str, float], unit: str) -> None:
   """Prints a table: items per second (median, with the range), and the ratio to the first row, round by round."""
   first = next(iter(seconds))

@@ -1,8 +1,26 @@
-"""SimCLR with ResNet-18 for small images in PyTorch: the peer that benchmarks/train_step.py measures against."""
+"""SimCLR and CPC in PyTorch: the peers that benchmarks/train_step.py and cpc_train.py measure against."""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+
+def stepper(model: nn.Module, optimizer: torch.optim.Optimizer, x, steps: int, dtype: str = 'float32'):
+  """Returns a function that takes `steps` steps on the loss `model(x)`, compiled where it is on a GPU."""
+  torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+  torch.backends.cudnn.benchmark = True
+  forward = torch.compile(model) if x.is_cuda else model
+
+  def run():
+    for _ in range(steps):
+      with torch.autocast(x.device.type, torch.bfloat16, enabled=dtype == 'bfloat16'):
+        loss = forward(x)
+      optimizer.zero_grad(set_to_none=True)
+      loss.backward()
+      optimizer.step()
+    loss.item()
+
+  return run
 
 
 class Block(nn.Module):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from timing import interleave, report
+from timing import interleave, report, stepper
 
 from jaxssl import methods, models
 
@@ -23,42 +23,19 @@ def jax_step(views: np.ndarray, steps: int, dtype: str):
   method = methods.SimCLR(encoder, models.MLP((512, 128)), optax.sgd(0.06, momentum=0.9), temperature=0.5)
   batch = {'views': tuple(jnp.asarray(view) for view in views)}
   key = jax.random.key(0)
-  box = [jax.jit(method.init)(key, batch)]
-  step = jax.jit(method.step, donate_argnums=0)
-
-  def run():
-    for _ in range(steps):
-      box[0], metrics = step(box[0], batch, key)
-    jax.block_until_ready(metrics)
-
-  return run
+  return stepper(method.step, jax.jit(method.init)(key, batch), batch, key, steps)
 
 
 def torch_step(views: np.ndarray, steps: int, dtype: str):
   """Returns the same for PyTorch."""
   import torch
-  from torch_peer import SimCLR
+  from torch_peer import SimCLR, stepper
 
-  cuda = torch.cuda.is_available()
-  device = 'cuda' if cuda else 'cpu'
-  torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-  torch.backends.cudnn.benchmark = True
+  device = 'cuda' if torch.cuda.is_available() else 'cpu'
   model = SimCLR().to(device, memory_format=torch.channels_last)
-  optimizer = torch.optim.SGD(model.parameters(), 0.06, momentum=0.9)
   x = torch.from_numpy(views.transpose(0, 1, 4, 2, 3)).reshape(-1, 3, 32, 32).to(device)
   x = x.contiguous(memory_format=torch.channels_last)
-  forward = torch.compile(model) if cuda else model
-
-  def run():
-    for _ in range(steps):
-      with torch.autocast(device, torch.bfloat16, enabled=dtype == 'bfloat16'):
-        loss = forward(x)
-      optimizer.zero_grad(set_to_none=True)
-      loss.backward()
-      optimizer.step()
-    loss.item()
-
-  return run
+  return stepper(model, torch.optim.SGD(model.parameters(), 0.06, momentum=0.9), x, steps, dtype)
 
 
 def main():
