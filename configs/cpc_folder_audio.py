@@ -4,8 +4,8 @@
   python train.py --config configs/cpc_folder_audio.py --config.data.path=DIRECTORY --preview
   python train.py --config configs/cpc_folder_audio.py --config.data.path=DIRECTORY
 
-Any directory of wav, flac or ogg files, nested or not, of any rate; one sub-directory a class if there are labels to
-evaluate with. A fifth of the files is held out, unless there is test/. Sized for two CPU cores; not measured at
+Any directory of wav, flac, ogg or mp3 files, nested or not, of any rate; one sub-directory a class if there are labels
+to evaluate with. A fifth of the files is held out, unless there is test/. Sized for two CPU cores; not measured at
 length.
 """
 
@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
       },
       'method': {
           'name': 'cpc',
-          'negatives': 'batch',  # Or 'sequence', 'group' (the same speaker), 'others', 'group_others'.
+          'negatives': 'batch',  # Or 'sequence', 'others'; with speakers (.npz, TFDS) 'group', 'group_others'.
           'num_negatives': 128,  # Drawn for each sequence; not set: all steps of the batch, which is slow on a CPU.
           'objective': 'info_nce',  # Or 'ml_cpc', with its alpha.
           'alpha': 1.0,

@@ -66,10 +66,12 @@ def build(config: Mapping[str, Any], num_examples: int) -> Experiment:
   for key, least in (('steps', 1), ('batch_size', 2)):
     if config[key] < least:
       raise ValueError(f'config.{key} must be at least {least}, got {config[key]}')
+  if num_examples < 2:
+    raise ValueError(f'there must be at least 2 examples to pretrain on, found {num_examples}')
   if config['batch_size'] > num_examples:
     raise ValueError(
         f'config.batch_size = {config["batch_size"]} is more than the {num_examples} examples to pretrain on: '
-        f'an image would be its own negative; set --config.batch_size={num_examples} or less')
+        f'an example would be its own negative; set --config.batch_size={num_examples} or less')
   run = {
       'batch_size': config['batch_size'],
       'steps': config['steps'],

@@ -44,12 +44,16 @@ def patchify(images: jax.Array, size: int, stride: int | None = None) -> jax.Arr
   return jnp.swapaxes(patches, 2, 3)
 
 
-def step_mask(mask: jax.Array, steps: int) -> jax.Array:
+def step_mask(mask: jax.Array, steps: int, size: int | None = None) -> jax.Array:
   """Which of `steps` steps are real, bool [b, steps], from the mask of the inputs [b, n] that they were made of.
 
-  A step is made of n // steps inputs, and is real if the last of them is.
+  A step is made of `size` inputs, n // steps where that is None, and is real if the last of them is.
+
+  Raises:
+    ValueError: if n inputs do not make so many steps.
   """
-  size = mask.shape[1] // steps
-  if size < 1:
-    raise ValueError(f'mask must hold at least one input for each of {steps} steps, got shape {list(mask.shape)}')
+  size = mask.shape[1] // steps if size is None else size
+  if size < 1 or mask.shape[1] // size != steps:
+    raise ValueError(
+        f'mask must be that of the inputs of {steps} steps, {max(size, 1)} each, got shape {list(mask.shape)}')
   return mask[:, size - 1::size][:, :steps]

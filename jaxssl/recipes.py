@@ -186,7 +186,7 @@ class Audio:
       _within(name, getattr(self, name), 1.0)  # Of 1, a factor from 0.37 to 2.7.
     for name in ('snr', 'gain'):
       object.__setattr__(self, name, _interval(name, getattr(self, name)))
-    if self.input_seconds is not None and not round(self.input_seconds * self.rate) >= 1:
+    if self.input_seconds is not None and not 0.5 <= self.input_seconds * self.rate < math.inf:
       raise ValueError(f'input_seconds must be at least one sample or None, got {self.input_seconds}')
 
   @property

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -27,6 +28,20 @@ def measure(run: Run, train: Source, test: Source) -> list[Row]:
       found, labels, knn=options.knn.to_dict() if 'knn' in options.protocols else None,
       linear=options.linear.to_dict() if {'linear', 'linear_steps'} & {*options.protocols} else None,
       steps='linear_steps' in options.protocols, fractions=options.fractions, seed=run.config.seed)
+
+
+def check(experiment: build.Experiment, state: Any) -> None:
+  """Raises ValueError if what evaluation sees of a clip is too short for MFCC or for the encoder; traces both."""
+  recipe, method = experiment.recipe, experiment.method
+  shape = (1, recipe.input_length)
+  waves, mask = jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct(shape, bool)
+  try:
+    jax.eval_shape(mfcc.steps(recipe.rate), waves, mask)
+    jax.eval_shape(lambda *args: sequences.steps_of(method, args[0], method.representations[0])(*args[1:]),
+                   state, waves, mask)
+  except ValueError as error:
+    raise ValueError(f'config.data.recipe: evaluation sees {recipe.input_length} samples of a clip, which is too short; '
+                     f'set input_seconds: {error}') from error
 
 
 def features(run: Run, *sources: Source) -> dict[tuple[str, str], sequences.Features]:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxssl.build import Source, stream
 from jaxssl.cli import runs
 from jaxssl.evaluation import plots
+from jaxssl.evaluation.features import to_float, with_channels
 
 BATCHES = 8  # Of test examples, that the values are the mean of.
 
@@ -31,6 +32,9 @@ def by_distance(run: runs.Run, test: Source) -> dict[str, list[float]]:
 
   @jax.jit
   def evaluate(state, batch, key):
+    if not run.hears:  # The set may have other channels than the one that the run trained on.
+      seen = {name: batch[name] for name in ('inputs', 'views') if name in batch}
+      batch |= jax.tree.map(lambda x: with_channels(to_float(x), run.channels), seen)
     return method.evaluate(state, run.experiment.prepare(batch, key), key)
 
   key = jax.random.key(run.config.seed)

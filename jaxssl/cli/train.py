@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxssl.build import Experiment, Source, build, load_source
-from jaxssl.cli import conclusion, measure, pictures, runs, workdir
+from jaxssl.cli import conclusion, measure, measure_audio, pictures, runs, workdir
 from jaxssl.cli.launch import given, launch
 from jaxssl.cli.pretrain import batches, pretrain
 from jaxssl.training import mesh
@@ -85,4 +85,6 @@ def check(config: ConfigDict, experiment: Experiment, source: Source) -> dict[st
     jax.eval_shape(lambda *args: experiment.method.step(args[0], experiment.prepare(*args[1:]), key), state, batch, key)
   except (TypeError, ValueError, ZeroDivisionError) as error:
     raise ValueError(f'config.method does not suit the data: {error}') from error
+  if experiment.hears:
+    measure_audio.check(experiment, state)
   return runs.describe_batch(batch)

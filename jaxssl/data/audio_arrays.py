@@ -66,7 +66,11 @@ def _offsets(path: str, opened: np.lib.npyio.NpzFile, key: str, total: int) -> n
     found = f'{offsets.dtype} of shape {offsets.shape}' if key in opened.files else 'missing'
     raise ValueError(f'path={path!r}: {key!r} is {found}; offsets are integers [n + 1]; {LAYOUT}')
   offsets = offsets.astype(np.int64)
-  if offsets[0] != 0 or offsets[-1] != total or (np.diff(offsets) < 0).any():
+  falls = np.flatnonzero(np.diff(offsets) < 0)
+  if len(falls):
+    i = falls[0]
+    raise ValueError(f'path={path!r}: {key!r} falls from {offsets[i]} to {offsets[i + 1]} at clip {i}; offsets rise')
+  if offsets[0] != 0 or offsets[-1] != total:
     raise ValueError(
       f'path={path!r}: {key!r} goes from {offsets[0]} to {offsets[-1]}; offsets rise from 0 to the {total} samples')
   empty = np.flatnonzero(np.diff(offsets) == 0)
@@ -80,7 +84,8 @@ def _rate(path: str, opened: np.lib.npyio.NpzFile, prefix: str) -> int:
   if key not in opened.files:
     raise ValueError(f"path={path!r}: 'rate' is missing; {LAYOUT}")
   rate = arrays.read(path, opened, key)
-  if rate.size != 1 or not np.issubdtype(rate.dtype, np.number) or rate.item() < 1 or rate.item() != int(rate.item()):
+  number = rate.size == 1 and np.issubdtype(rate.dtype, np.number) and np.isfinite(rate.item())
+  if not number or rate.item() < 1 or rate.item() != int(rate.item()):
     raise ValueError(f'path={path!r}: {key!r} is {rate}; a rate is a whole number of samples a second')
   return int(rate.item())
 

@@ -140,5 +140,5 @@ def report(root: pathlib.Path, split: str, total: int, skipped: tuple[tuple[str,
   if skipped:
     lines = '\n'.join(f'  {file}: {reason}' for file, reason in skipped)
     log.warning(
-      '%s: %d of the %d %ss of the split %r cannot be read and are left out:\n%s',
-      root, len(skipped), total, what, split, lines)
+      '%s: of the %d %ss of the split %r, %d are left out:\n%s',
+      root, total, what, split, len(skipped), lines)

@@ -21,7 +21,11 @@ def to_float(images: np.ndarray | jax.Array) -> jax.Array:
 
 def adapt(images: jax.Array, recipe: recipes.Recipe, channels: int) -> jax.Array:
   """Brings images [b, h, w, c] to what an encoder was trained on: the recipe's size, and 1 or 3 channels."""
-  images = augment.resize_inputs(images, recipe)
+  return with_channels(augment.resize_inputs(images, recipe), channels)
+
+
+def with_channels(images: jax.Array, channels: int) -> jax.Array:
+  """Returns images [..., c] as they are where c is `channels`, else their mean over c in that many channels."""
   if images.shape[-1] == channels:
     return images
   grey = images.mean(axis=-1, keepdims=True)

@@ -48,6 +48,7 @@ def _curve(axes, rows: Sequence[Mapping[str, Any]], name: str) -> None:
     axes.plot(points[:, 0], _smooth(points[:, 1], window), color=ACCENT, linewidth=1.6)
   else:
     axes.plot(*points.T, color=ACCENT, linewidth=1.6, marker='o' if len(points) < 12 else None, markersize=3)
+  axes.xaxis.get_major_locator().set_params(integer=True)
   axes.set_xlabel('step', fontsize=8, color=INK)
 
 
@@ -257,7 +258,8 @@ def by_distance(values: Mapping[str, Sequence[float]], path: Path) -> None:
   for axes, (name, value) in zip(figure.subplots(1, len(values), squeeze=False)[0], values.items(), strict=True):
     clean(axes, name)
     axes.plot(np.arange(1, len(value) + 1), value, color=ACCENT, linewidth=1.6, marker='o', markersize=4)
-    axes.set_ylim(bottom=min(0, *value))
+    low, high = min(0, *value), max(value)
+    axes.set_ylim(low, high + 0.05 * ((high - low) or 1))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel('steps ahead, k', fontsize=8, color=INK)
   figure.savefig(path)

@@ -54,7 +54,7 @@ def steps_of(method: Any, state: Any, name: str) -> EncodeSteps:
       whole = method.represent(state, waves, name, mask)[:, None]
       return whole, jnp.ones(whole.shape[:2], bool)
     steps = method.represent(state, waves, f'{name}_steps')
-    return steps, ops.step_mask(mask, steps.shape[1])
+    return steps, ops.step_mask(mask, steps.shape[1], getattr(method, 'downsample', None))
 
   return encode
 

@@ -81,6 +81,9 @@ def notes(rows: Sequence[Row]) -> list[str]:
 def _about_data(rows: Sequence[Row]) -> Iterator[str]:
   first = next((row for row in rows if 'num_train' in row), rows[0])
   name = ', step '.join(str(first[key]) for key in ('data', 'step') if key in first)
+  representations = {row['representation'] for row in rows if row['features'] not in BASELINES}
+  if name and len(representations) == 1:  # Otherwise each line has its own.
+    name += f', representation {representations.pop()}'
   name = f'{name}: ' if name else ''
   if 'num_train' in first:
     yield name + '{num_train:,} training and {num_test:,} test examples, {num_classes:,} classes.'.format(**first)

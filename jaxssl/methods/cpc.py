@@ -36,16 +36,28 @@ class Representation(nn.Module):
   encoder: nn.Module
   context: nn.Module | None
   pooled: bool
+  downsample: int | None = None  # Inputs of a step.
 
   def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
-    steps = self.encoder(x, train=train)
+    steps = self.encoder(_silenced(x, mask), train=train)
     if self.context is not None:
       steps = self.context(steps, train=train)
     if not self.pooled:
       return steps
-    valid = jnp.ones(steps.shape[:2], bool) if mask is None else ops.step_mask(mask, steps.shape[1])
+    valid = jnp.ones(steps.shape[:2], bool)
+    if mask is not None:
+      valid = ops.step_mask(mask, steps.shape[1], self.downsample)
     share = valid / jnp.maximum(jnp.sum(valid, axis=1, keepdims=True), 1)
     return jnp.einsum('bt,btd->bd', share, steps)
+
+
+def _silenced(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+  """Returns inputs [b, n, ...] with zeros for what the mask [b, n] calls padding, which may hold anything, NaN too."""
+  if mask is None:
+    return x
+  if mask.shape != x.shape[:2]:
+    raise ValueError(f'mask must have shape {list(x.shape[:2])}, that of the inputs, got {list(mask.shape)}')
+  return jnp.where(mask.reshape(*mask.shape, *[1] * (x.ndim - 2)), x, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,14 +79,20 @@ class CPC:
   def network(self) -> Network:
     return Network(self.encoder, self.context, self.predictor)
 
+  @property
+  def downsample(self) -> int | None:
+    """Inputs of a step; None where the encoder does not say: as many as divide a sequence evenly."""
+    return getattr(self.encoder, 'downsample', None)
+
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
     return core.init_state(self.network, self.optimizer, key, batch['views'][0])
 
   def loss(self, params, stats, batch, key, step=0):
     """Returns the mean InfoNCE over steps and distances, and (updated stats, metrics)."""
-    (z, _, predictions), stats = forward(self.network, params, stats, batch['views'][0])
-    if len(batch['views']) > 1:
-      (z, _, _), stats = forward(self.network, params, stats, batch['views'][-1])
+    views = [_silenced(view, batch.get('mask')) for view in batch['views']]
+    (z, _, predictions), stats = forward(self.network, params, stats, views[0])
+    if len(views) > 1:
+      (z, _, _), stats = forward(self.network, params, stats, views[-1])
     arguments = self._arguments(batch, key, z.shape[1], step)
     accuracy, bound = losses.cpc_accuracy_and_bound(*jax.lax.stop_gradient((predictions, z)), **arguments)
     metrics = {'accuracy': jnp.mean(accuracy), 'accuracy_next': accuracy[0], 'accuracy_last': accuracy[-1],
@@ -101,16 +119,20 @@ class CPC:
     parts = ('encoder',) if context is None else ('encoder', 'context')
     variables = {'params': state.params, **state.stats}
     kept = {key: {part: tree[part] for part in parts if part in tree} for key, tree in variables.items()}
-    return Representation(self.encoder, context, not kind.endswith('_steps')), kept
+    return Representation(self.encoder, context, not kind.endswith('_steps'), self.downsample), kept
 
   def embed(self, state: core.State, batch: core.Batch) -> tuple[jax.Array, ...]:
-    """Returns z [b, d], averaged over the first and over the second half of the window, for the embedding's health."""
-    z = self.represent(state, batch['views'][0], 'z_steps')
-    return tuple(jnp.mean(half, axis=1) for half in jnp.array_split(z, 2, axis=1))
+    """Returns z [b, d], averaged over the first and over the second half of the window, for the embedding's health.
+
+    Less its mean: after a ReLU much of z is the same everywhere, and scores that are inner products do not mind.
+    """
+    z = self.represent(state, batch['views'][0], 'z_steps', batch.get('mask'))
+    return tuple(jnp.mean(half - jnp.mean(z, axis=(0, 1)), axis=1) for half in jnp.array_split(z, 2, axis=1))
 
   def evaluate(self, state: core.State, batch: core.Batch, key: jax.Array) -> core.Metrics:
     """Returns the accuracy and the bound in nats at every distance k."""
-    outputs: Any = self.network.apply({'params': state.params, **state.stats}, batch['views'][0])
+    x = _silenced(batch['views'][0], batch.get('mask'))
+    outputs: Any = self.network.apply({'params': state.params, **state.stats}, x)
     z, _, predictions = outputs
     arguments = self._arguments(batch, key, z.shape[1], state.step)
     accuracy, bound = losses.cpc_accuracy_and_bound(predictions, z, **arguments)
@@ -119,9 +141,11 @@ class CPC:
 
   def _arguments(self, batch, key, t, step):
     grouped = self.negatives in ('group', 'group_others')
+    if grouped and 'group' not in batch:
+      raise ValueError(f'negatives={self.negatives!r} needs the group (speaker) of each sequence, which is not known')
     return {
         'negatives': self.negatives, 'num_negatives': self.num_negatives, 'key': key, 'objective': self.objective,
         'alpha': self.alpha(step) if callable(self.alpha) else self.alpha,
-        'mask': ops.step_mask(batch['mask'], t) if 'mask' in batch else None,
+        'mask': ops.step_mask(batch['mask'], t, self.downsample) if 'mask' in batch else None,
         'group': batch['group'] if grouped else None,
     }

@@ -52,10 +52,15 @@ class CPCImage:
   encoder: PatchEncoder  # v1: of 64 pixels, 32 apart; v2: of 80, 36 apart.
   predictor: GridPredictor  # Contexts and W_k; v1 from above alone, v2 from four directions.
   optimizer: optax.GradientTransformation  # Adam, 2e-4; v2: 4e-4, b1 0.8.
-  negatives: str = 'batch'  # All patches of the batch, as in v1 and v2; 'image': those of the same image.
+  negatives: str = 'batch'  # All patches of the batch past the first `skip` rows; 'image': those of the same image.
   num_negatives: int | None = None  # Drawn anew for each column of the grid; None: all. Greedy InfoMax: 16.
 
   representations = ('z', 'c', 'h')
+
+  def __post_init__(self):
+    for name, kind in (('encoder', PatchEncoder), ('predictor', GridPredictor)):
+      if not isinstance(getattr(self, name), kind):
+        raise ValueError(f'{name} must be a {kind.__name__}, got {type(getattr(self, name)).__name__}')
 
   @property
   def network(self) -> Network:
@@ -99,9 +104,14 @@ class CPCImage:
     })
 
   def embed(self, state: core.State, batch: core.Batch) -> tuple[jax.Array, ...]:
-    """Returns z [b, d], averaged over the upper and over the lower half of the image, for the embedding's health."""
+    """Returns z [b, d], averaged over either half of the image, less its mean, for the embedding's health.
+
+    The halves are above and below, of wide images left and right. For the mean see `CPC.embed`.
+    """
     outputs: Any = self.network.apply({'params': state.params, **state.stats}, batch['views'][0])
-    return tuple(jnp.mean(half, axis=(1, 2)) for half in jnp.array_split(outputs[0], 2, axis=1))
+    z = outputs[0] - jnp.mean(outputs[0], axis=(0, 1, 2))
+    longer = 1 if z.shape[1] >= z.shape[2] else 2
+    return tuple(jnp.mean(half, axis=(1, 2)) for half in jnp.array_split(z, 2, axis=longer))
 
   def evaluate(self, state: core.State, batch: core.Batch, key: jax.Array) -> core.Metrics:
     """Returns the accuracy and the bound in nats at every distance k, each the mean over directions."""
@@ -129,8 +139,9 @@ class CPCImage:
     return {**arguments, 'negatives': 'group', 'group': jnp.arange(sequences) // columns}
 
   def _check(self, batch: core.Batch) -> None:
-    view, inputs = batch['views'][0], batch['inputs']
-    if view.ndim == 6:
+    view = batch['views'][0]
+    if view.ndim == 6 and 'inputs' in batch:
+      inputs = batch['inputs']
       whole = jax.eval_shape(lambda x: patchify(x, self.encoder.size, self.encoder.stride), inputs)
       if whole.shape[1:] != view.shape[1:]:
         raise ValueError(

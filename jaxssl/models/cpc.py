@@ -278,6 +278,7 @@ class LinearPredictor(nn.Module):
   @nn.compact
   def __call__(self, c: jax.Array, train: bool = False) -> jax.Array:
     _check_sequence('c', c)
+    _check_ahead(self.steps, self.features)
     predictions = nn.Dense(
         self.steps * self.features, use_bias=False, kernel_init=_score_init(self.features), dtype=self.dtype,
         name='steps')(c)
@@ -318,6 +319,7 @@ class TransformerPredictor(nn.Module):
 
   @nn.compact
   def __call__(self, c: jax.Array, train: bool = False) -> jax.Array:
+    _check_ahead(self.steps, self.features)
     all_steps = nn.vmap(
         _TransformerStep, in_axes=None, out_axes=2, axis_size=self.steps, variable_axes={'params': 0},
         split_rngs={'params': True})
@@ -327,3 +329,9 @@ class TransformerPredictor(nn.Module):
 def _check_sequence(name: str, x: jax.Array) -> None:
   if x.ndim != 3:
     raise ValueError(f'{name} must be sequences [b, t, d], got shape {x.shape}.')
+
+
+def _check_ahead(steps: int, features: int) -> None:
+  for name, value in {'steps': steps, 'features': features}.items():
+    if value < 1:
+      raise ValueError(f'{name} must be at least 1, got {value}.')

@@ -134,8 +134,12 @@ class GridPredictor(nn.Module):
 
   def setup(self):
     wrong = set(self.directions) - set(DIRECTIONS)
-    if wrong or not self.directions:
-      raise ValueError(f'directions must be some of {tuple(DIRECTIONS)}, got {self.directions}.')
+    if wrong or not self.directions or len(set(self.directions)) < len(self.directions):
+      raise ValueError(f'directions must be some of {tuple(DIRECTIONS)}, each once, got {self.directions}.')
+    if not isinstance(self.skip, int) or self.skip < 0:
+      raise ValueError(f'skip must be an integer of at least 0, got {self.skip!r}.')
+    if self.target_features is not None and self.target_features < 1:
+      raise ValueError(f'target_features must be at least 1, or None, got {self.target_features}.')
     self.contexts = {direction: self.context.clone() for direction in self.directions}
     self.predictors = {direction: self.predictor.clone() for direction in self.directions}
     if self.target_features is not None:
@@ -145,22 +149,29 @@ class GridPredictor(nn.Module):
     """Returns, for each direction, predictions [b columns, t, K, d] and targets [b columns, t, d], t = rows - skip.
 
     Row b and column q of the turned grid is sequence b columns + q. predictions[:, i, k - 1] is for targets[:, i + k],
-    as in audio: the targets have lost their first `skip` rows, which nothing predicts, the predictions their last.
+    as in audio: the targets have lost their first `skip` rows, which nothing predicts, the predictions their last. The
+    first target, row `skip`, is a negative alone.
 
     Raises:
-      ValueError: if no row is left to predict.
+      ValueError: if no row is left to predict, or if the predictor foresees more, or is not as wide as the targets.
     """
     _check_grid(z)
     outputs = {}
     for direction in self.directions:
       turned = turn(z, direction)
       length = turned.shape[1] - self.skip
-      if self.skip < 0 or length < 2:
+      if length < 2:
         raise ValueError(f'skip must leave two rows in direction {direction!r} of z {z.shape}, got {self.skip}.')
       predictions = self.predictors[direction](columns(self.contexts[direction](turned, train=train)), train=train)
       targets = columns(turned)
       if self.target_features is not None:
         targets = self.targets[direction](targets)
+      steps, features = predictions.shape[2:]
+      if steps >= length:
+        raise ValueError(f'predictor foresees {steps} rows, but past skip = {self.skip} the grid {z.shape} has only '
+                         f'{length - 1} in direction {direction!r}.')
+      if features != targets.shape[-1]:
+        raise ValueError(f'predictor must have features {targets.shape[-1]}, as its targets do, got {features}.')
       outputs[direction] = predictions[:, :length], targets[:, self.skip:]
     return outputs
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxssl import losses, methods
+from jaxssl import losses, methods, models
 from jaxssl.models import AudioEncoder, LinearPredictor, RNNContext, SequenceEncoder
 
 ENCODER = AudioEncoder(4, (4, 3), (2, 2), 'channel')
@@ -89,6 +89,45 @@ def test_represents_steps_and_their_masked_mean(state):
     np.testing.assert_allclose(METHOD.represent(state, waves, name), steps.mean(axis=1), atol=1e-6)
     mean = jnp.stack([steps[i, :n].mean(axis=0) for i, n in enumerate([6, 6, 4, 3, 5, 2])])
     np.testing.assert_allclose(METHOD.represent(state, waves, name, mask), mean, atol=1e-6)
+
+
+@pytest.mark.parametrize('kind', ['gru', 'transformer'])
+def test_padding_may_hold_anything(kind):
+  """The other examples' loss and gradient, and all features, are those of zeros in the padding."""
+  context = models.RNNContext('gru', 5) if kind == 'gru' else models.TransformerContext(4, 1, 2)
+  method = dataclasses.replace(METHOD, context=context)
+  batch = make_batch()
+  start = jax.jit(method.init)(KEY, batch)
+  update = jax.jit(method.step)
+  clean, _ = update(start, batch, KEY)
+  for filler in (jnp.nan, jnp.inf, 1e30):
+    waves = jnp.where(batch['mask'], batch['views'][0], filler)
+    state, metrics = update(start, {**batch, 'views': (waves,)}, KEY)
+    assert jnp.isfinite(metrics['loss']) and int(state.failed_step) == -1
+    for one, other in zip(jax.tree.leaves(clean.params), jax.tree.leaves(state.params), strict=True):
+      np.testing.assert_array_equal(one, other)
+    for name in 'zc':
+      np.testing.assert_array_equal(
+          method.represent(start, waves, name, batch['mask']),
+          method.represent(start, jnp.where(batch['mask'], batch['views'][0], 0), name, batch['mask']))
+
+
+def test_a_step_is_real_with_all_its_samples(state):
+  """Of 27 samples, 4 a step, with 20 real, 5 of the 6 steps count; of 23 for 7 steps none would."""
+  waves = jax.random.normal(KEY, (1, 27))
+  mask = jnp.arange(27)[None] < 20
+  steps = METHOD.represent(state, jnp.where(mask, waves, 0), 'z_steps')
+  assert steps.shape == (1, 6, 4)
+  np.testing.assert_allclose(METHOD.represent(state, waves, 'z', mask)[0], steps[0, :5].mean(axis=0), atol=1e-6)
+  with pytest.raises(ValueError, match=r'mask must have shape \[1, 27\], that of the inputs, got \[1, 30\]'):
+    METHOD.represent(state, waves, 'z', jnp.ones((1, 30), bool))
+
+
+def test_group_negatives_need_the_groups(state):
+  method = dataclasses.replace(METHOD, negatives='group')
+  batch = {name: value for name, value in make_batch().items() if name != 'group'}
+  with pytest.raises(ValueError, match=r"negatives='group' needs the group \(speaker\) of each sequence"):
+    method.loss(state.params, state.stats, batch, KEY)
 
 
 def test_evaluate_gives_every_distance(state):

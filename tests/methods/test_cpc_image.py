@@ -103,6 +103,23 @@ def test_wrong_negatives_are_named(state):
     dataclasses.replace(METHOD, negatives='group').loss(state.params, state.stats, make_batch(), KEY)
 
 
+def test_parts_must_be_those_of_images():
+  with pytest.raises(ValueError, match='encoder must be a PatchEncoder, got ResNet'):
+    methods.CPCImage(NETWORK, PREDICTOR, optax.sgd(0.1))
+  with pytest.raises(ValueError, match='predictor must be a GridPredictor, got LinearPredictor'):
+    methods.CPCImage(ENCODER, models.LinearPredictor(2, 3), optax.sgd(0.1))
+
+
+def test_health_of_wide_images_and_of_features_with_a_large_mean(state):
+  method = dataclasses.replace(METHOD, predictor=PREDICTOR.clone(directions=('right',)))
+  images = jax.random.uniform(KEY, (4, 4, 12, 3))  # One row of patches.
+  start = jax.jit(method.init)(KEY, {'views': (images,)})
+  halves = method.embed(start, {'views': (images,)})
+  assert [half.shape for half in halves] == [(4, 6)] * 2 and all(jnp.isfinite(half).all() for half in halves)
+  halves = METHOD.embed(state, make_batch())
+  np.testing.assert_allclose(jnp.mean(3 * halves[0] + 2 * halves[1], axis=0), 0, atol=1e-5)  # Of 3 rows and of 2.
+
+
 def test_evaluate_gives_every_distance(state):
   found = METHOD.evaluate(state, make_batch(), KEY)
   assert found.keys() == {'accuracy_1', 'accuracy_2', 'bound_1', 'bound_2'}
