@@ -40,7 +40,8 @@ def test_step_mask_is_that_of_each_steps_last_input():
   expected = [[True, True, True], [True, True, False], [True, True, False], [False, False, False], [False] * 3]
   np.testing.assert_array_equal(ops.step_mask(mask, 3), expected)
   np.testing.assert_array_equal(ops.step_mask(mask, 11), mask)
-  np.testing.assert_array_equal(ops.step_mask(mask, 2, 4), [[True, True], [True, False], [True, False], *[[False] * 2] * 2])
+  of_four = [[True, True], [True, False], [True, False], [False, False], [False, False]]
+  np.testing.assert_array_equal(ops.step_mask(mask, 2, 4), of_four)
   for steps, size in ((12, None), (3, 4), (2, 3)):
     with pytest.raises(ValueError, match=rf'mask must be that of the inputs of {steps} steps, .* got shape \[5, 11\]'):
       ops.step_mask(mask, steps, size)

@@ -40,7 +40,7 @@ def check(experiment: build.Experiment, state: Any) -> None:
     jax.eval_shape(lambda *args: sequences.steps_of(method, args[0], method.representations[0])(*args[1:]),
                    state, waves, mask)
   except ValueError as error:
-    raise ValueError(f'config.data.recipe: evaluation sees {recipe.input_length} samples of a clip, which is too short; '
+    raise ValueError(f'config.data.recipe: evaluation sees {recipe.input_length} samples of a clip, too few; '
                      f'set input_seconds: {error}') from error
 
 

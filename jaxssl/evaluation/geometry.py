@@ -78,7 +78,7 @@ def warning(health: Mapping[str, float]) -> str | None:
     return 'The embedding holds NaN or infinite values: training has diverged.'
   if std < COLLAPSED:
     return (f'Collapse: every example gets nearly the same embedding (std {std:.3f}; 1 is healthy, below {COLLAPSED} '
-            'is collapsed). Check the learning rate, the temperature if there is one, and that the negatives are there.')
+            'is collapsed). Check the learning rate, the temperature (if any) and that the negatives are there.')
   if fraction < LOW_RANK:
     return (f'Partial collapse: the embedding uses only about {rank:.1f} directions ({fraction:.1%} of those it could; '
             f'below {LOW_RANK:.0%} is low). A lower learning rate or stronger augmentation may help.')

@@ -127,7 +127,8 @@ class CPC:
     Less its mean: after a ReLU much of z is the same everywhere, and scores that are inner products do not mind.
     """
     z = self.represent(state, batch['views'][0], 'z_steps', batch.get('mask'))
-    return tuple(jnp.mean(half - jnp.mean(z, axis=(0, 1)), axis=1) for half in jnp.array_split(z, 2, axis=1))
+    z = z - jnp.mean(z, axis=(0, 1), keepdims=True)
+    return tuple(jnp.mean(half, axis=1) for half in jnp.array_split(z, 2, axis=1))
 
   def evaluate(self, state: core.State, batch: core.Batch, key: jax.Array) -> core.Metrics:
     """Returns the accuracy and the bound in nats at every distance k."""

@@ -109,7 +109,7 @@ class CPCImage:
     The halves are above and below, of wide images left and right. For the mean see `CPC.embed`.
     """
     outputs: Any = self.network.apply({'params': state.params, **state.stats}, batch['views'][0])
-    z = outputs[0] - jnp.mean(outputs[0], axis=(0, 1, 2))
+    z = outputs[0] - jnp.mean(outputs[0], axis=(0, 1, 2), keepdims=True)
     longer = 1 if z.shape[1] >= z.shape[2] else 2
     return tuple(jnp.mean(half, axis=(1, 2)) for half in jnp.array_split(z, 2, axis=longer))
 
@@ -123,7 +123,13 @@ class CPCImage:
   def _measure(self, images: int, pairs: Pairs, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns loss, accuracy [K] and bound [K], the means over directions."""
     found = []
-    for i, (predictions, targets) in enumerate(pairs.values()):
+    for i, (direction, (predictions, targets)) in enumerate(pairs.items()):
+      (_, rows, steps, features), width = predictions.shape, targets.shape[-1]
+      if steps >= rows:
+        raise ValueError(f'predictor foresees {steps} rows {direction}, but the grid has only {rows - 1} past the '
+                         f'first and skip = {self.predictor.skip}')
+      if features != width:
+        raise ValueError(f'predictor must predict {width} features, as many as its targets have, got {features}')
       arguments = self._arguments(len(targets), len(targets) // images, jax.random.fold_in(key, i))
       accuracy, bound = losses.cpc_accuracy_and_bound(
           *jax.lax.stop_gradient((predictions, targets)), **arguments)

@@ -153,7 +153,7 @@ class GridPredictor(nn.Module):
     first target, row `skip`, is a negative alone.
 
     Raises:
-      ValueError: if no row is left to predict, or if the predictor foresees more, or is not as wide as the targets.
+      ValueError: if no row is left to predict.
     """
     _check_grid(z)
     outputs = {}
@@ -166,12 +166,6 @@ class GridPredictor(nn.Module):
       targets = columns(turned)
       if self.target_features is not None:
         targets = self.targets[direction](targets)
-      steps, features = predictions.shape[2:]
-      if steps >= length:
-        raise ValueError(f'predictor foresees {steps} rows, but past skip = {self.skip} the grid {z.shape} has only '
-                         f'{length - 1} in direction {direction!r}.')
-      if features != targets.shape[-1]:
-        raise ValueError(f'predictor must have features {targets.shape[-1]}, as its targets do, got {features}.')
       outputs[direction] = predictions[:, :length], targets[:, self.skip:]
     return outputs
 

@@ -111,11 +111,11 @@ def test_training_keys_cannot_be_changed_afterwards(run):
 def test_a_finished_run_shows_its_own_results_again(run, capsys):
   evaluate(stored(run, **{'data.name': 'omniglot_unseen'}), str(run))
   out = capsys.readouterr().out
-  assert 'omniglot_unseen, step 2: ' in out and 'CAUTION' not in out
+  assert 'omniglot_unseen, step 2, representation h: ' in out and 'CAUTION' not in out
   config = get_config()
   config.mesh.data, config.steps = 8, 2
   train(config, str(run))
-  assert 'omniglot, step 2: ' in capsys.readouterr().out
+  assert 'omniglot, step 2, representation h: ' in capsys.readouterr().out
   assert {row['data'] for row in rows_of(run)} == {'omniglot'}
   logged = [json.loads(line) for line in (run / 'evaluations.jsonl').read_text().splitlines()]
   assert {'omniglot', 'omniglot_unseen'} <= {row['data'] for row in logged}

@@ -73,6 +73,15 @@ def test_eval_of_the_other_representations(finished, name):
   assert {row['representation'] for row in rows} == {'inputs', name}
 
 
+def test_eval_on_images_of_other_channels(finished):
+  path, made = finished
+  grey = np.load(made.data.path)
+  np.savez(path / 'grey.npz', images=grey['images'][..., :1], labels=grey['labels'])
+  other = config(str(path / 'grey.npz'), **{'evaluation.protocols': ('knn',)})
+  evaluate(other, str(path / 'run'))
+  assert 'grey' in (path / 'run' / 'report.html').read_text()
+
+
 def test_preview(finished, tmp_path):
   _, made = finished
   assert os.path.exists(pictures.preview(made, load_source(made.to_dict(), 'pretrain'), str(tmp_path)))
@@ -81,8 +90,10 @@ def test_preview(finished, tmp_path):
 @pytest.mark.parametrize('key, value, message', [
     ('method.encoder.stride', 4, r'encoder cuts inputs .* into patches .3, 3, 4, 4, 3., but the recipe cuts views'),
     ('method.predictor.skip', 4, "skip must leave two rows in direction 'down'"),
-    ('method.predictor.predictor.steps', 9, 'predictions foresee K = 9 steps'),
+    ('method.predictor.predictor.steps', 9, 'predictor foresees 9 rows down, but the grid has only 3 past the first'),
+    ('method.predictor.predictor.features', 3, 'predictor must predict 4 features, as many as its targets have, got 3'),
     ('method.negatives', 'group', "negatives must be 'batch' or 'image', got 'group'"),
+    ('method.encoder', {'name': 'mlp', 'features': (4,)}, 'config.method: encoder must be a PatchEncoder, got MLP'),
     ('data.recipe.patch_stride', 5, r'config.data.recipe: size must be .* plus a multiple of their stride, 5, got 12'),
     ('evaluation.representation', 'y', "must be among z, c, h; got 'y'"),
 ])

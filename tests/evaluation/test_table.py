@@ -48,11 +48,12 @@ def test_seeds_are_averaged_and_labels_and_metrics_named():
 def test_notes_name_the_data_and_warn_of_images_that_were_pretrained_on():
   about = {'data': 'omniglot', 'step': 1000, 'num_test_seen': 0}
   rows = [{**ROWS[0], **about}]
-  assert table.notes(rows) == ['omniglot, step 1000: 3,630 training and 1,210 test examples, 242 classes.']
+  assert table.notes(rows) == [
+      'omniglot, step 1000, representation h: 3,630 training and 1,210 test examples, 242 classes.']
   seen = table.notes([{**rows[0], 'num_test_seen': 1200}])
   assert seen[1:] == ['CAUTION: 1,200 of these test examples stand among the pretraining examples too.']
   spread = {**_row('geometry', 'trained', 3.0, num_test=50), 'metric': 'uniformity', **about}
-  assert table.notes([spread])[0] == 'omniglot, step 1000: 50 test examples without labels.'
+  assert table.notes([spread])[0] == 'omniglot, step 1000, representation h: 50 test examples without labels.'
 
 
 def test_no_rows():

@@ -245,10 +245,15 @@ GRID = models.GridPredictor(Echo(), Echo(1))
     (models.RowGRUContext(4, mix=2), (1, 3, 3, 2), 'mix must be odd and positive, got 2'),
     (models.RowGRUContext(4), (3, 3, 2), r'z must be a grid \[b, rows, columns, d\], got shape \(3, 3, 2\)'),
     (models.MaskedConvContext(), (3, 2), r'z must be a grid \[b, rows, columns, d\], got shape \(3, 2\)'),
-    (GRID.clone(directions=('down', 'north')), (1, 3, 3, 2), r"\('down', 'left', 'up', 'right'\), got .*'north"),
+    (GRID.clone(directions=('down', 'north')), (1, 3, 3, 2), r"\('down', 'left', 'up', 'right'\), each once, got .*'north"),
     (GRID.clone(directions=()), (1, 3, 3, 2), r'directions must be some of'),
     (GRID.clone(skip=2), (1, 3, 4, 2), r"skip must leave two rows in direction 'down' of z \(1, 3, 4, 2\), got 2"),
-    (GRID.clone(skip=-1), (1, 3, 4, 2), 'skip must leave two rows'),
+    (GRID.clone(skip=-1), (1, 3, 3, 2), 'skip must be an integer of at least 0, got -1'),
+    (GRID.clone(skip=1.5), (1, 3, 3, 2), 'skip must be an integer of at least 0, got 1.5'),
+    (GRID.clone(directions=('up', 'up')), (1, 3, 3, 2), r"each once, got \('up', 'up'\)"),
+    (GRID.clone(target_features=0), (1, 3, 3, 2), 'target_features must be at least 1, or None, got 0'),
+    (models.LinearPredictor(0, 3), (1, 3, 2), 'steps must be at least 1, got 0'),
+    (models.TransformerPredictor(2, 0), (1, 3, 2), 'features must be at least 1, got 0'),
 ])
 def test_errors_name_the_argument(network, shape, message):
   with pytest.raises(ValueError, match=message):
