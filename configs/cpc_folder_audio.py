@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
           'alpha': 1.0,
           'encoder': {'name': 'audio', 'features': 128, 'kernels': (10, 8, 4, 4, 4), 'strides': (5, 4, 2, 2, 2),
                       'norm': 'channel'},
-          'context': {'name': 'rnn', 'kind': 'gru', 'features': 128},
+          'context': {'name': 'rnn', 'kind': 'gru', 'features': 256},
           'predictor': {'name': 'linear_predictor', 'steps': 12, 'features': 128},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 0.0,
