@@ -1,6 +1,23 @@
-"""CPC on CIFAR-10.
+"""CPC v2 on CIFAR-10: Hénaff et al. 2019, https://arxiv.org/abs/1905.09272.
 
   python train.py --config configs/cpc_cifar10.py
+
+For one GPU: patches of 8 pixels, 4 apart (a grid of 7 x 7), a ResNet of three stages with layer norm, CPC v2's masked
+convolution and four directions, 200 epochs of batch 256. Lightning Bolts' port of CPC v2 reports 84.5 % on these
+patches, with a ResNet-101 of its own for 1,000 epochs. Not yet measured at full length or on a GPU.
+
+A glimpse, on two CPU cores, in 22 minutes beside other programs (49 images a second; up to 165 with less beside it):
+
+  python train.py --config configs/cpc_cifar10.py --config.batch_size=64 --config.steps=1000 \
+    --config.method.encoder.network.stage_sizes="(1, 1, 1)" --config.method.encoder.network.block=basic \
+    --config.method.encoder.network.widths="(32, 64, 128)" --config.method.encoder.network.stem=strided \
+    --config.method.predictor.context.features=64 --config.method.predictor.context.blocks=2 \
+    --config.method.num_negatives=128 --config.method.optimizer.learning_rate.base=3e-3 \
+    --config.method.optimizer.learning_rate.warmup_epochs=0.1 --config.evaluation.protocols="('knn',)" \
+    --config.evaluation.knn.k=20
+
+Seed 0: loss 4.86 (chance) to 3.12; accuracy one row past the overlap .010 to .478, three rows past it .007 to .124;
+k-NN of z .428, random z .291, raw pixels .363; of h .377, random h .273.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -37,7 +54,7 @@ def get_config() -> ConfigDict:
           },
           'optimizer': {
               'name': 'adamw', 'weight_decay': 1e-5,
-              'learning_rate': {'name': 'warmup_cosine', 'base': 4e-4, 'scaling': 'none', 'warmup_epochs': 5.0},
+              'learning_rate': {'name': 'warmup_cosine', 'base': 1e-3, 'scaling': 'none', 'warmup_epochs': 5.0},
           },
       },
       'checkpoint': {'every': 500, 'keep_last': 3, 'keep_every': 5000},
