@@ -26,11 +26,12 @@ NETWORKS = {
     'row_gru': models.RowGRUContext,
     'grid': models.GridPredictor,
 }
-METHODS = {'simclr': methods.SimCLR, 'cpc': methods.CPC, 'cpc_image': methods.CPCImage}
+METHODS = {
+    'simclr': methods.SimCLR, 'cpc': methods.CPC, 'cpc_image': methods.CPCImage, 'cmc': methods.CMC}
 OPTIMIZERS = {name: getattr(optimizers, name) for name in ('sgd', 'adamw', 'lars', 'lamb')}
 SCHEDULES: dict[str, Callable] = {name: getattr(schedules, name) for name in ('warmup_cosine', 'constant')}
 RECIPES = {name: getattr(recipes, name) for name in (
-    'simclr', 'byol', 'multi_crop', 'crop_flip', 'patches', 'drawings', 'speech')}
+    'simclr', 'byol', 'multi_crop', 'crop_flip', 'multiview', 'paired', 'patches', 'drawings', 'speech')}
 RECIPES['audio'] = recipes.Audio
 
 
@@ -41,14 +42,14 @@ def geometric_alpha(high: float, low: float, *, batch_size: int, steps: int, ste
 
 
 SCHEDULES['geometric_alpha'] = geometric_alpha
-SHAPE_OF_THE_RUN = ('batch_size', 'steps', 'steps_per_epoch')
+SHAPE_OF_THE_RUN = ('batch_size', 'steps', 'steps_per_epoch')  # What schedules are given.
 
 
 class Experiment(NamedTuple):
   """What a config describes, ready to run."""
 
   method: core.Method
-  recipe: Any  # recipes.Recipe, or recipes.Audio.
+  recipe: Any  # recipes.Recipe, recipes.Paired, or recipes.Audio.
   prepare: Callable[[core.Batch, Any], core.Batch]  # The device half of the recipe.
   schedules: dict[str, Callable]  # Learning rates by name, as functions of the step, for logging.
 
@@ -76,6 +77,7 @@ def build(config: Mapping[str, Any], num_examples: int) -> Experiment:
       'batch_size': config['batch_size'],
       'steps': config['steps'],
       'steps_per_epoch': num_examples / config['batch_size'],
+      'num_examples': num_examples,
   }
   recipe, prepare = views(config)
   return Experiment(
@@ -116,7 +118,8 @@ def load_source(config: Mapping[str, Any], split: str) -> Source:
       return data.load_audio(section['source'], section['name'], section['path'], split, rate=recipe.rate)
     decoded_on_host = section['engine'] != 'device' and split == 'pretrain'
     size = None if decoded_on_host else round(recipe.input_size / recipe.input_crop)
-    return data.load(section['source'], section['name'], section['path'], split, size=size)
+    load = data.load_paired if isinstance(recipe, recipes.Paired) else data.load
+    return load(section['source'], section['name'], section['path'], split, size=size)
   except (ValueError, FileNotFoundError) as error:
     argument = str(error).partition('=')[0]
     raise type(error)(f'config.data.{error}' if argument in section else str(error)) from error
@@ -135,7 +138,8 @@ def stream(
 def construct(path: str, section: Mapping[str, Any], run: Mapping[str, Any]) -> Any:
   """Builds the section at `config.<path>`: its `name` with the other keys as keyword arguments, recursively.
 
-  A learning rate also gets the shape of the run: batch_size, steps and steps_per_epoch.
+  A schedule also gets the shape of the run: batch_size, steps and steps_per_epoch; a method that remembers every
+  example, their number.
   """
   choices = _choices(path.rpartition('.')[2])
   run = _accumulated(section, run)
@@ -150,7 +154,9 @@ def construct(path: str, section: Mapping[str, Any], run: Mapping[str, Any]) -> 
           _unknown(f'a key of config.{path} ({section["name"]})', key, allowed)
           + '. A section whose name changes needs its own keys: change it in a copy of the config file')
   if choices is SCHEDULES:
-    arguments |= run
+    arguments |= {key: run[key] for key in SHAPE_OF_THE_RUN}
+  if choices is METHODS and 'num_examples' in inspect.signature(constructor).parameters:
+    arguments['num_examples'] = run['num_examples']
   try:
     return constructor(**arguments)
   except (TypeError, ValueError) as error:
@@ -168,7 +174,7 @@ def _choices(key: str) -> Mapping[str, Any]:
 
 def _keywords(constructor: Callable) -> Iterable[str]:
   """The keyword arguments of a constructor; those of ResNet, but its depth, for `resnet50(**fields)` and the like."""
-  parameters, given = inspect.signature(constructor).parameters, ['parent', 'name']
+  parameters, given = inspect.signature(constructor).parameters, ['parent', 'name', 'num_examples']
   if constructor in SCHEDULES.values():
     given += SHAPE_OF_THE_RUN  # Which the run knows.
   if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
@@ -187,7 +193,7 @@ def _accumulated(section: Mapping[str, Any], run: Mapping[str, Any]) -> Mapping[
 def _value(path: str, value: Any, run: Mapping[str, Any]) -> Any:
   if isinstance(value, Mapping) and 'name' in value:
     return construct(path, value, run)
-  return tuple(value) if isinstance(value, list) else value
+  return tuple(_value(path, each, run) for each in value) if isinstance(value, list | tuple) else value
 
 
 def _unknown(what: str, name: str, choices: Iterable[str]) -> str:

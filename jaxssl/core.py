@@ -25,8 +25,9 @@ class State(NamedTuple):
 class Method(Protocol):
   """A way to train an encoder: a frozen dataclass of networks, optimizer and hyper-parameters.
 
-  A batch is a dict: `views` (a tuple of [b, ...] arrays, one a view), `inputs` [b, ...] (not augmented), `index` [b]
-  (int32, the example's number in its data set), and for some sources `label`, `group`, `mask`.
+  A batch is a dict: `views` (a tuple of [b, ...] arrays, one a view), `inputs` [b, ...] (not augmented; of data of
+  several views a tuple), `index` [b] (int32, the example's number in its data set), and for some sources `label`,
+  `group`, `mask`.
   """
 
   representations: tuple[str, ...]  # What `represent` can return; the first is the default.
@@ -37,7 +38,7 @@ class Method(Protocol):
   def step(self, state: Any, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:
     """Returns the next state and scalar metrics. Pure, and written for the global batch."""
 
-  def represent(self, state: Any, inputs: jax.Array, name: str | None = None, mask: jax.Array | None = None):
+  def represent(self, state: Any, inputs: Any, name: str | None = None, mask: jax.Array | None = None):
     """Returns features [n, d] of un-augmented inputs [n, ...]."""
 
   def backbone(self, state: Any, name: str | None = None) -> tuple[nn.Module, Any]:

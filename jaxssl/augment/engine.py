@@ -6,33 +6,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxssl.augment import audio_engine, resampling
 from jaxssl.augment import image as ops
+from jaxssl.augment import resampling
+from jaxssl.augment.modalities import modalities
 from jaxssl.augment.patches import random_color_drop, random_patch_flip, random_subcrop
 from jaxssl.augment.sampling import jitter_order, sample
 from jaxssl.ops import patchify
-from jaxssl.recipes import Audio, Params, Patches, Recipe, View
+from jaxssl.recipes import Params, Patches, Recipe, View
 
-ENGINES = ('device', 'host', 'split')
 _PATCHES = 1 << 16  # Apart from the numbers of the views, in the keys.
 
 
-def prepare(recipe: Recipe | Audio, engine: str = 'device') -> Callable[[dict[str, Any], jax.Array], dict[str, Any]]:
+def prepare(recipe: Recipe, engine: str = 'device') -> Callable[[dict[str, Any], jax.Array], dict[str, Any]]:
   """Returns the device's half of `recipe`: `prepare(batch, key) -> batch`, pure, to be compiled with the train step.
 
   It returns `views`, a tuple of float32 [b, s, s, c] in [0, 1], and `inputs`, float32 [b, input_size, input_size, c].
   By `engine`, the batch brings: 'device', `inputs` uint8 [b, h, w, c], from which the views are made; 'host', finished
   `views` and `inputs` in uint8; 'split', the same, but `views` after crop, warp and flip alone, without their colours.
-  With `recipe.patches`, `views` are cut here, by every engine, to [b, rows, columns, p, p, c]. Every example has a key
-  of its own, so a batch split over devices gives the same views. For a recipe of audio, see `audio_engine.prepare`;
-  its engine is always 'device'.
+  With `recipe.patches`, `views` are cut here, by every engine, to [b, rows, columns, p, p, c]; with
+  `recipe.modalities`, `views` and `inputs` are tuples of these. Every example has a key of its own, so a batch split
+  over devices gives the same views.
   """
-  if engine not in ENGINES:
-    raise ValueError(f'engine must be one of {", ".join(ENGINES)}, got {engine!r}')
-  if isinstance(recipe, Audio):
-    if engine != 'device':
-      raise ValueError(f"engine must be 'device' for audio, got {engine!r}")
-    return audio_engine.prepare(recipe)
 
   def prepare(batch, key):
     example_key, order_key = jax.random.split(key)
@@ -48,6 +42,8 @@ def prepare(recipe: Recipe | Audio, engine: str = 'device') -> Callable[[dict[st
           cut_patches(jax.vmap(jax.random.fold_in, (0, None))(keys, _PATCHES + i), view, recipe.patches,
               jax.random.fold_in(order_key, _PATCHES + i)) for i, view in enumerate(made))
     inputs = resize_inputs(batch['inputs'], recipe) if engine == 'device' else _input(batch['inputs'], recipe)
+    if recipe.modalities:
+      made, inputs = modalities(made, recipe.modalities), modalities([inputs], recipe.modalities)
     return {**batch, 'views': made, 'inputs': inputs}
 
   return prepare

@@ -83,12 +83,12 @@ def representation(run: Run) -> str:
 
 
 def encoders(run: Run) -> dict[str, Encode]:
-  """Returns functions of images [b, h, w, c] of any size: raw pixels, the random encoder, the trained encoder."""
+  """Returns functions of images [b, h, w, c] of any size, or views: raw pixels, the random and the trained encoder."""
   method, name = run.experiment.method, representation(run)
   adapt = functools.partial(evaluation.adapt, recipe=run.experiment.recipe, channels=run.channels)
   represent = lambda state: jax.jit(lambda images: method.represent(state, adapt(images), name))
   return {
-      'raw': jax.jit(lambda images: evaluation.flatten(adapt(images))),
+      'raw': jax.jit(lambda images: evaluation.pixels(images, run.experiment.recipe, run.channels)),
       'random': represent(run.initial),
       'trained': represent(run.state),
   }

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,12 +24,19 @@ def preview(config: ConfigDict, source: Source, directory: str, rows: int = 8) -
   rows = min(rows, len(source))
   recipe, prepare = views(config.to_dict())
   with contextlib.closing(stream(config.to_dict(), source, batch_size=rows)) as batches:
-    batch = jax.jit(prepare)(next(batches), jax.random.key(config.seed))
+    read = next(batches)
+  batch = jax.jit(prepare)(read, jax.random.key(config.seed))
   if hears(recipe):
     pictures_audio.preview(batch, recipe.rate, path)
+    return path
+  views_made = [np.asarray(view) for view in batch['views']]
+  if isinstance(batch['inputs'], tuple):
+    signed = getattr(recipe, 'signed', ())
+    originals = read['inputs'] if signed else batch['inputs'][0]
+    plots.preview([plots.picture(each) for each in originals], views_made, path, signed=signed)
   else:
     size = 96 if recipe.patches is None else 240  # In pixels, of what is drawn of an image.
-    plots.preview(np.asarray(batch['inputs']), [np.asarray(view) for view in batch['views']], path, size=size)
+    plots.preview(np.asarray(batch['inputs']), views_made, path, size=size)
   return path
 
 
@@ -56,9 +64,11 @@ def draw(run: runs.Run, train: Source, test: Source, path: str) -> dict[str, str
   caption = f'{method} of the {measure.representation(run)} of test images'
   labels = None if test.labels is None else test.labels[shown]
   plots.embedding_map(points, labels, file('embedding.png'), class_names=test.class_names, title=caption)
-  _draw_neighbours(train, test, shown, features, encode, file('neighbours.png'))
-  return {**found, caption: file('embedding.png'),
-          'Nearest neighbours among training images': file('neighbours.png')}
+  found[caption] = file('embedding.png')
+  if _images(test.inputs[shown[:1]]) is not None:
+    _draw_neighbours(train, test, shown, features, encode, file('neighbours.png'))
+    found['Nearest neighbours among training images'] = file('neighbours.png')
+  return found
 
 
 def _draw_neighbours(train, test, shown, features, encode, path) -> None:
@@ -69,8 +79,15 @@ def _draw_neighbours(train, test, shown, features, encode, path) -> None:
   rows = bank[nearest]
   labelled = train.labels is not None and test.labels is not None
   plots.neighbours_sheet(
-      test.inputs[shown[queries]], test.labels[shown[queries]] if labelled else None,
-      [train.inputs[row] for row in rows], train.labels[rows] if labelled else None, path)
+      _images(test.inputs[shown[queries]]), test.labels[shown[queries]] if labelled else None,
+      [_images(train.inputs[row]) for row in rows], train.labels[rows] if labelled else None, path)
+
+
+def _images(inputs: Any) -> Any:
+  """Returns images [n, h, w, c] as they are, of a tuple of views the first that is images; None without any."""
+  if not isinstance(inputs, tuple):
+    return inputs
+  return next((view for view in inputs if view.ndim == 4), None)
 
 
 def _spread(n: int, count: int) -> np.ndarray:

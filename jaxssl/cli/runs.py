@@ -38,8 +38,9 @@ class Run(NamedTuple):
 
   @property
   def channels(self) -> int:
-    """The channels of the images that the encoder was trained on."""
-    return self.meta['batch']['inputs']['shape'][-1]
+    """The channels of the images that the encoder was trained on; of paired views, those of the first."""
+    inputs = self.meta['batch']['inputs']
+    return (inputs[0] if isinstance(inputs, list) else inputs)['shape'][-1]
 
 
 def initial_state(experiment: Experiment, config: ConfigDict, devices: Mesh, batch: Batch) -> Any:

@@ -1,13 +1,23 @@
-"""Where images and audio come from (`load`, `load_audio`) and how they become batches (`batches`).
+"""Where images, audio and paired views come from (`load`, `load_audio`, `load_paired`), and their `batches`.
 
 None of them needs TensorFlow unless asked to.
 """
 
+from jaxssl.data._source import Views
 from jaxssl.data.audio import Clips, padded
 from jaxssl.data.pipeline import ENGINES, batches, indices
-from jaxssl.data.sources import AUDIO_SOURCES, SOURCES, SPLITS, Source, load, load_audio
+from jaxssl.data.sources import (
+  AUDIO_SOURCES,
+  PAIRED_SOURCES,
+  SOURCES,
+  SPLITS,
+  Source,
+  load,
+  load_audio,
+  load_paired,
+)
 
 __all__ = [
-  'AUDIO_SOURCES', 'ENGINES', 'SOURCES', 'SPLITS', 'Clips', 'Source', 'batches', 'indices', 'load', 'load_audio',
-  'padded',
+  'AUDIO_SOURCES', 'ENGINES', 'PAIRED_SOURCES', 'SOURCES', 'SPLITS', 'Clips', 'Source', 'Views', 'batches', 'indices',
+  'load', 'load_audio', 'load_paired', 'padded',
 ]

@@ -21,12 +21,25 @@ class Images(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Views:
+  """Random access to n examples of several views each: indexing returns a tuple of arrays [k, ...], one a view."""
+
+  arrays: tuple[Images, ...]
+
+  def __len__(self) -> int:
+    return len(self.arrays[0])
+
+  def __getitem__(self, indices: Any) -> tuple[Any, ...]:
+    return tuple(array[indices] for array in self.arrays)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Source:
   """One split of a data set, its order fixed: an example's index is its position here.
 
   Attributes:
     name: What to call it in tables.
-    inputs: `Images`, uint8 [n, h, w, c], or `audio.Clips`; in memory or decoded on demand.
+    inputs: `Images`, uint8 [n, h, w, c], `Views`, or `audio.Clips`; in memory or decoded on demand.
     labels: int64 [n] from 0, rows of `class_names`; None where unknown.
     class_names: One name a class; empty where labels are unknown.
     files: n paths relative to the data set's folder; None where the examples are no files.

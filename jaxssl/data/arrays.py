@@ -27,17 +27,13 @@ def load(name: str | None, path: str | None, split: str, size: int | None = None
   with open_npz(path, LAYOUT) as opened:
     part, whole = prefix(path, split, tuple(opened.files), 'images', LAYOUT)
     images = _images(path, f'{part}images', read(path, opened, f'{part}images'))
-    all_labels = {key: labels(path, opened, key) for key in opened.files if key in LABELS}
-  known = all_labels.get(f'{part}labels')
+    known, names = read_labels(path, opened, part)
   if known is not None and len(known) != len(images):
     raise ValueError(f'path={path!r}: {len(images)} {part}images but {len(known)} {part}labels')
   if not whole:
     keep = split_off(split, len(images), known)
     images, known = images[keep], None if known is None else known[keep]
-  if known is None:
-    return Source(pathlib.Path(path).stem, images)
-  values = np.unique(np.concatenate(list(all_labels.values())))
-  return Source(pathlib.Path(path).stem, images, np.searchsorted(values, known), tuple(map(str, values)))
+  return Source(pathlib.Path(path).stem, images, known, names)
 
 
 def open_npz(path: str, layout: str) -> np.lib.npyio.NpzFile:
@@ -62,7 +58,8 @@ def prefix(path: str, split: str, keys: tuple[str, ...], data: str, layout: str)
     return 'train_', test in keys
   if data in keys and train not in keys and test not in keys:
     return '', False
-  raise ValueError(f'path={path!r} holds {", ".join(map(repr, keys)) or "nothing"}; {layout}')
+  paired = "; paired views take the recipe 'paired', as in configs/cmc_views.py" if 'view_0' in ''.join(keys) else ''
+  raise ValueError(f'path={path!r} holds {", ".join(map(repr, keys)) or "nothing"}; {layout}{paired}')
 
 
 def read(path: str, opened: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
@@ -71,6 +68,15 @@ def read(path: str, opened: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
     return opened[key]
   except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
     raise ValueError(f'path={path!r}: {key!r} cannot be read: {error} (pickled objects are refused)') from error
+
+
+def read_labels(path: str, opened: np.lib.npyio.NpzFile, part: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
+  """The labels of a part of the file, int64 [n] from 0, and the names of all classes; None and none without any."""
+  every = {key: labels(path, opened, key) for key in opened.files if key in LABELS}
+  if f'{part}labels' not in every:
+    return None, ()
+  values = np.unique(np.concatenate(list(every.values())))
+  return np.searchsorted(values, every[f'{part}labels']), tuple(map(str, values))
 
 
 def _images(path: str, key: str, images: np.ndarray) -> np.ndarray:

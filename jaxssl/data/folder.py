@@ -5,6 +5,7 @@ import functools
 import logging
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def load(name: str | None, path: str | None, split: str, size: int | None = None
   if not root.is_dir():
     raise FileNotFoundError(f'path={path!r}: there is no such folder')
   files, labels, names = find(root, split, EXTENSIONS, 'image', links=True)
-  return _read(root, split, files, labels, names, size)
+  return read(root, files, labels, names, size, split)
 
 
 def find(
@@ -50,7 +51,7 @@ def find(
   """
   train = 'train' if (root / 'train').is_dir() else ''
   test = next((folder for folder in TEST_FOLDERS if (root / folder).is_dir()), None) if train else None
-  parts = {folder: _list(root / folder, extensions, links) for folder in (train, test) if folder is not None}
+  parts = {folder: list_files(root / folder, extensions, links) for folder in (train, test) if folder is not None}
   classes = [_classes(files, what) for files in parts.values()]
   names = tuple(sorted(set().union(*classes))) if all(classes) else ()
   folder = test if test is not None and split == 'test' else train
@@ -66,7 +67,7 @@ def find(
   return [f'{folder}/{file}' if folder else file for file in files], labels, names
 
 
-def _list(folder: pathlib.Path, extensions: tuple[str, ...], links: bool) -> list[str]:
+def list_files(folder: pathlib.Path, extensions: tuple[str, ...], links: bool) -> list[str]:
   """Paths of the files under a folder, relative to it, in the order of their names."""
   found, seen = [], set()
   for directory, folders, files in os.walk(folder, followlinks=links):
@@ -101,8 +102,8 @@ def _warn_of_strays(what: str, count: int, first: str) -> None:
     'labels, move or remove what is outside.', what, count, first)
 
 
-def _read(
-  root: pathlib.Path, split: str, files: list[str], labels: np.ndarray | None, names: tuple[str, ...], size: int | None
+def read(
+  root: pathlib.Path, files: list[str], labels: np.ndarray | None, names: tuple[str, ...], size: int | None, split: str
 ) -> Source:
   """Decodes every file once, reports the unreadable, and keeps the images where they fit in memory."""
   paths = [str(root / file) for file in files]
@@ -126,11 +127,15 @@ def _read(
   skipped = tuple((file, reason) for file, reason in zip(files, reasons, strict=True) if reason)
   report(root, split, len(files), skipped, 'image')
   keep = np.flatnonzero([not reason for reason in reasons])
-  kept: Images = dataclasses.replace(images, plain=np.array(plain)).take(keep)
-  if pixels is not None:
-    kept = pixels if len(keep) == len(files) else pixels[keep]
+  kept: Images = pixels if pixels is not None else dataclasses.replace(images, plain=np.array(plain))
+  kept = kept if len(keep) == len(files) else take(kept, keep)
   kept_files = tuple(files[i] for i in keep)
   return Source(root.resolve().name, kept, None if labels is None else labels[keep], names, kept_files, skipped)
+
+
+def take(images: Any, keep: np.ndarray) -> Images:
+  """The images `keep`, an integer array, in that order, of an array or of encoded images."""
+  return images[keep] if isinstance(images, np.ndarray) else images.take(keep)
 
 
 def report(root: pathlib.Path, split: str, total: int, skipped: tuple[tuple[str, str], ...], what: str) -> None:

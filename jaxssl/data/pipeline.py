@@ -9,9 +9,9 @@ from collections.abc import Callable, Generator
 import jax
 import numpy as np
 
-from jaxssl.data._source import Source, check_choice
+from jaxssl.data._source import Source, Views, check_choice
 from jaxssl.data.audio import Clips
-from jaxssl.recipes import Audio, Recipe
+from jaxssl.recipes import Audio, Paired, Recipe
 
 ENGINES = ('device', 'host', 'split')
 PREFETCH = 2  # Batches made ahead of the one in use.
@@ -22,7 +22,7 @@ Seed = int | tuple[int, int] | jax.Array
 
 def batches(
   source: Source,
-  recipe: Recipe | Audio,
+  recipe: Recipe | Audio | Paired,
   *,
   engine: str,
   seed: Seed,
@@ -38,7 +38,8 @@ def batches(
   one host.
 
   Args:
-    source: Images, for the engines 'host' and 'split' of any sizes; or audio, with a recipe for audio at its rate.
+    source: Images, for the engines 'host' and 'split' of any sizes; audio, with a recipe for audio at its rate; or
+      paired views, with a recipe for them.
     recipe: The views to make.
     engine: 'device': no views, only `inputs`, for `jaxssl.augment` to make them; needs NumPy alone. 'host': finished
       `views` from tf.data. 'split': `views` cropped and flipped by tf.data, still to be recoloured on the device.
@@ -53,7 +54,7 @@ def batches(
     An iterator of dicts: `index` int32 [b], b = batch_size / hosts; `label` and `group` int32 [b] where known; `inputs`
     uint8 [b, h, w, c]; and with the engines 'host' and 'split' `views`, a tuple of uint8 [b, size, size, c]. Of audio,
     `inputs` int16 or float32 [b, recipe.span] from a random start in each clip, and `mask`, bool of the same shape:
-    False where the clip is over and samples are zeros.
+    False where the clip is over and samples are zeros. Of paired views, `inputs` is a tuple of arrays [b, ...].
 
   Raises:
     ValueError: where the examples are fewer than the batch (one would be its own negative), the hosts do not divide
@@ -67,9 +68,14 @@ def batches(
   if isinstance(recipe, Audio) or isinstance(source.inputs, Clips):
     recipe = _check_audio(source, recipe, engine)
     return _prefetch(functools.partial(_windows, source, recipe, key_words, batch_size, host=host, hosts=hosts), start)
+  if isinstance(recipe, Paired) != isinstance(source.inputs, Views):
+    holds = 'holds' if isinstance(source.inputs, Views) else 'does not hold'
+    raise ValueError(f"recipe: {source.name!r} {holds} paired views, for which alone the recipe 'paired' is")
   if engine == 'device':
     make = functools.partial(_device_batch, source, key_words, batch_size, host=host, hosts=hosts)
     return _prefetch(make, start)
+  if not isinstance(recipe, Recipe):
+    raise ValueError(f"engine={engine!r} makes views of single images; the one for paired views is 'device'")
   from jaxssl.data import tf_pipeline
 
   stream = tf_pipeline.stream(source, recipe, engine, key_words, batch_size, start, host, hosts, parallelism)
@@ -159,7 +165,7 @@ def _device_batch(
   return _with_labels(source, {'index': index.astype(np.int32), 'inputs': source.inputs[index]})
 
 
-def _check_audio(source: Source, recipe: Recipe | Audio, engine: str) -> Audio:
+def _check_audio(source: Source, recipe: Recipe | Audio | Paired, engine: str) -> Audio:
   """The recipe, where it fits the source."""
   if not isinstance(recipe, Audio):
     raise ValueError(f'recipe: {source.name!r} is audio, which needs a recipe for audio, got one for images')

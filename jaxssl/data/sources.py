@@ -2,16 +2,21 @@
 
 from collections.abc import Callable
 
-from jaxssl.data import _source, arrays, audio_arrays, audio_folder, audio_tfds, bundled, folder, tfds_source
+from jaxssl.data import _source, arrays, audio_arrays, audio_folder, audio_tfds, bundled, folder, paired, tfds_source
 from jaxssl.data._source import SPLITS, Source
 
-__all__ = ['AUDIO_SOURCES', 'SOURCES', 'SPLITS', 'Source', 'load', 'load_audio']
+__all__ = ['AUDIO_SOURCES', 'PAIRED_SOURCES', 'SOURCES', 'SPLITS', 'Source', 'load', 'load_audio', 'load_paired']
 
 SOURCES: dict[str, Callable[[str | None, str | None, str, int | None], Source]] = {
   'bundled': bundled.load,
   'tfds': tfds_source.load,
   'folder': folder.load,
   'npz': arrays.load,
+}
+
+PAIRED_SOURCES: dict[str, Callable[[str | None, str | None, str, int | None], Source]] = {
+  'npz': paired.load_npz,
+  'folder': paired.load_folder,
 }
 
 AUDIO_SOURCES: dict[str, Callable[[str | None, str | None, str, int], Source]] = {
@@ -46,6 +51,25 @@ def load(source: str, name: str | None, path: str | None, split: str, size: int 
   if size is not None and size < 1:
     raise ValueError(f'size={size} must be at least 1')
   return SOURCES[source](name, path or None, split, size)
+
+
+def load_paired(source: str, name: str | None, path: str | None, split: str, size: int | None = None) -> Source:
+  """Opens one split of a data set of paired views, whose `inputs` are `Views`.
+
+  Args:
+    source: 'npz' or 'folder'.
+    name: Not read.
+    path: The .npz file with view_0, view_1, …, or the folder with subfolders of these names.
+    split: 'pretrain', 'train' or 'test', as for `load`.
+    size: Side in pixels to which images in folders are resized and cut.
+
+  Raises:
+    ValueError: for a wrong argument, with the choices, or data in the wrong form.
+    FileNotFoundError: where there is nothing at `path`.
+  """
+  _source.check_choice('source', source, PAIRED_SOURCES)
+  _source.check_choice('split', split, SPLITS)
+  return PAIRED_SOURCES[source](name, path or None, split, size)
 
 
 def load_audio(source: str, name: str | None, path: str | None, split: str, rate: int) -> Source:

@@ -251,6 +251,22 @@ def thicken(image: Any, radius: Any, max_radius: float = 1.0) -> Any:
   return image
 
 
+def rgb_to_lab(image: Any) -> Any:
+  """Converts sRGB in [0, 1], [..., 3], to CIE L*, a* and b*, as `augment.rgb_to_lab`."""
+  linear = tf.where(image > 0.04045, ((tf.maximum(image, 0.04045) + 0.055) / 1.055) ** 2.4, image / 12.92)
+  to_xyz = tf.constant([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
+  xyz = tf.linalg.matvec(to_xyz / tf.constant([0.95047, 1.0, 1.08883])[:, None], linear)
+  f = tf.where(xyz > 0.008856, tf.maximum(xyz, 0.008856) ** (1 / 3), 7.787 * xyz + 16 / 116)
+  x, y, z = tf.unstack(f, axis=-1)
+  return tf.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+def rgb_to_ycbcr(image: Any) -> Any:
+  """Converts sRGB in [0, 1], [..., 3], to Y, Cb and Cr of 16 to 240, as `augment.rgb_to_ycbcr`."""
+  matrix = tf.constant([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]])
+  return tf.linalg.matvec(matrix, image) + tf.constant([16.0, 128.0, 128.0])
+
+
 def _maybe(condition: Any, operation: Any, image: Any) -> Any:
   return tf.cond(condition, lambda: operation(image), lambda: image)
 

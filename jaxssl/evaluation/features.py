@@ -1,5 +1,6 @@
 """Features of a whole data set, batch by batch."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,19 +10,33 @@ import numpy as np
 
 from jaxssl import augment, recipes
 
-Encode = Callable[[Any], jax.Array]  # [b, h, w, c] in [0, 1] -> [b, d]
+Encode = Callable[[Any], jax.Array]  # [b, h, w, c] in [0, 1], or a tuple of views -> [b, d]
 
 
-def to_float(images: np.ndarray | jax.Array) -> jax.Array:
-  """Returns images as float32 in [0, 1]: uint8 is divided by 255, floats are taken to be in [0, 1] already."""
-  if images.dtype == np.uint8:
-    return jnp.asarray(images, jnp.float32) / 255
-  return jnp.asarray(images, jnp.float32)
+def to_float(images: Any) -> Any:
+  """Returns images as float32 in [0, 1]: uint8 is divided by 255, floats are taken to be in [0, 1] already.
+
+  Of a tuple of views likewise.
+  """
+  scale = lambda x: jnp.asarray(x, jnp.float32) / 255 if x.dtype == np.uint8 else jnp.asarray(x, jnp.float32)
+  return jax.tree.map(scale, images)
 
 
-def adapt(images: jax.Array, recipe: recipes.Recipe, channels: int) -> jax.Array:
-  """Brings images [b, h, w, c] to what an encoder was trained on: the recipe's size, and 1 or 3 channels."""
-  return with_channels(augment.resize_inputs(images, recipe), channels)
+def adapt(images: Any, recipe: recipes.Recipe | recipes.Paired, channels: int) -> Any:
+  """Brings images [b, h, w, c] to what an encoder was trained on: the recipe's size, and 1 or 3 channels.
+
+  With a recipe of several modalities, or of paired views, they become a tuple of views.
+  """
+  if isinstance(recipe, recipes.Paired):
+    return augment.paired.see(images, recipe)
+  resized = with_channels(augment.resize_inputs(images, recipe), channels)
+  return augment.modalities([resized], recipe.modalities) if recipe.modalities else resized
+
+
+def pixels(images: Any, recipe: recipes.Recipe | recipes.Paired, channels: int) -> jax.Array:
+  """The raw-pixel baseline, [b, ...] -> [b, d]: what an encoder was trained on, all colours together, flattened."""
+  whole = dataclasses.replace(recipe, modalities=()) if isinstance(recipe, recipes.Recipe) else recipe
+  return flatten(adapt(images, whole, channels))
 
 
 def with_channels(images: jax.Array, channels: int) -> jax.Array:
@@ -32,9 +47,9 @@ def with_channels(images: jax.Array, channels: int) -> jax.Array:
   return jnp.broadcast_to(grey, (*grey.shape[:-1], channels))
 
 
-def flatten(images: jax.Array) -> jax.Array:
-  """The raw-pixel baseline, [b, ...] -> [b, d]: an encoder that only flattens."""
-  return images.reshape(images.shape[0], -1)
+def flatten(images: Any) -> jax.Array:
+  """An encoder that only flattens, [b, ...] -> [b, d]; of a tuple of views, side by side."""
+  return jnp.concatenate([x.reshape(x.shape[0], -1) for x in jax.tree.leaves(images)], axis=1)
 
 
 def extract(

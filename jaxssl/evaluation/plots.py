@@ -233,19 +233,38 @@ def mosaic(patches: np.ndarray) -> np.ndarray:
   return framed.swapaxes(1, 2).reshape(rows * (size + 1), columns * (size + 1), channels)[:-1, :-1]
 
 
-def preview(images: Images, views: Sequence[Images], path: Path, *, size: int = 96) -> None:
+def picture(view: np.ndarray, signed: bool = False) -> np.ndarray:
+  """Returns any one view as an image [h, w, c] in [0, 1].
+
+  `signed` values, in [-1, 1], turn grey at 0; two channels become red and blue; a vector, a bar code of its range.
+  """
+  view = np.asarray(view)
+  if view.ndim == 5:
+    return mosaic(view)
+  if view.ndim < 3:
+    row = view.reshape(-1).astype(np.float32)
+    low, high = row.min(), row.max()
+    return np.tile((row - low) / ((high - low) or 1), (len(row), 1))[..., None]
+  view = (np.clip(view, -1, 1) + 1) / 2 if signed else view
+  return np.stack([view[..., 0], np.full_like(view[..., 0], 0.5), view[..., 1]], -1) if view.shape[-1] == 2 else view
+
+
+def preview(
+    images: Images, views: Sequence[Images], path: Path, *, size: int = 96, signed: Sequence[bool] = ()) -> None:
   """Draws a contact sheet: originals on the left, their views on the right.
 
   Args:
     images: n originals [h, w, c], uint8 or in [0, 1].
-    views: for each view the n images, whatever their size, or their patches [rows, columns, p, p, c].
+    views: for each view n of what `picture` takes: images of any size, their patches [rows, columns, p, p, c], vectors.
     path: the PNG to write.
     size: of a tile, in pixels.
+    signed: for each view whether its values lie in [-1, 1]; (): none's do.
 
   Raises:
     ValueError: if there are no images or no views.
   """
-  views = [[mosaic(np.asarray(image)) if np.ndim(image) == 5 else image for image in view] for view in views]
+  signed = tuple(signed) or (False,) * len(views)
+  views = [[picture(each, sign) for each in view] for view, sign in zip(views, signed, strict=True)]
   if not len(images) or not len(views):
     raise ValueError(f'a preview needs images and views, got {len(images)} images and {len(views)} views.')
   rows = [[_tile(image, size, PLAIN) for image in row] for row in zip(images, *views, strict=True)]

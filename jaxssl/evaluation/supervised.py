@@ -12,8 +12,8 @@ import optax
 from jaxssl import augment, core, recipes
 from jaxssl.evaluation.features import adapt
 
-Augment = Callable[[jax.Array, jax.Array], jax.Array]  # keys [b], images as stored [b, ...] -> images in [0, 1]
-Apply = Callable[[Any, Any, jax.Array], tuple[jax.Array, Any]]  # params, stats, images -> logits [b, c], stats
+Augment = Callable[[jax.Array, Any], Any]  # keys [b], images as stored [b, ...] -> images in [0, 1]; or views
+Apply = Callable[[Any, Any, Any], tuple[jax.Array, Any]]  # params, stats, images -> logits [b, c], stats
 
 
 def crop_flip(size: int) -> Augment:
@@ -23,14 +23,19 @@ def crop_flip(size: int) -> Augment:
   return lambda keys, images: augment.views(keys, images, recipe, keys[0])[0]
 
 
-def crops(recipe: recipes.Recipe, channels: int) -> Augment:
-  """The crops (and flips, and warps) of `recipe`'s first view, without its colours, in `channels` channels."""
+def crops(recipe: recipes.Recipe | recipes.Paired, channels: int) -> Augment:
+  """The crops (and flips, and warps) of `recipe`'s first view, without its colours, in `channels` channels.
+
+  Of several modalities or of paired views they are a tuple of all.
+  """
+  if isinstance(recipe, recipes.Paired):
+    return lambda keys, inputs: augment.paired.change(keys, inputs, recipe, keys[0])
   view = dataclasses.replace(recipe.views[0], jitter=0.0, grey=0.0, blur=0.0, solarize=0.0)
   plain = dataclasses.replace(recipe, views=(view,))
+  seen = recipes.Recipe((view,), view.size, input_grey=recipe.input_grey, modalities=recipe.modalities)
 
   def make(keys, images):
-    views = augment.views(keys, images, plain, keys[0])[0]
-    return adapt(views, recipes.Recipe((view,), view.size, input_grey=recipe.input_grey), channels)
+    return adapt(augment.views(keys, images, plain, keys[0])[0], seen, channels)
 
   return make
 

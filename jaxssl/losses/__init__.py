@@ -9,6 +9,7 @@ from jaxssl.losses.contrastive_variants import (
 )
 from jaxssl.losses.cpc import cpc_accuracy_and_bound, cpc_bound, cpc_info_nce, geometric_alpha, ml_cpc_bound
 from jaxssl.losses.many_positives import multi_positive_info_nce, supervised_contrastive
+from jaxssl.losses.noise_contrastive import noise_contrastive, noise_contrastive_normalizer
 
 __all__ = [
     'contrastive_accuracy',
@@ -22,6 +23,8 @@ __all__ = [
     'margin_triplet',
     'ml_cpc_bound',
     'multi_positive_info_nce',
+    'noise_contrastive',
+    'noise_contrastive_normalizer',
     'nt_logistic',
     'nt_xent',
     'siglip',

@@ -1,7 +1,8 @@
 """One file a paper: frozen dataclasses with `init`, `step` and `represent` (see `jaxssl.core.Method`)."""
 
+from jaxssl.methods.cmc import CMC
 from jaxssl.methods.cpc import CPC
 from jaxssl.methods.cpc_image import CPCImage
 from jaxssl.methods.simclr import SimCLR
 
-__all__ = ['CPC', 'CPCImage', 'SimCLR']
+__all__ = ['CMC', 'CPC', 'CPCImage', 'SimCLR']

@@ -13,6 +13,7 @@ from jaxssl.models.cpc import (
 )
 from jaxssl.models.cpc_image import GridPredictor, MaskedConvContext, PatchEncoder, RowGRUContext
 from jaxssl.models.heads import MLP, Projected, Truncated
+from jaxssl.models.multiview import MultiviewNetwork, MultiviewRepresentation, PerView
 from jaxssl.models.resnet import (
   ResNet,
   load_torchvision,
@@ -31,7 +32,10 @@ __all__ = [
   'LogMelEncoder',
   'MLP',
   'MaskedConvContext',
+  'MultiviewNetwork',
+  'MultiviewRepresentation',
   'PatchEncoder',
+  'PerView',
   'Projected',
   'RNNContext',
   'ResNet',

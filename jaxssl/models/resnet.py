@@ -147,21 +147,31 @@ class ResNet(nn.Module):
   axis_name: str | None = None
   dtype: Any = jnp.float32
 
-  @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    return self.stages(x, train)[-1]
+
+  @property
+  def num_stages(self) -> int:
+    return len(self.stage_sizes)
+
+  @nn.compact
+  def stages(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
+    """Returns the output of every stage, globally averaged: a tuple of [b, width]."""
     self._check(x)
     norm = self._norm(train)
     conv = functools.partial(_conv, dtype=self.dtype)
     x = self._apply_stem(x, conv, norm)
     block = BasicBlock if self.block == 'basic' else functools.partial(Bottleneck, sk_ratio=self.sk_ratio)
     last_scale_init = nn.initializers.zeros if self.zero_init_residual else nn.initializers.ones
+    outputs = []
     for stage, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
       for i in range(size):
         stride = 2 if stage > 0 and i == 0 else 1
         x = block(
             width=width * self.width_multiplier, stride=stride, average_pool_shortcut=self.average_pool_shortcut,
             last_scale_init=last_scale_init, conv=conv, norm=norm, name=f'layer{stage + 1}_{i}')(x)
-    return x.mean(axis=(1, 2), dtype=jnp.float32)
+      outputs.append(x.mean(axis=(1, 2), dtype=jnp.float32))
+    return tuple(outputs)
 
   def _norm(self, train: bool) -> Layer:
     if self.norm == 'batch':

@@ -1,8 +1,9 @@
-"""Which views to make of an image or of audio: values only, read by both augmentation engines (JAX and tf.data)."""
+"""Which views to make of an image."""
 
 import dataclasses
-import math
 from typing import Any, NamedTuple
+
+from jaxssl.recipes import _checks
 
 
 class Params(NamedTuple):
@@ -60,17 +61,17 @@ class View:
 
   def __post_init__(self):
     for name in ('area', 'ratio', 'sigma'):
-      object.__setattr__(self, name, _range(name, getattr(self, name)))
+      object.__setattr__(self, name, _checks.range(name, getattr(self, name)))
     if self.area[1] > 1:
       raise ValueError(f'area must lie in (0, 1], got {self.area}')
     for name in ('flip', 'jitter', 'grey', 'blur', 'solarize'):
-      _within(name, getattr(self, name), 1.0)
+      _checks.within(name, getattr(self, name), 1.0)
     for name in ('rotation', 'shear', 'log_scale', 'translation', 'elastic', 'thickness', 'brightness', 'contrast',
                  'saturation'):
-      _within(name, getattr(self, name), float('inf'))
-    _within('hue', self.hue, 0.5)
-    _at_least('size', self.size, 1)
-    _at_least('elastic_grid', self.elastic_grid, 2)
+      _checks.within(name, getattr(self, name), float('inf'))
+    _checks.within('hue', self.hue, 0.5)
+    _checks.at_least('size', self.size, 1)
+    _checks.at_least('elastic_grid', self.elastic_grid, 2)
 
   @property
   def crops(self) -> bool:
@@ -110,13 +111,18 @@ class Patches:
 
   def __post_init__(self):
     for name in ('size', 'stride'):
-      _at_least(name, getattr(self, name), 1)
+      _checks.at_least(name, getattr(self, name), 1)
     for name in ('flip', 'color_drop'):
-      _within(name, getattr(self, name), 1.0)
+      _checks.within(name, getattr(self, name), 1.0)
     if not 0 < self.subcrop <= 1:
       raise ValueError(f'subcrop must lie in (0, 1], got {self.subcrop}')
     if self.view is not None and self.view.size != self.size:
       raise ValueError(f'view must be of the size of the patches, {self.size}, got {self.view.size}')
+
+
+# What a view can show of an image (see `augment.modality`): in values from -1 to 1, and from 0 to 1.
+_SIGNED = ('L', 'ab', 'a', 'b', 'Y', 'CbCr', 'Cb', 'Cr', 'gradients')
+MODALITIES = (*_SIGNED, 'image', 'grey', 'left', 'right', 'top', 'bottom')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +131,8 @@ class Recipe:
 
   `input_size` is the side in pixels of the un-augmented input; `input_crop` the share of the image's shorter side that
   its central square crop keeps; `input_grey` whether it loses its colours, as views of `grey` 1 do. With `patches`,
-  views are cut in patches; the input stays whole.
+  views are cut in patches; the input stays whole. With `modalities`, each view shows its own of its crop, or all show
+  theirs of the same crop where `views` holds one; the input, too, becomes a tuple of them.
   """
 
   views: tuple[View, ...]
@@ -133,17 +140,32 @@ class Recipe:
   input_crop: float = 1.0
   input_grey: bool = False
   patches: Patches | None = None
+  modalities: tuple[str, ...] = ()
 
   def __post_init__(self):
     object.__setattr__(self, 'views', tuple(self.views))
+    object.__setattr__(self, 'modalities', tuple(self.modalities))
     if not self.views:
       raise ValueError('views must hold at least one View, got none')
-    _at_least('input_size', self.input_size, 1)
+    for name in self.modalities:
+      if name not in MODALITIES:
+        raise ValueError(f'modalities must be among {", ".join(MODALITIES)}, got {name!r}')
+    if self.modalities and len(self.views) not in (1, len(self.modalities)):
+      raise ValueError(f'views must hold one View, or one for each of the {len(self.modalities)} modalities, got '
+                       f'{len(self.views)}')
+    if self.modalities and self.patches is not None:
+      raise ValueError('patches are of whole images: modalities must be () beside them')
+    _checks.at_least('input_size', self.input_size, 1)
     if not 0 < self.input_crop <= 1:
       raise ValueError(f'input_crop must lie in (0, 1], got {self.input_crop}')
     if self.patches is not None:
       for view in self.views:
         _fits(view.size, self.patches)
+
+  @property
+  def signed(self) -> tuple[bool, ...]:
+    """For each of the modalities, whether its values lie in [-1, 1], not in [0, 1]."""
+    return tuple(name in _SIGNED for name in self.modalities)
 
   @property
   def recolours(self) -> bool:
@@ -154,80 +176,6 @@ class Recipe:
     if cut is not None and (cut.color_drop or (cut.view is not None and cut.view.recolours)):
       return True
     return any(view.recolours for view in self.views)
-
-
-@dataclasses.dataclass(frozen=True)
-class Audio:
-  """The views to make of a window of audio, and how evaluation sees a clip; by default no view changes anything.
-
-  In this order: tempo, speed, noise, time mask, gain, polarity. All views of an example start at the same sample.
-  """
-
-  rate: int  # Samples a second, to which recordings are resampled.
-  window: int  # Samples of a view.
-  views: int = 1
-  input_seconds: float | None = None  # What evaluation sees: clips cut or padded to this; None is the window.
-  tempo: float = 0.0  # Largest |log| of the factor by which time passes faster, the pitch kept.
-  speed: float = 0.0  # Largest |log| of the factor by which the recording is played faster, pitch and all.
-  noise: float = 0.0  # Probability of white noise.
-  snr: tuple[float, float] = (10.0, 40.0)  # Range of its signal-to-noise ratio, in dB.
-  time_mask: float = 0.0  # Probability of silencing spans.
-  time_masks: int = 1  # How many.
-  time_mask_share: float = 0.1  # Largest share of the window that each of them takes.
-  gain: tuple[float, float] = (0.0, 0.0)  # Range of the change of level, in dB.
-  polarity: float = 0.0  # Probability of changing the sign.
-
-  def __post_init__(self):
-    for name in ('rate', 'window', 'views', 'time_masks'):
-      _at_least(name, getattr(self, name), 1)
-    for name in ('noise', 'time_mask', 'time_mask_share', 'polarity'):
-      _within(name, getattr(self, name), 1.0)
-    for name in ('tempo', 'speed'):
-      _within(name, getattr(self, name), 1.0)  # Of 1, a factor from 0.37 to 2.7.
-    for name in ('snr', 'gain'):
-      object.__setattr__(self, name, _interval(name, getattr(self, name)))
-    if self.input_seconds is not None and not 0.5 <= self.input_seconds * self.rate < math.inf:
-      raise ValueError(f'input_seconds must be at least one sample or None, got {self.input_seconds}')
-
-  @property
-  def input_length(self) -> int:
-    """Samples of what evaluation sees."""
-    return self.window if self.input_seconds is None else round(self.input_seconds * self.rate)
-
-  @property
-  def stretched(self) -> int:
-    """Samples that a view takes when its tempo is changed and its speed not yet."""
-    return math.ceil(self.window * math.exp(self.speed))
-
-  @property
-  def span(self) -> int:
-    """Samples read from a clip, so that the fastest view is as long as the window."""
-    return math.ceil(self.stretched * math.exp(self.tempo))
-
-  @property
-  def frame(self) -> int:
-    """Samples of a frame in which the tempo is changed: a power of two near 32 ms (256 at 8 kHz, 512 at 16 kHz)."""
-    return 2 ** max(2, round(math.log2(0.032 * self.rate)))
-
-
-def speech(
-    rate: int = 16_000,
-    window: int = 20_480,
-    strength: float = 1.0,
-    views: int = 1,
-    input_seconds: float | None = None,
-) -> Audio:
-  """Speech in CPC's windows (arXiv:1807.03748, section 3.1): 1.28 s at 16 kHz; `strength` 0 is the paper's: no changes.
-
-  The changes are ours, a start for tuning: a tempo within about 10 % and a level within 6 dB, half of the views with
-  noise, half upside down, half with up to a tenth silenced, the first three in proportion to `strength`. The pitch is
-  kept, for the voice is in it.
-  """
-  _within('strength', strength, 5.0)
-  half = 0.5 if strength else 0.0
-  return Audio(
-      rate, window, views, input_seconds, tempo=0.1 * strength, noise=min(half * strength, 1.0), gain=(
-          -6.0 * strength, 6.0 * strength), time_mask=half, polarity=half)
 
 
 def simclr(
@@ -312,6 +260,28 @@ def patches(
       Patches(patch_size, patch_stride, patch if changes else None, patch_flip, color_drop, subcrop))
 
 
+def multiview(
+    size: int = 224,
+    modalities: tuple[str, ...] = ('L', 'ab'),
+    area: tuple[float, float] = (0.2, 1.0),
+    flip: float = 0.5,
+    same_crop: bool = True,
+    strength: float = 0.0,
+    grey: float = 0.0,
+    blur: float = 0.0,
+) -> Recipe:
+  """Views that show different things of an image, for CMC (arXiv:1906.05849): by default L and ab of the same crop.
+
+  Area (0.2, 1) is the paper's for AlexNet; for ResNets it has (0.08, 1). `same_crop` False draws a crop for each view.
+  `strength`, `grey` and `blur` are as in `simclr`, and off in the paper.
+  """
+  if not modalities:
+    raise ValueError(f'modalities must name what each view shows, among {", ".join(MODALITIES)}, got none')
+  view = _recoloured(View(size, area=area, flip=flip, jitter=0.8 if strength else 0.0, grey=grey, blur=blur), strength)
+  return Recipe(
+      (view,) * (1 if same_crop else len(modalities)), size, _input_crop(size), modalities=tuple(modalities))
+
+
 def drawings(
     size: int = 28,
     area: tuple[float, float] = (0.5, 1.0),
@@ -344,7 +314,7 @@ def _fits(size: int, cut: Patches) -> None:
 
 
 def _recoloured(view: View, strength: float) -> View:
-  _within('strength', strength, 2.5)  # At which the hue's range is the whole wheel.
+  _checks.within('strength', strength, 2.5)  # At which the hue's range is the whole wheel.
   factor = 0.8 * strength
   return dataclasses.replace(view, brightness=factor, contrast=factor, saturation=factor, hue=0.2 * strength)
 
@@ -357,27 +327,3 @@ def _blur(size: int, blur: float | None) -> float:
 
 def _input_crop(size: int) -> float:
   return 0.875 if size > 32 else 1.0
-
-
-def _range(name: str, value) -> tuple[float, float]:
-  value = tuple(value)
-  if len(value) != 2 or not 0 < value[0] <= value[1]:
-    raise ValueError(f'{name} must be (low, high) with 0 < low <= high, got {value}')
-  return value
-
-
-def _interval(name: str, value) -> tuple[float, float]:
-  value = tuple(value)
-  if len(value) != 2 or not -math.inf < value[0] <= value[1] < math.inf:
-    raise ValueError(f'{name} must be (low, high) with low <= high, got {value}')
-  return float(value[0]), float(value[1])
-
-
-def _within(name: str, value: float, high: float):
-  if not 0 <= value <= high:
-    raise ValueError(f'{name} must lie in [0, {high:g}], got {value}')
-
-
-def _at_least(name: str, value: int, low: int):
-  if not isinstance(value, int) or value < low:
-    raise ValueError(f'{name} must be an integer of at least {low}, got {value!r}')

@@ -1,0 +1,114 @@
+"""Examples of several views: arrays of an .npz file side by side, or folders of images under the same names."""
+
+import logging
+import pathlib
+
+import numpy as np
+
+from jaxssl.data import arrays, folder
+from jaxssl.data._source import Source, Views, split_off
+
+log = logging.getLogger(__name__)
+LAYOUT = (
+  "an .npz file of paired views holds 'view_0', 'view_1', … [n, ...] (a fifth is held out for testing), or "
+  "'train_view_0', … and, where there is one, 'test_view_0', …; optionally 'labels', or 'train_labels' and "
+  "'test_labels'"
+)
+
+
+def load_npz(name: str | None, path: str | None, split: str, size: int | None = None) -> Source:
+  """One split of an .npz file whose arrays view_0, view_1, … hold the views of the same examples, row by row.
+
+  An array [n, h, w, c] is images, uint8 or float in [0, 1]; uint8 [n, h, w] is grey images; anything else is vectors,
+  waveforms, … [n, ...], read as float32. `name` and `size` are not read. Pickled objects are refused.
+  """
+  del name, size
+  if path is None:
+    raise ValueError(f"path=None: source='npz' needs the path of a file; {LAYOUT}")
+  with arrays.open_npz(path, LAYOUT) as opened:
+    part, whole = arrays.prefix(path, split, tuple(opened.files), 'view_0', LAYOUT)
+    keys = _keys(path, tuple(opened.files), part)
+    views = [_view(path, key, arrays.read(path, opened, key)) for key in keys]
+    labels, names = arrays.read_labels(path, opened, part)
+  lengths = {key: len(view) for key, view in zip(keys, views, strict=True)}
+  if labels is not None:
+    lengths[f'{part}labels'] = len(labels)
+  if len(set(lengths.values())) > 1:
+    found = ', '.join(f'{key!r} has {length}' for key, length in lengths.items())
+    raise ValueError(f'path={path!r}: all views need the same examples, but {found}')
+  if not whole:
+    keep = split_off(split, len(views[0]), labels)
+    views, labels = [view[keep] for view in views], None if labels is None else labels[keep]
+  return Source(pathlib.Path(path).stem, Views(tuple(views)), labels, names)
+
+
+def load_folder(name: str | None, path: str | None, split: str, size: int | None = None) -> Source:
+  """One split of a folder whose subfolders view_0, view_1, … hold images under the same paths (but for the extension).
+
+  Within view_0 classes and splits are as in a folder of images. Examples that are not in every view are left out, and
+  reported. `name` is not read.
+  """
+  if path is None:
+    raise ValueError("path=None: source='folder' needs the path of a folder")
+  root = pathlib.Path(path)
+  if not root.is_dir():
+    raise FileNotFoundError(f'path={path!r}: there is no such folder')
+  folders: list[pathlib.Path] = []
+  while (root / f'view_{len(folders)}').is_dir():
+    folders.append(root / f'view_{len(folders)}')
+  if len(folders) < 2:
+    raise ValueError(f"path={path!r}: paired views are two or more folders 'view_0', 'view_1', …; found {len(folders)}")
+  files, labels, names = folder.find(folders[0], split, folder.EXTENSIONS, 'image', links=True)
+  others = [{_stem(file): file for file in folder.list_files(each, folder.EXTENSIONS, True)} for each in folders[1:]]
+  kept = [i for i, file in enumerate(files) if all(_stem(file) in other for other in others)]
+  if not kept:
+    raise ValueError(f'path={path!r}: no image has the same path in every view; view_0 holds {files[0]!r}, view_1 '
+                     f'{next(iter(others[0].values()), None)!r}')
+  chosen = [[files[i] for i in kept], *([other[_stem(files[i])] for i in kept] for other in others)]
+  labels = None if labels is None else labels[kept]
+  read = zip(folders, chosen, strict=True)
+  return _joined(root, split, len(files), [folder.read(*each, labels, names, size, split) for each in read])
+
+
+def _joined(root: pathlib.Path, split: str, total: int, sources: list[Source]) -> Source:
+  """The examples that every view has, of `total` in the first."""
+  places = [{_stem(file): i for i, file in enumerate(source.files or ())} for source in sources]
+  common = [stem for stem in places[0] if all(stem in place for place in places)]
+  if len(common) < total:
+    log.warning('%s: of the %d examples of the split %r, %d are not in every view and left out.',
+                root, total, split, total - len(common))
+  if not common:
+    raise ValueError(f'path={str(root)!r}: no example can be read in every view')
+  rows = [np.array([place[stem] for stem in common]) for place in places]
+  first, skipped = sources[0], sum((source.skipped for source in sources), ())
+  return Source(
+    root.resolve().name, Views(tuple(folder.take(each.inputs, row) for each, row in zip(sources, rows, strict=True))),
+    None if first.labels is None else first.labels[rows[0]], first.class_names, tuple(common), skipped)
+
+
+def _keys(path: str, keys: tuple[str, ...], part: str) -> list[str]:
+  found: list[str] = []
+  while f'{part}view_{len(found)}' in keys:
+    found.append(f'{part}view_{len(found)}')
+  if len(found) < 2:
+    raise ValueError(f"path={path!r} holds {', '.join(map(repr, keys))}: one view alone is not paired; {LAYOUT}")
+  return found
+
+
+def _view(path: str, key: str, view: np.ndarray) -> np.ndarray:
+  if view.ndim < 2 or not view.size or not (np.issubdtype(view.dtype, np.number) or view.dtype == bool):
+    raise ValueError(f'path={path!r}: {key!r} is {view.dtype} of shape {view.shape}; views are numbers [n, ...]')
+  if view.dtype == np.uint8 and view.ndim in (3, 4):
+    return view[..., None] if view.ndim == 3 else view
+  view = view.astype(np.float32)
+  low, high = float(view.min()), float(view.max())
+  if not np.isfinite([low, high]).all():
+    raise ValueError(f'path={path!r}: {key!r} holds numbers that are not finite')
+  if view.ndim == 4 and not (low >= 0 and high <= 1):
+    raise ValueError(
+      f'path={path!r}: {key!r} lies in [{low}, {high}]; images [n, h, w, c] are uint8, or float in [0, 1]')
+  return view
+
+
+def _stem(file: str) -> str:
+  return str(pathlib.PurePosixPath(file).with_suffix(''))

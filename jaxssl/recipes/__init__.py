@@ -1,0 +1,23 @@
+"""Which views to make of an example: values only, read by both augmentation engines (JAX and tf.data)."""
+
+from jaxssl.recipes.audio import Audio, speech
+from jaxssl.recipes.image import (
+    MODALITIES,
+    Params,
+    Patches,
+    Recipe,
+    View,
+    byol,
+    crop_flip,
+    drawings,
+    multi_crop,
+    multiview,
+    patches,
+    simclr,
+)
+from jaxssl.recipes.paired import Paired, paired
+
+__all__ = [
+    'MODALITIES', 'Audio', 'Paired', 'Params', 'Patches', 'Recipe', 'View', 'byol', 'crop_flip',
+    'drawings', 'multi_crop', 'multiview', 'paired', 'patches', 'simclr', 'speech',
+]
