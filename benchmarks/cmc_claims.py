@@ -96,8 +96,8 @@ def pretrain(name, source, seed, steps, rate, temperature):
   state = jax.jit(lambda key: method.init(key, prepare(example, key)))(key)
   metrics = {}
   if not name.startswith('random'):
-    for _, state, metrics, _ in loop.train(method, prepare, state, batches, key, 0, steps):
-      pass
+    for update in loop.train(method, prepare, state, batches, key, 0, steps):
+      _, state, metrics, _ = update
     if int(state.failed_step) >= 0:
       raise FloatingPointError(f'{name}: the loss was not finite at step {int(state.failed_step)}')
   batches.close()
@@ -127,7 +127,8 @@ def report(results, arguments):
   columns = ('h linear', 'h knn', 'h_view0 linear', 'h_view0 knn')
   print(f'\nCIFAR-10, {arguments.train:,} training and {arguments.test:,} test images, {arguments.steps:,} steps of '
         f'{BATCH}; {hardware()}\n')
-  print('| setting | all views: linear | k-NN | L alone: linear | k-NN | seeds | seconds |\n|---|---|---|---|---|---|---|')
+  print('| setting | all views: linear | k-NN | L alone: linear | k-NN | seeds | seconds |')
+  print('|---|---|---|---|---|---|---|')
   for name in SETTINGS:
     rows = [row for key, row in results.items() if key.rpartition(' / ')[0] == name]
     if rows:

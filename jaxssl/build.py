@@ -25,11 +25,13 @@ NETWORKS = {
     'masked_conv': models.MaskedConvContext,
     'row_gru': models.RowGRUContext,
     'grid': models.GridPredictor,
+    'by_shape': models.ByShape,
 }
 METHODS = {
     'simclr': methods.SimCLR, 'cpc': methods.CPC, 'cpc_image': methods.CPCImage, 'cmc': methods.CMC}
 OPTIMIZERS = {name: getattr(optimizers, name) for name in ('sgd', 'adamw', 'lars', 'lamb')}
-SCHEDULES: dict[str, Callable] = {name: getattr(schedules, name) for name in ('warmup_cosine', 'constant')}
+SCHEDULES: dict[str, Callable] = {
+    name: getattr(schedules, name) for name in ('warmup_cosine', 'step_decay', 'constant')}
 RECIPES = {name: getattr(recipes, name) for name in (
     'simclr', 'byol', 'multi_crop', 'crop_flip', 'multiview', 'paired', 'patches', 'drawings', 'speech')}
 RECIPES['audio'] = recipes.Audio

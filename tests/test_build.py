@@ -49,8 +49,9 @@ def test_every_config_builds_and_has_the_same_sections(path):
     assert made[section].keys() == default[section].keys() - absent
 
 
-@pytest.mark.parametrize('path', [path for path in CONFIGS if path.stem.startswith('cpc')], ids=lambda path: path.stem)
-def test_cpc_configs_fit_their_windows_and_patches(path):
+@pytest.mark.parametrize(
+    'path', [path for path in CONFIGS if path.stem.startswith(('cpc', 'cmc'))], ids=lambda path: path.stem)
+def test_configs_fit_their_windows_patches_and_views(path):
   """A step at the real shapes, traced."""
   made = load(path)
   experiment = build.build(made, 10_000)
@@ -60,7 +61,9 @@ def test_cpc_configs_fit_their_windows_and_patches(path):
   else:
     size = experiment.recipe.input_size
     images = jax.ShapeDtypeStruct((4, size, size, 3), jnp.uint8)
-    batch = {'inputs': images, 'views': (images,)}
+    batch = {'inputs': images, 'views': (images,), 'index': jax.ShapeDtypeStruct((4,), jnp.int32)}
+    if isinstance(experiment.recipe, recipes.Paired):
+      batch['inputs'] = (images, jax.ShapeDtypeStruct((4, 17), jnp.float32))
 
   def run(batch, key):
     batch = experiment.prepare(batch, key)
@@ -151,3 +154,20 @@ def test_mistakes_about_audio_are_named(tmp_path, changes, message):
   made = audio_config(tmp_path)
   with pytest.raises((ValueError, FileNotFoundError), match=message):
     build.load_source(made | {'data': made['data'] | changes}, 'pretrain')
+
+
+def test_a_memory_covers_the_examples_and_its_size_is_no_key():
+  made = load(DEFAULT.with_name('cmc_stl10.py'))
+  assert build.build(made, 3000).method.num_examples == 3000
+  made['method']['num_examples'] = 5
+  with pytest.raises(ValueError, match=r"a key of config.method \(cmc\) cannot be 'num_examples'"):
+    build.build(made, 3000)
+
+
+def test_sections_in_a_tuple_are_built():
+  made = load(DEFAULT.with_name('cmc_views.py'))
+  made['method']['encoder'] = ({'name': 'resnet18'}, {'name': 'mlp', 'features': (4,)})
+  assert build.build(made, 3000).method.encoder == (models.resnet18(), models.MLP((4,)))
+  made['method']['encoder'][1]['name'] = 'mpl'
+  with pytest.raises(ValueError, match="config.method.encoder.name cannot be 'mpl'; did you mean 'mlp'"):
+    build.build(made, 3000)

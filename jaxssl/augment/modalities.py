@@ -18,7 +18,7 @@ _WHITE = (0.95047, 1.0, 1.08883)
 # ITU-R BT.601: from red, green, blue to Y, Cb, Cr of 16 to 240.
 _YCBCR = ((65.481, 128.553, 24.966), (-37.797, -74.203, 112.0), (112.0, -93.786, -18.214))
 _YCBCR_ZERO = (16.0, 128.0, 128.0)
-# Centre and half of the range of sRGB in each channel, by which CMC's code brings views to [-1, 1]
+# What CMC's code takes off each channel, near the middle of sRGB's range, and half of that range
 # (https://github.com/HobbitLong/CMC).
 _LAB_RANGE = ((50.0, 6.025, -6.6895), (50.0, 92.208, 101.1675))
 _YCBCR_RANGE = ((116.151, 121.080, 132.342), (109.500, 111.855, 111.964))
@@ -69,8 +69,8 @@ def gradients(image: jax.Array) -> jax.Array:
 def modality(image: jax.Array, name: str) -> jax.Array:
   """Returns what a view called `name`, one of `recipes.MODALITIES`, shows of an image [..., h, w, c].
 
-  'image': the image; 'grey': its luma. 'L', 'ab', 'a', 'b', 'Y', 'CbCr', 'Cb', 'Cr': channels in [-1, 1], as CMC scales
-  them. 'left', 'right', 'top', 'bottom': halves. 'gradients': the luma's two slopes.
+  'image': the image; 'grey': its luma. 'L', 'ab', 'a', 'b', 'Y', 'CbCr', 'Cb', 'Cr': channels in about [-1, 1], as CMC
+  scales them. 'left', 'right', 'top', 'bottom': halves. 'gradients': the luma's two slopes.
 
   Raises:
     ValueError: for an unknown name, or colours of an image without.

@@ -13,7 +13,7 @@ from jaxssl.models.cpc import (
 )
 from jaxssl.models.cpc_image import GridPredictor, MaskedConvContext, PatchEncoder, RowGRUContext
 from jaxssl.models.heads import MLP, Projected, Truncated
-from jaxssl.models.multiview import MultiviewNetwork, MultiviewRepresentation, PerView
+from jaxssl.models.multiview import ByShape, MultiviewNetwork, MultiviewRepresentation, PerView
 from jaxssl.models.resnet import (
   ResNet,
   load_torchvision,
@@ -27,6 +27,7 @@ from jaxssl.models.resnet import (
 
 __all__ = [
   'AudioEncoder',
+  'ByShape',
   'GridPredictor',
   'LinearPredictor',
   'LogMelEncoder',

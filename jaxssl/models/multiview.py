@@ -7,6 +7,16 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 
+class ByShape(nn.Module):
+  """An encoder for views of any kind: `images` for [b, h, w, c], `vectors` for all others, flattened to [b, d]."""
+
+  images: nn.Module
+  vectors: nn.Module
+
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    return self.images(x, train=train) if x.ndim == 4 else self.vectors(x.reshape(len(x), -1), train=train)
+
+
 class PerView(nn.Module):
   """A module for each view: a tuple of views -> a tuple of outputs. None stands for a view that is left out.
 

@@ -34,6 +34,28 @@ def constant(
   return optax.constant_schedule(peak(base, batch_size, scaling))
 
 
+def step_decay(
+    base: float,
+    *,
+    batch_size: int,
+    steps: int,
+    steps_per_epoch: float,
+    scaling: str = 'none',
+    milestones: tuple[float, ...] = (1 / 2, 2 / 3, 5 / 6),
+    factor: float = 0.1,
+) -> optax.Schedule:
+  """Returns a learning rate that is multiplied by `factor` at each of `milestones`, shares of the run.
+
+  The defaults are those of CMC (arXiv:1906.05849) and its code: a tenth at epochs 120, 160 and 200 of 240. See `peak`
+  for the scaling.
+  """
+  del steps_per_epoch
+  if not all(0 < share < 1 for share in milestones):
+    raise ValueError(f'milestones must be shares of the run, in (0, 1): got {milestones}')
+  return optax.piecewise_constant_schedule(
+      peak(base, batch_size, scaling), {round(share * steps): factor for share in milestones})
+
+
 def warmup_cosine(
     base: float,
     *,

@@ -26,6 +26,16 @@ def info_nce(query, key, negatives=None, *, temperature, normalize=True):
   return np.mean(losses)
 
 
+def noise_contrastive(query, key, negatives, temperature, normalizer, num_examples):
+  losses = []
+  for i in range(len(query)):
+    own = negatives if np.ndim(negatives) == 2 else negatives[i]
+    share = len(own) / num_examples
+    p = [np.exp(unit(query[i]) @ unit(row) / temperature) / normalizer for row in (key[i], *own)]
+    losses.append(-np.log(p[0] / (p[0] + share)) - sum(np.log(share / (each + share)) for each in p[1:]))
+  return np.mean(losses)
+
+
 def symmetric_info_nce(a, b, temperature):
   return (info_nce(a, b, temperature=temperature) + info_nce(b, a, temperature=temperature)) / 2
 

@@ -35,6 +35,12 @@ def supervised(z1, z2, temperature, axis_name, implementation):
       implementation=implementation)
 
 
+def noise_contrastive(query, key, negatives, implementation, **settings):
+  form = {'ring': None}.get(implementation, implementation)  # No queries are compared with other devices' keys.
+  return losses.noise_contrastive(
+      query, key, negatives, normalizer=7.0, num_examples=30, implementation=form, **settings)
+
+
 # name -> (weight in the sum whose gradient is taken, loss of two views, own negatives and a bank, its slow reference).
 LOSSES = {
     'nt_xent': (
@@ -55,6 +61,12 @@ LOSSES = {
     'siglip': (
         -0.5, lambda z1, z2, own, bank, **settings: losses.siglip(z1, z2, bias=-2.0, **settings),
         lambda z1, z2, own, bank, temperature: reference.siglip(z1, z2, temperature, -2.0)),
+    'nce': (
+        0.5, lambda z1, z2, own, bank, **settings: noise_contrastive(z1, z2, bank, **settings),
+        lambda z1, z2, own, bank, temperature: reference.noise_contrastive(z1, z2, bank, temperature, 7.0, 30)),
+    'own nce': (
+        -0.5, lambda z1, z2, own, bank, **settings: noise_contrastive(z1, z2, own, **settings),
+        lambda z1, z2, own, bank, temperature: reference.noise_contrastive(z1, z2, own, temperature, 7.0, 30)),
     'accuracy': (
         0.0, lambda z1, z2, own, bank, temperature, **settings: losses.contrastive_accuracy(z1, z2, **settings),
         lambda z1, z2, own, bank, temperature: reference.accuracy(z1, z2)),

@@ -40,6 +40,7 @@ def build(name):
   cpc = functools.partial(
       methods.CPC, AudioEncoder(4, (4, 3), (2, 2)), RNNContext('gru', 5), LinearPredictor(2, 4), optimizer)
   image_cpc = functools.partial(methods.CPCImage, PatchEncoder(TinyEncoder(), 2, 2), optimizer=optimizer)
+  cmc = functools.partial(methods.CMC, TinyEncoder(), optimizer, temperature=0.3)
   grid = functools.partial(GridPredictor, predictor=LinearPredictor(2, 4), skip=0)
   return {
       'simclr': lambda: methods.SimCLR(TinyEncoder(), MLP((8, 6)), optimizer, temperature=0.2),
@@ -48,10 +49,16 @@ def build(name):
       'cpc, multi-label': lambda: cpc(objective='ml_cpc', alpha=lambda step: 1 / (1 + step)),
       'image cpc': lambda: image_cpc(grid(MaskedConvContext(4, 1), directions=('down', 'right'))),
       'image cpc, drawn': lambda: image_cpc(grid(RowGRUContext(5)), negatives='image', num_negatives=6),
+      'cmc': lambda: cmc(views=3),
+      'cmc, shared': lambda: cmc(shared=True, head=MLP((8, 6))),
+      'cmc, memory': lambda: cmc(contrast='memory', num_examples=20, num_negatives=9),
+      'cmc, memory by NCE': lambda: cmc(
+          views=3, graph='core', contrast='memory_nce', num_examples=20, num_negatives=9, temperature=0.5),
   }[name]()
 
 
-METHODS = ['simclr', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc', 'image cpc, drawn']
+METHODS = ['simclr', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc', 'image cpc, drawn', 'cmc', 'cmc, shared',
+           'cmc, memory', 'cmc, memory by NCE']
 KEY = jax.random.key(3)
 
 
@@ -60,9 +67,10 @@ def hears(name):
 
 
 def prepare(batch, key):
-  noise = jax.random.split(key, 2)
-  views = tuple(batch['inputs'] + 0.1 * jax.random.normal(k, batch['inputs'].shape) for k in noise)
-  return {**batch, 'views': views}
+  noisy = lambda x, i: x + 0.1 * jax.random.normal(jax.random.fold_in(key, i), x.shape)
+  inputs = batch['inputs']
+  given = inputs if isinstance(inputs, tuple) else (inputs, inputs)
+  return {**batch, 'views': tuple(noisy(x, i) for i, x in enumerate(given))}
 
 
 def make_batch(name, step, size=16):
@@ -72,7 +80,11 @@ def make_batch(name, step, size=16):
     lengths = rng.integers(12, 25, size)
     return {'inputs': rng.normal(size=(size, 24)).astype(np.float32), 'index': index, 'group': index % 3,
             'mask': np.arange(24) < lengths[:, None]}
-  return {'inputs': rng.uniform(size=(size, 6, 6, 1)).astype(np.float32), 'index': index}
+  images = lambda *shape: rng.uniform(size=(size, *shape)).astype(np.float32)
+  if name.startswith('cmc') and 'shared' not in name:  # Views of different shapes.
+    index = rng.permutation(20)[:size].astype(np.int32)
+    return {'inputs': tuple(images(6, 6, i + 1) for i in range(build(name).views)), 'index': index}
+  return {'inputs': images(6, 6, 1), 'index': index}
 
 
 @functools.cache
@@ -121,6 +133,7 @@ def test_represents_under_every_name(name):
   default = method.represent(state, inputs)
   assert default.shape[0] == 5 and default.dtype == jnp.float32
   np.testing.assert_array_equal(default, method.represent(state, inputs, method.representations[0]))
+  first = lambda i: jax.tree.map(lambda x: x[i : i + 1], inputs)
   for representation in method.representations:
     features = method.represent(state, inputs, representation)
     encoder, variables = method.backbone(state, representation)
@@ -129,7 +142,7 @@ def test_represents_under_every_name(name):
     assert shapes(jax.eval_shape(encoder.init, KEY, inputs)) == shapes(variables), 'what fine-tuning starts from'
   with pytest.raises(ValueError, match=f"name must be one of .*'{method.representations[0]}'.* got 'nothing'"):
     method.represent(state, inputs, 'nothing')
-  one_by_one = jnp.concatenate([method.represent(state, inputs[i : i + 1]) for i in range(5)])
+  one_by_one = jnp.concatenate([method.represent(state, first(i)) for i in range(5)])
   np.testing.assert_allclose(default, one_by_one, atol=1e-5, err_msg='features depend on the rest of the batch')
 
 
@@ -158,9 +171,9 @@ def test_many_devices_equal_one(name, devices, model):
 @pytest.mark.parametrize('name', METHODS)
 def test_stops_at_the_first_loss_that_is_not_finite(name):
   def poison(batch):
-    bad = np.full_like(batch['inputs'], np.nan)
-    third = np.array_equal(batch['inputs'], make_batch(name, 3)['inputs'])
-    return {**batch, 'inputs': bad if third else batch['inputs']}
+    leaves = jax.tree.leaves(batch['inputs']), jax.tree.leaves(make_batch(name, 3)['inputs'])
+    third = all(np.array_equal(*pair) for pair in zip(*leaves, strict=True))
+    return jax.tree.map(lambda x: np.full_like(x, np.nan) if third and x.dtype == np.float32 else x, batch)
 
   good, _ = run(name, fresh(name), 0, 3)
   state, _ = run(name, fresh(name), 0, 6, poison)

@@ -26,6 +26,15 @@ def test_warmup_cosine(scaling, highest, warmup_epochs, warmup, final):
     np.testing.assert_allclose(schedule(step), reference(step, highest, warmup, 1000, final), rtol=2e-5, atol=1e-7)
 
 
+def test_step_decay():
+  schedule = schedules.step_decay(0.03, **CONTEXT, milestones=(0.5, 0.75))
+  for step, factor in ((0, 1), (499, 1), (500, 0.1), (749, 0.1), (750, 0.01), (1000, 0.01)):
+    np.testing.assert_allclose(schedule(step), 0.03 * factor, rtol=1e-5)
+  assert float(schedules.step_decay(0.03, **CONTEXT, scaling='linear')(0)) == pytest.approx(0.06)
+  with pytest.raises(ValueError, match=r'milestones must be shares of the run, in \(0, 1\): got \(120,\)'):
+    schedules.step_decay(0.03, **CONTEXT, milestones=(120,))
+
+
 def test_the_two_rules_of_simclr_meet_at_4096():
   assert schedules.peak(0.3, 4096, 'linear') == pytest.approx(4.8)
   assert schedules.peak(0.075, 4096, 'sqrt') == pytest.approx(4.8)

@@ -1,0 +1,126 @@
+"""The commands on several views: of colours, with a memory, and of the user's own paired arrays."""
+
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+
+from jaxssl.build import load_source
+from jaxssl.cli import pictures, runs
+from jaxssl.cli.eval import evaluate
+from jaxssl.cli.train import train
+
+sys.path.insert(0, os.path.dirname(__file__))
+from tiny_config import get_config
+
+MULTIVIEW = {'name': 'multiview', 'size': 12, 'modalities': ('L', 'ab')}
+PAIRED = {'name': 'paired', 'size': 12, 'aligned': False}
+BY_SHAPE = {'name': 'by_shape', 'images': {'name': 'resnet', 'stage_sizes': (1,), 'block': 'basic', 'widths': (6,),
+                                           'stem': 'small'},
+            'vectors': {'name': 'mlp', 'features': (6,)}}
+
+
+def config(path, recipe, **overrides):
+  made = get_config()
+  made.mesh.data = 8
+  with made.unlocked():
+    made.data = {'source': 'npz', 'name': '', 'path': path, 'engine': 'device', 'recipe': recipe}
+    made.method = {
+        'name': 'cmc', 'views': 2, 'shared': False, 'graph': 'full', 'contrast': 'batch', 'temperature': 0.2,
+        'num_negatives': 8, 'momentum': 0.5, 'encoder': BY_SHAPE,
+        'head': {'name': 'mlp', 'features': (4,), 'output_bn': False, 'output_bias': True},
+        'optimizer': {'name': 'sgd', 'learning_rate': {'name': 'step_decay', 'base': 0.05, 'scaling': 'none'}}}
+    made.evaluation.update({'protocols': ('knn', 'finetune'), 'batch_size': 32, 'pictures': True})
+    made.evaluation.finetune.update({'batch_size': 16})
+    made.update_from_flattened_dict(overrides)
+  return made
+
+
+def rows_of(path):
+  return json.loads((path / 'results.json').read_text())['rows']
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  path = tmp_path_factory.mktemp('multiview')
+  rng = np.random.default_rng(0)
+  labels = np.arange(48) % 3
+  images = np.clip(80 * labels[:, None, None, None] + rng.integers(0, 90, (48, 12, 12, 3)), 0, 255).astype(np.uint8)
+  np.savez(path / 'images.npz', images=images, labels=labels)
+  np.savez(path / 'grey.npz', images=images[..., :1], labels=labels)
+  np.savez(path / 'views.npz', view_0=images, view_1=labels[:, None] + rng.normal(size=(48, 5)), labels=labels)
+  np.savez(path / 'vectors.npz', view_0=rng.normal(size=(48, 7)), view_1=rng.normal(size=(48, 5)))
+  return path
+
+
+@pytest.fixture(scope='module')
+def colours(data):
+  made = config(str(data / 'images.npz'), MULTIVIEW, **{'method.contrast': 'memory_nce'})
+  train(made, str(data / 'colours'))
+  return data / 'colours', made
+
+
+def test_table_and_pictures_of_colours(colours):
+  path, _ = colours
+  assert {(row['protocol'], row['features'], row['representation']) for row in rows_of(path)} == {
+      ('knn', 'raw', 'inputs'), ('knn', 'random', 'h'), ('knn', 'trained', 'h'), ('finetune', 'random', 'h'),
+      ('finetune', 'trained', 'h')}
+  assert {each.name for each in (path / 'pictures').iterdir()} == {
+      'loss.png', 'metrics.png', 'embedding.png', 'neighbours.png'}
+
+
+def test_the_memory_covers_the_pretraining_examples_and_is_restored(colours):
+  path, _ = colours
+  memory = runs.restore(str(path)).state.stats['memory']
+  assert [bank.shape for bank in memory.banks] == [(39, 4)] * 2 and np.all(memory.normalizers > 0)
+
+
+@pytest.mark.parametrize('name', ['z_view1', 'stage1'])
+def test_eval_of_another_representation(data, name):
+  resnet = config(str(data / 'images.npz'), MULTIVIEW, **{
+      'method.encoder': BY_SHAPE['images'], 'evaluation.representation': name, 'evaluation.protocols': ('knn',),
+      'evaluation.pictures': False, 'steps': 1})
+  train(resnet, str(data / name))
+  assert {row['representation'] for row in rows_of(data / name)} == {'inputs', name}
+
+
+def test_colours_of_grey_images_are_refused_before_the_run(data):
+  with pytest.raises(ValueError, match='config.method does not suit the data: rgb_to_lab needs images with three chan'):
+    train(config(str(data / 'grey.npz'), MULTIVIEW), str(data / 'grey'))
+  assert not (data / 'grey').exists()
+
+
+def test_paired_views_from_training_to_the_table(data):
+  made = config(str(data / 'views.npz'), PAIRED)
+  train(made, str(data / 'paired'))
+  found = {row['features']: row['value'] for row in rows_of(data / 'paired') if row['protocol'] == 'knn'}
+  assert set(found) == {'raw', 'random', 'trained'}
+  assert (data / 'paired' / 'pictures' / 'neighbours.png').exists()
+  other = config(str(data / 'views.npz'), PAIRED, **{
+      'evaluation.representation': 'h_view1', 'evaluation.protocols': ('knn',), 'evaluation.pictures': False})
+  evaluate(other, str(data / 'paired'), embed=str(data / 'features.npz'))
+  with np.load(data / 'features.npz') as features:
+    assert features['train_features'].shape == (39, 6) and features['test_labels'].shape == (9,)
+
+
+def test_views_without_images_and_labels_end_with_their_geometry(data):
+  train(config(str(data / 'vectors.npz'), PAIRED), str(data / 'unlabelled'))
+  assert {row['protocol'] for row in rows_of(data / 'unlabelled')} == {'geometry'}
+  assert 'neighbours.png' not in {each.name for each in (data / 'unlabelled' / 'pictures').iterdir()}
+
+
+def test_another_number_of_views_is_refused_before_the_run(data):
+  with pytest.raises(ValueError, match='does not suit the data: views = 3, but the data have 2 views'):
+    train(config(str(data / 'views.npz'), PAIRED, **{'method.views': 3}), str(data / 'three'))
+  assert not (data / 'three').exists()
+
+
+@pytest.mark.parametrize('file, recipe', [
+    ('images', MULTIVIEW), ('images', {**MULTIVIEW, 'modalities': ('gradients', 'image', 'left')}), ('views', PAIRED),
+    ('vectors', PAIRED)])
+def test_preview(data, tmp_path, file, recipe):
+  made = config(str(data / f'{file}.npz'), recipe)
+  drawn = pictures.preview(made, load_source(made.to_dict(), 'pretrain'), str(tmp_path))
+  assert os.path.getsize(drawn) > 1000
