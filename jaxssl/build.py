@@ -26,6 +26,7 @@ NETWORKS = {
     'row_gru': models.RowGRUContext,
     'grid': models.GridPredictor,
     'by_shape': models.ByShape,
+    'pooled': models.Pooled,
 }
 METHODS = {
     'simclr': methods.SimCLR, 'cpc': methods.CPC, 'cpc_image': methods.CPCImage, 'cmc': methods.CMC}

@@ -123,7 +123,7 @@ def _trained(run: Run, train: Source, test: Source, protocol: str, classifiers) 
 
 def spread(run: Run, source: Source, limit: int = 2048) -> list[Row]:
   """Returns the effective rank and uniformity of the features of at most `limit` images, which need no labels."""
-  images = source.inputs[np.arange(min(limit, len(source)))]
+  images = evaluation.Subset(source.inputs, np.arange(min(limit, len(source))))
   rows = []
   for features, encode in encoders(run).items():
     h = jnp.asarray(evaluation.extract(encode, images, batch_size=run.config.evaluation.batch_size))

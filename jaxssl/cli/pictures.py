@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jaxssl.build import Source, hears, stream, views
 from jaxssl.cli import measure, pictures_audio, pictures_distance, runs, workdir
-from jaxssl.evaluation import extract, geometry, knn, plots, report
+from jaxssl.evaluation import Subset, extract, geometry, knn, plots, report
 from jaxssl.training import logging
 
 QUERIES, NEIGHBOURS, POINTS, BANK = 10, 8, 2000, 20_000  # Images drawn, points on the map, images searched.
@@ -59,7 +59,7 @@ def draw(run: runs.Run, train: Source, test: Source, path: str) -> dict[str, str
   encode = functools.partial(
       extract, measure.encoders(run)['trained'], batch_size=run.config.evaluation.batch_size)
   shown = _spread(len(test), POINTS)
-  features = encode(test.inputs[shown])
+  features = encode(Subset(test.inputs, shown))
   points, method = plots.project(features, seed=run.config.seed)
   caption = f'{method} of the {measure.representation(run)} of test images'
   labels = None if test.labels is None else test.labels[shown]
@@ -75,7 +75,7 @@ def _draw_neighbours(train, test, shown, features, encode, path) -> None:
   """Draws a few test images with their nearest training images."""
   bank = _spread(len(train), BANK)
   queries = _spread(len(shown), QUERIES)
-  nearest, _ = knn.neighbours(features[queries], encode(train.inputs[bank]), min(NEIGHBOURS, len(bank)))
+  nearest, _ = knn.neighbours(features[queries], encode(Subset(train.inputs, bank)), min(NEIGHBOURS, len(bank)))
   rows = bank[nearest]
   labelled = train.labels is not None and test.labels is not None
   plots.neighbours_sheet(

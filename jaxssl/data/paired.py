@@ -20,7 +20,8 @@ def load_npz(name: str | None, path: str | None, split: str, size: int | None = 
   """One split of an .npz file whose arrays view_0, view_1, … hold the views of the same examples, row by row.
 
   An array [n, h, w, c] is images, uint8 or float in [0, 1]; uint8 [n, h, w] is grey images; anything else is vectors,
-  waveforms, … [n, ...], read as float32. `name` and `size` are not read. Pickled objects are refused.
+  waveforms, … [n, ...], read as float32, of int16 scaled to [-1, 1). `name` and `size` are not read. Pickled objects
+  are refused.
   """
   del name, size
   if path is None:
@@ -100,7 +101,7 @@ def _view(path: str, key: str, view: np.ndarray) -> np.ndarray:
     raise ValueError(f'path={path!r}: {key!r} is {view.dtype} of shape {view.shape}; views are numbers [n, ...]')
   if view.dtype == np.uint8 and view.ndim in (3, 4):
     return view[..., None] if view.ndim == 3 else view
-  view = view.astype(np.float32)
+  view = view.astype(np.float32) / (32768 if view.dtype == np.int16 else 1)
   low, high = float(view.min()), float(view.max())
   if not np.isfinite([low, high]).all():
     raise ValueError(f'path={path!r}: {key!r} holds numbers that are not finite')

@@ -65,7 +65,7 @@ def extract(
 
   Args:
     encode: a function of images [b, h, w, c] in [0, 1], returning features [b, d]; best jitted.
-    images: n images: an array, or anything with `len()` and `images[index array] -> [k, h, w, c]`.
+    images: n images: an array, or anything with `len()` and `images[index array] -> [k, h, w, c]`, or a tuple of views.
     batch_size: images per call of `encode`.
     prepare: turns a batch as it is stored into what `encode` takes.
 
@@ -85,6 +85,20 @@ def extract(
   found = np.concatenate(rows)[:len(images)]
   check_finite('images', found)
   return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Subset:
+  """The examples `rows` [k] of `images`, in that order: what `extract` takes."""
+
+  images: Any
+  rows: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.rows)
+
+  def __getitem__(self, index: np.ndarray) -> Any:
+    return self.images[self.rows[index]]
 
 
 def check_finite(name: str, features: np.ndarray) -> None:

@@ -13,7 +13,13 @@ from jaxssl.models.cpc import (
 )
 from jaxssl.models.cpc_image import GridPredictor, MaskedConvContext, PatchEncoder, RowGRUContext
 from jaxssl.models.heads import MLP, Projected, Truncated
-from jaxssl.models.multiview import ByShape, MultiviewNetwork, MultiviewRepresentation, PerView
+from jaxssl.models.multiview import (
+  ByShape,
+  MultiviewNetwork,
+  MultiviewRepresentation,
+  PerView,
+  Pooled,
+)
 from jaxssl.models.resnet import (
   ResNet,
   load_torchvision,
@@ -37,6 +43,7 @@ __all__ = [
   'MultiviewRepresentation',
   'PatchEncoder',
   'PerView',
+  'Pooled',
   'Projected',
   'RNNContext',
   'ResNet',

@@ -17,6 +17,15 @@ class ByShape(nn.Module):
     return self.images(x, train=train) if x.ndim == 4 else self.vectors(x.reshape(len(x), -1), train=train)
 
 
+class Pooled(nn.Module):
+  """An encoder of sequences as one of whole ones: `encoder` of [b, n, ...] -> [b, t, d], averaged over its steps."""
+
+  encoder: nn.Module
+
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    return self.encoder(x, train=train).mean(axis=1)
+
+
 class PerView(nn.Module):
   """A module for each view: a tuple of views -> a tuple of outputs. None stands for a view that is left out.
 

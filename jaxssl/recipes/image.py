@@ -169,8 +169,8 @@ class Recipe:
 
   @property
   def recolours(self) -> bool:
-    """Whether anything changes the colours of an image."""
-    if self.input_grey:
+    """Whether anything changes the colours of an image, or shows only some of them."""
+    if self.input_grey or self.modalities:
       return True
     cut = self.patches
     if cut is not None and (cut.color_drop or (cut.view is not None and cut.view.recolours)):

@@ -33,8 +33,8 @@ class Paired:
 
   @property
   def recolours(self) -> bool:
-    """Whether anything changes the colours of an image."""
-    return self.view.recolours
+    """Whether anything changes the colours of an image, or other views do not share them: always."""
+    return True
 
 
 def paired(
