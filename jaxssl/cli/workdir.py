@@ -116,11 +116,11 @@ def _flatten(section: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str
     if isinstance(value, Mapping | ConfigDict):
       yield from _flatten(value, f'{prefix}{key}.')
     else:
-      yield f'{prefix}{key}', tuple(value) if isinstance(value, list) else value
+      yield f'{prefix}{key}', _tuples(value)
 
 
 def _tuples(value: Any) -> Any:
-  """JSON knows no tuples: lists become tuples again."""
-  if isinstance(value, dict):
+  """JSON knows no tuples: lists become tuples again, also inside of one another."""
+  if isinstance(value, Mapping | ConfigDict):
     return {key: _tuples(item) for key, item in value.items()}
-  return tuple(map(_tuples, value)) if isinstance(value, list) else value
+  return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value

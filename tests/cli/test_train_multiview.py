@@ -22,14 +22,14 @@ BY_SHAPE = {'name': 'by_shape', 'images': {'name': 'resnet', 'stage_sizes': (1,)
             'vectors': {'name': 'mlp', 'features': (6,)}}
 
 
-def config(path, recipe, **overrides):
+def config(path, recipe, encoder=BY_SHAPE, **overrides):
   made = get_config()
   made.mesh.data = 8
   with made.unlocked():
     made.data = {'source': 'npz', 'name': '', 'path': path, 'engine': 'device', 'recipe': recipe}
     made.method = {
         'name': 'cmc', 'views': 2, 'shared': False, 'graph': 'full', 'contrast': 'batch', 'temperature': 0.2,
-        'num_negatives': 8, 'momentum': 0.5, 'encoder': BY_SHAPE,
+        'num_negatives': 8, 'momentum': 0.5, 'encoder': encoder,
         'head': {'name': 'mlp', 'features': (4,), 'output_bn': False, 'output_bias': True},
         'optimizer': {'name': 'sgd', 'learning_rate': {'name': 'step_decay', 'base': 0.05, 'scaling': 'none'}}}
     made.evaluation.update({'protocols': ('knn', 'finetune'), 'batch_size': 32, 'pictures': True})
@@ -79,8 +79,8 @@ def test_the_memory_covers_the_pretraining_examples_and_is_restored(colours):
 
 @pytest.mark.parametrize('name', ['z_view1', 'stage1'])
 def test_eval_of_another_representation(data, name):
-  resnet = config(str(data / 'images.npz'), MULTIVIEW, **{
-      'method.encoder': BY_SHAPE['images'], 'evaluation.representation': name, 'evaluation.protocols': ('knn',),
+  resnet = config(str(data / 'images.npz'), MULTIVIEW, BY_SHAPE['images'], **{
+      'evaluation.representation': name, 'evaluation.protocols': ('knn',),
       'evaluation.pictures': False, 'steps': 1})
   train(resnet, str(data / name))
   assert {row['representation'] for row in rows_of(data / name)} == {'inputs', name}
@@ -103,6 +103,14 @@ def test_paired_views_from_training_to_the_table(data):
   evaluate(other, str(data / 'paired'), embed=str(data / 'features.npz'))
   with np.load(data / 'features.npz') as features:
     assert features['train_features'].shape == (39, 6) and features['test_labels'].shape == (9,)
+
+
+def test_an_encoder_for_each_view_is_the_same_config_when_read_back(data, capsys):
+  made = config(str(data / 'views.npz'), PAIRED, (BY_SHAPE['images'], BY_SHAPE['vectors']), **{
+      'steps': 2, 'evaluation.protocols': ('knn',), 'evaluation.pictures': False})
+  for message in ('Evaluating step 2', 'This run is finished, at step 2'):
+    train(made, str(data / 'tuple'))
+    assert message in capsys.readouterr().out
 
 
 def test_views_without_images_and_labels_end_with_their_geometry(data):
