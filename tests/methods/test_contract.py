@@ -43,6 +43,9 @@ def build(name):
   grid = functools.partial(GridPredictor, predictor=LinearPredictor(2, 4), skip=0)
   return {
       'simclr': lambda: methods.SimCLR(TinyEncoder(), MLP((8, 6)), optimizer, temperature=0.2),
+      'simclr, multi-label': lambda: methods.SimCLR(
+          TinyEncoder(), MLP((8, 6)), optimizer, temperature=0.2, objective='ml_cpc',
+          alpha=lambda step: 1 / (1 + step)),
       'cpc': cpc,
       'cpc, drawn': lambda: cpc(negatives='group_others', num_negatives=6),
       'cpc, multi-label': lambda: cpc(objective='ml_cpc', alpha=lambda step: 1 / (1 + step)),
@@ -51,7 +54,7 @@ def build(name):
   }[name]()
 
 
-METHODS = ['simclr', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc', 'image cpc, drawn']
+METHODS = ['simclr', 'simclr, multi-label', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc', 'image cpc, drawn']
 KEY = jax.random.key(3)
 
 
