@@ -29,8 +29,8 @@ class SimCLR:
   temperature: float = 0.1  # Table 5, ImageNet; 0.5 is best on CIFAR-10 in long runs (B.9).
   chunks: int = 1  # Parts of the batch that are encoded one after another, to save memory; see `forward_in_chunks`.
   objective: str = 'nt_xent'  # Or 'ml_cpc', multi-label CPC: one denominator for all anchors, arXiv:2007.09852.
-  # Of multi-label CPC; may be a schedule of the step. As in CPC the loss is not divided by it: Adam and LARS, which take
-  # steps of a length of their own, hardly see the difference; with SGD, raise the learning rate where alpha is small.
+  # Of multi-label CPC; may be a schedule of the step. As in CPC the loss is not divided by it: the steps of Adam and of
+  # LARS have a length of their own; with SGD, raise the learning rate where alpha is small.
   alpha: float | Callable[[jax.Array], jax.Array] = 1.0
 
   def __post_init__(self):
