@@ -185,7 +185,7 @@ lse_sum = with_gradients(_lse_sum, _lse_sum_and_gradients)
 # (a [n, d], b [m, d], inverse), loss, unit, paired, devices -> sum_i loss(lses)_i, where lses is the one log-sum-exp
 # log sum_j exp(inverse * a_i . b_j) over the rows b_j of all devices, [n]; `paired`, without b_i. `unit` says that all
 # rows have length 1, or 0. `loss` must grow with lses; here and in `lse_sum` it may also be of all anchors together,
-# with collectives, if each device finds the same.
+# with collectives, if each device has its own copy of what they find.
 # One device: 2 units, and 6 for the gradients; several: 2 and 8.
 cross_lse_sum = with_gradients(_cross_lse_sum, _cross_lse_sum_and_gradients)
 

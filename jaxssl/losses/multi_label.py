@@ -318,8 +318,12 @@ def _multi_label_nt_xent(z1, z2, temperature, alpha, axis_name, implementation):
 
 
 def _over_anchors(axis_name):
-  """Returns for `_anchors` the log-sum-exp over all anchors of theirs [n], the same on every device."""
-  return lambda lses, *_: global_lse(lses[0], axis_name)
+  """Returns for `_anchors` the log-sum-exp over all anchors of theirs [n]: the same, but each device's own copy.
+
+  `jax.vmap` would take what is equal on all devices for one number, and hand its gradient to each of them whole.
+  """
+  each = gathered_index(1, axis_name)[0] >= 0  # True.
+  return lambda lses, *_: jnp.where(each, global_lse(lses[0], axis_name), jnp.nan)
 
 
 def _one_denominator(positive, negative, candidates, alpha, axis_name):
