@@ -11,7 +11,7 @@ L is `ml_cpc_bound`: a lower bound on the mutual information for alpha in [m / (
 theorem, for negatives drawn independently), never above log(m / alpha), or log(n (m - 1) + 1) at the least such alpha.
 So equal scores cost log m whatever alpha, the loss is never below log alpha, and its gradient shrinks with alpha: the
 paper's code rescales it, which is `multi_label_info_nce(...) / alpha`. See `geometric_alpha` for a schedule that starts
-at easy, large alphas; above 1 the bound is loose, below the interval it is none.
+at easy, large alphas: above 1 the bound is looser still (at m it is at most 0), below the interval none is proven.
 
 Where they run, `axis_name` and the ambient mesh mean the same as in `jaxssl.losses.contrastive`: n counts the anchors
 of the global batch, and the denominator is one for all devices. `implementation` is 'dense', 'tiled' or None, which
