@@ -35,7 +35,7 @@ CONTRASTS = {
 
 
 class Classifier(nn.Module):
-  """Images [b, 28, 28, 1] -> logits [b, classes] and the features under them [b, 4 * width]."""
+  """Images [b, 28, 28, 1] -> logits [b, classes] and the features under them [b, 64 * width]."""
 
   width: int
   classes: int
@@ -44,7 +44,7 @@ class Classifier(nn.Module):
   def __call__(self, x):
     for scale in (1, 2, 4):
       x = nn.relu(nn.GroupNorm(num_groups=None, group_size=4)(nn.Conv(scale * self.width, (3, 3), strides=2)(x)))
-    features = jnp.mean(x, axis=(1, 2))
+    features = x.reshape(len(x), -1)
     return nn.Dense(self.classes)(features), features
 
 
@@ -71,8 +71,8 @@ def train(network, contrast, teach, images, labels, key, steps=STEPS):
   first = jnp.zeros((1, 28, 28, 1))
   params = network.init(key, first, *([] if teach is None else [teach(first)]))
 
-  def step(carry, i):
-    params, state = carry
+  @jax.jit
+  def step(params, state, i):
     chosen, augmented = jax.random.split(jax.random.fold_in(key, i))
     index = jax.random.randint(chosen, (BATCH,), 0, len(images))
     (x,) = views({'inputs': images[index]}, augmented)['views']
@@ -83,9 +83,12 @@ def train(network, contrast, teach, images, labels, key, steps=STEPS):
       return total if contrast is None else total + WEIGHT * contrast(*projections, i)
 
     updates, state = optimizer.update(jax.grad(loss)(params), state)
-    return (optax.apply_updates(params, updates), state), None
+    return optax.apply_updates(params, updates), state
 
-  return jax.lax.scan(step, (params, optimizer.init(params)), jnp.arange(steps))[0][0]
+  state = optimizer.init(params)
+  for i in range(steps):
+    params, state = step(params, state, i)
+  return params
 
 
 def accuracies(key, steps=STEPS):
@@ -94,15 +97,14 @@ def accuracies(key, steps=STEPS):
   test_images, test_labels = load('test')
   test = test_images / 255.0
   classes = int(labels.max()) + 1
-  run = jax.jit(train, static_argnames=('network', 'contrast', 'teach', 'steps'))
   hits = lambda logits: float(jnp.mean(jnp.argmax(logits, axis=1) == test_labels))
   teacher, student = Classifier(TEACHER, classes), Classifier(STUDENT, classes)
-  learnt = run(teacher, None, None, images, labels, jax.random.fold_in(key, 0), steps=steps)
+  learnt = train(teacher, None, None, images, labels, jax.random.fold_in(key, 0), steps)
   teach = lambda x: jax.lax.stop_gradient(teacher.apply(learnt, x)[1])
   found = {'teacher': hits(teacher.apply(learnt, test)[0])}
   for name, contrast in CONTRASTS.items():
     network = Pair(student)
-    params = run(network, contrast, teach, images, labels, jax.random.fold_in(key, 1), steps=steps)
+    params = train(network, contrast, teach, images, labels, jax.random.fold_in(key, 1), steps)
     found[name] = hits(network.apply(params, test, teach(test))[0])
   return found
 
