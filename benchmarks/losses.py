@@ -6,8 +6,8 @@
 one_device: NT-Xent of N views. Peers: the dense loss as one writes it in JAX; SimCLR's code, which takes the scores of
 the two views in four products; optax.losses.ntxent (up to N = 2048: its memory grows with N^3); and, where torch is
 installed, lightly's formula in PyTorch. eight_devices: eight simulated ones (CPU), against autodiff of SimCLR's
-all_gather. pairs: the losses of CLIP and SigLIP. family: the relatives of NT-Xent, tiled beside dense. Memory is what
-the compiled program allocates beside its arguments.
+all_gather. pairs: the losses of CLIP and SigLIP. family: the relatives of NT-Xent, tiled beside dense;
+multi_label: those of multi-label CPC. Memory is what the compiled program allocates beside its arguments.
 """
 
 import argparse
@@ -188,11 +188,25 @@ def supervised(z1, z2, *, temperature, implementation):
       jnp.concatenate([z1, z2]), labels, temperature=temperature, implementation=implementation)
 
 
-def family(rows, rounds, d=128):
+def all_pairs(z1, z2, **settings):
+  """Multi-label CPC of as many pairs as there are views."""
+  return losses.multi_label_info_nce(jnp.concatenate([z1, z2]), jnp.concatenate([z2, z1]), **settings)
+
+
+def multi_label(rows, rounds):
+  relatives_of_nt_xent(
+      {'multi_label_nt_xent': losses.multi_label_nt_xent, 'multi_label_info_nce, N pairs': all_pairs}, rows, rounds)
+
+
+def family(rows, rounds):
   relatives = {'supervised_contrastive': supervised, 'decoupled_nt_xent': losses.decoupled_nt_xent,
                'debiased_nt_xent': losses.debiased_nt_xent,
                'debiased_nt_xent, hardness 1': functools.partial(losses.debiased_nt_xent, hardness=1.0),
                'nt_logistic': losses.nt_logistic}
+  relatives_of_nt_xent(relatives, rows, rounds)
+
+
+def relatives_of_nt_xent(relatives, rows, rounds, d=128):
   for n in rows:
     z1, z2 = jax.random.normal(jax.random.key(0), (2, n // 2, d))
     for name, loss in relatives.items():
@@ -203,7 +217,7 @@ def family(rows, rounds, d=128):
 def main():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parts = {'one_device': (one_device, [1024, 2048, 4096, 8192, 16384, 32768]), 'eight_devices': (eight_devices, [8192]),
-           'pairs': (pairs, [8192]), 'family': (family, [4096, 8192])}
+           'pairs': (pairs, [8192]), 'family': (family, [4096, 8192]), 'multi_label': (multi_label, [4096, 8192])}
   parser.add_argument('--parts', nargs='+', choices=parts, default=['one_device', 'pairs'])
   parser.add_argument('--rows', nargs='+', type=int)
   parser.add_argument('--rounds', type=int, default=5)

@@ -26,6 +26,8 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'simclr',
           'temperature': 0.1,
+          'objective': 'nt_xent',  # Or 'ml_cpc' (multi-label CPC), with its alpha.
+          'alpha': 1.0,
           'chunks': 1,  # Parts of the batch that are encoded one after another, to save memory.
           'encoder': {'name': 'resnet50', 'dtype': 'bfloat16'},
           'head': {'name': 'mlp', 'features': (2048, 128), 'dtype': 'bfloat16'},

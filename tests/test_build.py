@@ -49,6 +49,16 @@ def test_every_config_builds_and_has_the_same_sections(path):
     assert made[section].keys() == default[section].keys() - absent
 
 
+def test_simclr_with_multi_label_cpc_and_its_schedule():
+  schedule = {'name': 'geometric_alpha', 'high': 10.0, 'low': 0.1}
+  made = config(method__objective='ml_cpc', method__alpha=schedule, steps=200)
+  method = build.build(made, 1000).method
+  assert method.objective == 'ml_cpc'
+  np.testing.assert_allclose([method.alpha(step) for step in (0, 100, 200)], [10, 1, 0.1], rtol=1e-6)
+  with pytest.raises(ValueError, match="config.method: objective must be one of 'nt_xent', 'ml_cpc', got 'cpc'"):
+    build.build(config(method__objective='cpc'), 1000)
+
+
 @pytest.mark.parametrize(
     'path', [path for path in CONFIGS if path.stem.startswith(('cpc', 'cmc'))], ids=lambda path: path.stem)
 def test_configs_fit_their_windows_patches_and_views(path):

@@ -29,3 +29,20 @@ def test_info_nce_recovers_the_log_ratios_of_a_markov_chain():
     stationary = np.linalg.matrix_power(chain.TRANSITION, 200)[:1]
     joint = stationary.T * np.linalg.matrix_power(chain.TRANSITION, k)
     np.testing.assert_allclose(bound[k - 1], jnp.sum(joint * chain.log_ratio(k)), atol=0.03)  # Mutual information.
+
+
+def test_a_student_learns_to_tell_its_teachers_features_apart():
+  """A short run, of a teacher that has learnt nothing."""
+  example = load('distillation_ml_cpc')
+  images, labels = example.load('train')
+  images, labels = images[labels < 20], labels[labels < 20]
+  teacher = example.Classifier(8, 20)
+  weights = teacher.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+  teach = lambda x: teacher.apply(weights, x)[1]
+  network = example.Pair(example.Classifier(4, 20))
+  contrast = example.CONTRASTS['and multi-label CPC, alpha 10 to 0.1']
+  params = example.train(network, contrast, teach, images, labels, jax.random.key(1), steps=60)
+  x = images[::5] / 255.0
+  logits, *projections = network.apply(params, x, teach(x))
+  assert losses.info_nce(*projections) < 0.5 * np.log(len(x))
+  assert jnp.mean(jnp.argmax(logits, axis=1) == labels[::5]) > 0.2  # Chance: 0.05.

@@ -7,8 +7,15 @@ from jaxssl.losses.contrastive_variants import (
     margin_triplet,
     nt_logistic,
 )
-from jaxssl.losses.cpc import cpc_accuracy_and_bound, cpc_bound, cpc_info_nce, geometric_alpha, ml_cpc_bound
+from jaxssl.losses.cpc import cpc_accuracy_and_bound, cpc_info_nce
 from jaxssl.losses.many_positives import multi_positive_info_nce, supervised_contrastive
+from jaxssl.losses.multi_label import (
+    cpc_bound,
+    geometric_alpha,
+    ml_cpc_bound,
+    multi_label_info_nce,
+    multi_label_nt_xent,
+)
 from jaxssl.losses.noise_contrastive import noise_contrastive, noise_contrastive_normalizer
 
 __all__ = [
@@ -22,6 +29,8 @@ __all__ = [
     'info_nce',
     'margin_triplet',
     'ml_cpc_bound',
+    'multi_label_info_nce',
+    'multi_label_nt_xent',
     'multi_positive_info_nce',
     'noise_contrastive',
     'noise_contrastive_normalizer',

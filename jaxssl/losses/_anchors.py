@@ -9,6 +9,7 @@ devices, and finds the gradients in the forward pass. An anchor's weight in them
 log-sum-exp, is known there too, from the log-sum-exp itself. Arguments must be marked by `_collectives.vary`.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -66,6 +67,33 @@ def _lse_sum_and_gradients(arrays, loss, powers, views, devices):
     dz += sign * power * _gradient(x, everyone, scale, exclude, weights, len(z))
   # As in `_pairs.self_sum`, z_i . dz_i sums every pair twice.
   return total, (dz * inverse, d_inverse + jnp.sum(z * dz) / 2, *d_others)
+
+
+def _cross_lse_sum(arrays, loss: Callable, unit: bool, paired: bool, devices: Devices):
+  a, b, inverse = arrays
+  x, y, exclude = _encounters(a, b, paired, devices)
+  return jnp.sum(loss([_lse(x, y, Scale(inverse, unit), exclude, len(a))]))
+
+
+def _cross_lse_sum_and_gradients(arrays, loss, unit, paired, devices):
+  a, b, inverse = arrays
+  scale, alone = Scale(inverse, unit), devices.count == 1
+  x, y, exclude = _encounters(a, b, paired, devices)
+  lse = _lse(x, y, scale, exclude, len(a))
+  total, slope = jax.value_and_grad(lambda lse: jnp.sum(loss([lse])))(lse)
+  own = _weighted(lse, slope)
+  da, db = _tiles.sweep_gradients(
+      _tiles.all_pairs(x, y), x, y, scale, _tiles.weights(own), None, jnp.zeros_like(x.x),
+      _tiles.turned_zeros(y) if alone else None, exclude)
+  if alone:
+    db = jnp.swapaxes(db, 1, 2)
+  else:
+    y, x, exclude = _encounters(b, a, paired, devices)
+    theirs = _tiles.weights(_collectives.gather(own, devices.names))
+    db, _ = _tiles.sweep_gradients(
+        _tiles.all_pairs(y, x), y, x, scale, None, theirs, jnp.zeros_like(y.x), exclude=exclude)
+  da, db = _tiles.join(da, len(a)), _tiles.join(db, len(b))
+  return total, (da * inverse, db * inverse, jnp.sum(a * da))
 
 
 def _weighted(lse, weight):
@@ -127,15 +155,25 @@ def _meetings(z: jax.Array, views: bool, devices: Devices) -> tuple[Rows, Rows, 
   x = _tiles.rows(z)
   everyone = x if devices.count == 1 else _tiles.rows(_collectives.gather(z, devices.names))
   index = _collectives.gathered_index(len(z), devices.names or None)
-  itself, positive = _tiles.cut(index), _tiles.cut(jnp.roll(index, len(z) // 2))
-  size = everyone.counts.shape[1]
+  return x, everyone, _excluding(everyone, index, *([jnp.roll(index, len(z) // 2)] if views else []))
+
+
+def _encounters(a: jax.Array, b: jax.Array, paired: bool, devices: Devices) -> tuple[Rows, Rows, Exclude | None]:
+  """Returns this device's rows of a, everyone's of b, and which pairs do not count: `paired`, a_i with b_i."""
+  y = _tiles.rows(_collectives.gather(b, devices.names))
+  index = _collectives.gathered_index(len(a), devices.names or None)
+  return _tiles.rows(a), y, _excluding(y, index) if paired else None
+
+
+def _excluding(everyone: Rows, first: jax.Array, *others: jax.Array) -> Exclude:
+  """Returns which pairs do not count: each row's with the rows of everyone at its indices, [n] each."""
+  tiles, size = [_tiles.cut(index) for index in (first, *others)], everyone.counts.shape[1]
 
   def exclude(i, j):
     candidate = (j * size + jnp.arange(size))[None, :]
-    same = itself[i][:, None] == candidate
-    return same | (positive[i][:, None] == candidate) if views else same
+    return functools.reduce(jnp.logical_or, [index[i][:, None] == candidate for index in tiles])
 
-  return x, everyone, exclude
+  return exclude
 
 
 # (z [n, d], inverse, *others [n]), loss, powers, views, devices -> sum_i loss(lses, inverse, *others)_i, where lses are
@@ -143,6 +181,13 @@ def _meetings(z: jax.Array, views: bool, devices: Devices) -> tuple[Rows, Rows, 
 # no candidates. `loss` must grow with the first of lses and fall with the second.
 # A power costs 1 unit, and 3 for the gradients, on one device; on several 2 and 4.
 lse_sum = with_gradients(_lse_sum, _lse_sum_and_gradients)
+
+# (a [n, d], b [m, d], inverse), loss, unit, paired, devices -> sum_i loss(lses)_i, where lses is the one log-sum-exp
+# log sum_j exp(inverse * a_i . b_j) over the rows b_j of all devices, [n]; `paired`, without b_i. `unit` says that all
+# rows have length 1, or 0. `loss` must grow with lses; here and in `lse_sum` it may also be of all anchors together,
+# with collectives, if each device has its own copy of what they find.
+# One device: 2 units, and 6 for the gradients; several: 2 and 8.
+cross_lse_sum = with_gradients(_cross_lse_sum, _cross_lse_sum_and_gradients)
 
 # (z [n, d], inverse), devices -> sum_i sum_k log(1 + exp(inverse * z_i . z_k)) over the candidates k, not the positive.
 # 1 unit, 3 with the gradients, on one device; on several 2 and 4.

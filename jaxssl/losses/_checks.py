@@ -92,3 +92,9 @@ def choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> Non
 def implementation(name: str | None, at_hand: tuple[str, ...] = IMPLEMENTATIONS) -> None:
   """Raises unless `name` is an implementation at hand, or None."""
   choice('implementation', name, (None, *at_hand))
+
+
+def alpha(value: ArrayLike, candidates: int) -> None:
+  """Raises unless `value`, where it is a Python (or NumPy) number, lies between 0 and the number of candidates."""
+  if isinstance(value, int | float | np.number) and not 0 < value < candidates:
+    raise ValueError(f'alpha must lie between 0 and the number of candidates, {candidates}, found {value}.')

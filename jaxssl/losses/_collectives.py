@@ -70,6 +70,12 @@ def global_mean(x: jax.Array, axis_name: AxisName | None) -> jax.Array:
   return local if axis_name is None else lax.pmean(local, axis_name)
 
 
+def global_lse(x: jax.Array, axis_name: AxisName | None) -> jax.Array:
+  """Returns log(sum(exp(x))) over the elements of `x` and over the devices, each of which finds it for itself."""
+  local = jax.nn.logsumexp(x)
+  return local if axis_name is None else jax.nn.logsumexp(gather(local[None], axis_name))
+
+
 @dataclasses.dataclass(frozen=True)
 class Devices:
   """The devices that share the batch: the mapped axes and how long they are."""

@@ -5,7 +5,6 @@ in `jaxssl.losses.contrastive`: the negatives are those of the global batch, the
 """
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -162,131 +161,6 @@ def cpc_accuracy_and_bound(
   return accuracy, bound
 
 
-def geometric_alpha(step: ArrayLike, steps: int, *, high: float = 10.0, low: float = 0.1) -> jax.Array:
-  """The alpha of multi-label CPC at a step: from `high` down to `low`, by the same factor at every step.
-
-  Example:
-    >>> from jaxssl import losses
-    >>> print(f'{losses.geometric_alpha(0, 100):.2f} {losses.geometric_alpha(50, 100):.2f}')
-    10.00 1.00
-
-  Args:
-    step: of the training, may be traced.
-    steps: length of the run; alpha is `low` from there on.
-    high: alpha at step 0.
-    low: alpha at the end.
-
-  Returns:
-    A float32 scalar.
-
-  Raises:
-    ValueError: unless `steps`, `high` and `low` are positive.
-
-  References:
-    The schedule that the authors recommend, https://github.com/jiamings/ml-cpc.
-  """
-  for name, value in {'steps': steps, 'high': high, 'low': low}.items():
-    if not value > 0:
-      raise ValueError(f'{name} must be positive, found {value}.')
-  left = 1 - jnp.clip(_checks.scalar('step', step) / steps, 0, 1)
-  return jnp.exp((jnp.log(high) - jnp.log(low)) * left + jnp.log(low))
-
-
-def cpc_bound(positive: ArrayLike, negatives: ArrayLike, *, alpha: ArrayLike = 1.0) -> jax.Array:
-  r"""CPC's lower bound on the mutual information, to be maximised; with another alpha, alpha-CPC.
-
-  .. math::
-    L(g) = \frac{1}{n} \sum_{i=1}^{n}
-      \log \frac{m \, g_i}{\alpha \, g_i + \frac{m - \alpha}{m - 1} \sum_{j=1}^{m-1} g_{ij}},
-      \qquad g = \exp(\mathrm{score})
-
-  At alpha 1 it is log m less the cross-entropy (InfoNCE, the loss), and at most log m. In general it is at most
-  log(m / alpha); below alpha 1 it is no bound on the mutual information. Equal scores give 0.
-
-  Example:
-    >>> import jax.numpy as jnp
-    >>> from jaxssl import losses
-    >>> print(f'{losses.cpc_bound(jnp.full(2, 4.0), jnp.zeros((2, 3))):.4f}')  # log 4 - log(1 + 3 exp(-4))
-    1.3328
-
-  Args:
-    positive: [n], the log-score of each pair that belongs together.
-    negatives: [n, m - 1], those of the same x with what does not belong to it.
-    alpha: scalar in (0, m), Python number or (traced) array.
-
-  Returns:
-    A float32 scalar in nats.
-
-  Raises:
-    ValueError: naming the argument whose shape, dtype or range is wrong.
-
-  References:
-    van den Oord et al., `Representation Learning with Contrastive Predictive Coding
-    <https://arxiv.org/abs/1807.03748>`_, 2018; Song and Ermon, `Multi-label Contrastive Predictive Coding
-    <https://arxiv.org/abs/2007.09852>`_, 2020.
-  """
-  scores, weighted = _weighted(positive, negatives, alpha)
-  return jnp.mean(scores - jax.nn.logsumexp(weighted, axis=1))
-
-
-def ml_cpc_bound(positive: ArrayLike, negatives: ArrayLike, *, alpha: ArrayLike = 1.0) -> jax.Array:
-  r"""Multi-label CPC's lower bound on the mutual information, to be maximised (alpha-ML-CPC).
-
-  .. math::
-    \frac{1}{n} \sum_{i=1}^{n} \log \frac{n m \, g_i}
-      {\alpha \sum_l g_l + \frac{m - \alpha}{m - 1} \sum_l \sum_{j=1}^{m-1} g_{lj}}, \qquad g = \exp(\mathrm{score})
-
-  One denominator for all pairs. It is at most log(m / alpha), and a bound for alpha in [m / (n (m - 1) + 1), 1]: the
-  smallest lifts the ceiling to log(n (m - 1) + 1). At the same alpha it is never above `cpc_bound`. Equal
-  scores give 0.
-
-  Example:
-    >>> import jax.numpy as jnp
-    >>> from jaxssl import losses
-    >>> positive, negatives = jnp.full(2, 4.0), jnp.zeros((2, 3))
-    >>> print(f'{losses.ml_cpc_bound(positive, negatives):.4f}')
-    1.3328
-    >>> print(f'{losses.ml_cpc_bound(positive, negatives, alpha=4 / 7):.4f}')  # Up to log 7.
-    1.8416
-
-  Args:
-    positive: [n], the log-score of each pair that belongs together.
-    negatives: [n, m - 1], those of the same x with what does not belong to it.
-    alpha: scalar in (0, m), Python number or (traced) array.
-
-  Returns:
-    A float32 scalar in nats.
-
-  Raises:
-    ValueError: naming the argument whose shape, dtype or range is wrong.
-
-  References:
-    Song and Ermon, `Multi-label Contrastive Predictive Coding <https://arxiv.org/abs/2007.09852>`_, 2020.
-  """
-  scores, weighted = _weighted(positive, negatives, alpha)
-  return jnp.mean(scores) - jax.nn.logsumexp(weighted) + math.log(scores.size)
-
-
-def _weighted(positive, negatives, alpha):
-  """Returns the log-scores of the pairs that belong together, and all of them [n, m] with weights of sum 1 a row."""
-  positive, negatives = _checks.floating('positive', positive), _checks.floating('negatives', negatives)
-  if positive.ndim != 1 or not positive.size:
-    raise ValueError(f'positive must have shape [n], n not 0, found {list(positive.shape)}.')
-  if negatives.ndim != 2 or len(negatives) != positive.size or not negatives.size:
-    raise ValueError(
-        f'negatives must have shape [{positive.size}, m - 1], with m above 1, found {list(negatives.shape)}.')
-  m = 1 + negatives.shape[1]
-  _check_alpha(alpha, m)
-  alpha = _checks.scalar('alpha', alpha)
-  weighted = [positive[:, None] + jnp.log(alpha / m), negatives + jnp.log((m - alpha) / (m * (m - 1)))]
-  return positive, jnp.concatenate(weighted, axis=1)
-
-
-def _check_alpha(alpha, m):
-  if isinstance(alpha, int | float | np.number) and not 0 < alpha < m:
-    raise ValueError(f'alpha must lie between 0 and the number of candidates, {m}, found {alpha}.')
-
-
 def _over_batch(kernel, predictions, z, mask, group, key, alpha, axis_name, **settings):
   split = _sequences(predictions, z, mask)
   _checks.choice('negatives', settings['negatives'], _cpc.NEGATIVES)
@@ -344,7 +218,7 @@ def _per_step(predictions, z, mask, alpha, axis_name, objective, negatives, num_
   count = devices(axis_name).count
   if negatives in ('others', 'group_others') and len(z) * count < 2:
     raise ValueError(f'negatives={negatives!r} come from other sequences: z must hold two or more, found 1.')
-  _check_alpha(alpha, _cpc.most_candidates(z.shape, count, negatives, num_negatives))
+  _checks.alpha(alpha, _cpc.most_candidates(z.shape, count, negatives, num_negatives))
   scores = _cpc.scores(
       predictions, z, mask, alpha, axis_name, negatives, num_negatives, chunk, group=group, key=key)
   log_count, contexts = _mean(jnp.log(scores.candidates), scores.valid, axis_name)

@@ -126,6 +126,32 @@ def triplet(z1, z2, temperature, margin, semi_hard):
   return np.mean(found)
 
 
+def multi_label_nt_xent(z1, z2, temperature, alpha=1.0):
+  scores = [(positive / temperature, negative / temperature) for positive, negative in anchors(z1, z2)]
+  return multi_label(scores, alpha)
+
+
+def multi_label_info_nce(query, key, negatives=None, *, temperature, alpha=1.0, normalize=True):
+  scale, scores = unit if normalize else lambda row: np.asarray(row, np.float64), []
+  for i in range(len(query)):
+    if negatives is None:
+      others = [key[j] for j in range(len(key)) if j != i]
+    else:
+      others = negatives if np.ndim(negatives) == 2 else negatives[i]
+    anchor = scale(query[i]) / temperature
+    scores.append((anchor @ scale(key[i]), np.array([anchor @ scale(row) for row in others])))
+  return multi_label(scores, alpha)
+
+
+def multi_label(scores, alpha):
+  """log m less the bound, of (score of the positive, scores of the m - 1 negatives) of each anchor."""
+  n, m = len(scores), 1 + len(scores[0][1])
+  terms = [np.log(alpha) + positive for positive, _ in scores]
+  terms += [np.log((m - alpha) / (m - 1)) + score for _, negative in scores for score in negative]
+  denominator = np.logaddexp.reduce(terms)
+  return np.log(m) - np.mean([np.log(n * m) + positive - denominator for positive, _ in scores])
+
+
 def cross_entropy(anchor, positive, candidates, temperature):
   scores = [anchor @ candidate / temperature for candidate in candidates]
   return np.logaddexp.reduce(scores) - anchor @ positive / temperature

@@ -91,6 +91,26 @@ LOSSES |= {
         lambda z1, z2, own, bank, temperature: reference.logistic(z1, z2, temperature)),
 }
 FAMILY = ('supervised', 'decoupled', 'debiased', 'hard', 'logistic')
+
+
+def multi_label(pairs, z1, z2, own, bank, *, temperature, **settings):
+  """Multi-label CPC of two views or, by name, of pairs and their negatives; alpha is learnt too."""
+  settings = {'temperature': temperature, 'alpha': 1.3 * temperature, **settings}
+  module = losses if 'implementation' in settings else reference
+  if pairs is None:
+    return module.multi_label_nt_xent(z1, z2, **settings)
+  return module.multi_label_info_nce(z1, z2, {'batch': None, 'bank': bank, 'own': own}[pairs], **settings)
+
+
+MULTI_LABEL = {
+    'multi_label_views': (1.0, None), 'multi_label_batch': (-2.0, 'batch'), 'multi_label_bank': (3.0, 'bank'),
+    'multi_label_own': (-4.0, 'own')}
+LOSSES |= {
+    name: (weight, functools.partial(multi_label, pairs),
+           lambda z1, z2, own, bank, temperature, pairs=pairs: multi_label(
+               pairs, z1, z2, own, bank, temperature=temperature))
+    for name, (weight, pairs) in MULTI_LABEL.items()}
+MULTI_LABEL = tuple(MULTI_LABEL)
 FOUR = ('nt_xent', 'info_nce', 'symmetric_info_nce', 'siglip')
 IMPLEMENTATIONS = ('dense', 'tiled', 'ring')
 
@@ -205,6 +225,14 @@ def test_the_family_in_tiles(context, devices):
   check_inside_and_outside(lambda function: over_devices(context, function, devices), 'i', FAMILY, 'tiled')
 
 
+@pytest.mark.parametrize('context, devices, implementation', [
+    ('vmap', 3, 'dense'), ('vmap', 8, 'tiled'), ('pmap', 2, 'tiled'), ('pmap', 8, 'dense'),
+    ('shard_map checked', 8, 'tiled'), ('shard_map checked', 1, 'tiled'), ('shard_map checked', 2, 'dense'),
+    ('shard_map unchecked', 3, 'tiled')])
+def test_one_denominator_for_all_devices(context, devices, implementation):
+  check_inside_and_outside(lambda function: over_devices(context, function, devices), 'i', MULTI_LABEL, implementation)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('devices', DEVICES)
 @pytest.mark.parametrize('context', CONTEXTS)
@@ -245,7 +273,7 @@ def shard(batch):
   return batch if mesh.empty else jax.device_put(batch, NamedSharding(mesh, P('data')))
 
 
-@pytest.mark.parametrize('names', [ALL, FAMILY])
+@pytest.mark.parametrize('names', [ALL, FAMILY, MULTI_LABEL])
 @pytest.mark.parametrize('implementation', ['dense', 'tiled'])
 def test_plain_jit(implementation, names):
   check_global(names, implementation)
@@ -261,6 +289,8 @@ def test_plain_jit(implementation, names):
     ({'data': 4, 'model': 2}, AxisType.Explicit, ALL, 'ring'),
     ({'data': 8}, AxisType.Auto, FAMILY, 'tiled'),
     ({'data': 4, 'model': 2}, AxisType.Explicit, FAMILY, 'tiled'),
+    ({'data': 8}, AxisType.Auto, MULTI_LABEL, 'tiled'),
+    ({'data': 4, 'model': 2}, AxisType.Explicit, MULTI_LABEL, 'dense'),
 ])
 def test_ambient_mesh(shape, types, names, implementation):
   with jax.set_mesh(make_mesh(types, **shape)):
@@ -336,12 +366,12 @@ def text_and_memory(loss, n, devices, **settings):
 
 
 def check_memory(loss, total, implementation, devices):
-  """Checks for neither [N, N] nor a device's rows of it; memory grows with N; no gradient is scattered."""
+  """Checks for neither [N, N] nor a device's rows of it; memory grows with N; no gradient of rows is scattered."""
   n, settings = 1024, {'implementation': implementation}
   text, memory = text_and_memory(loss, n, devices, **settings)
   shapes = {tuple(map(int, shape.split(','))) for shape in re.findall(r'(?:f32|pred)\[(\d+,\d+)\]', text)}
   assert max(rows * columns for rows, columns in shapes) <= max(32 * 32, 8 * total)
-  assert 'reduce-scatter' not in text
+  assert set(re.findall(r'\[([\d,]*)\]\S* reduce-scatter', text)) <= {'1'}  # But of the one denominator.
   _, twice = text_and_memory(loss, 2 * n, devices, **settings)
   assert twice < 2.5 * memory
   dense_text, dense = text_and_memory(loss, n, devices, implementation='dense')
@@ -356,7 +386,7 @@ def test_no_array_of_all_pairs(name, implementation, devices, monkeypatch):
 
 
 @pytest.mark.parametrize('devices', [1, 8])
-@pytest.mark.parametrize('name', FAMILY)
+@pytest.mark.parametrize('name', [*FAMILY, *MULTI_LABEL[:2]])
 def test_no_array_of_all_pairs_in_the_family(name, devices, monkeypatch):
   monkeypatch.setattr(_tiles, 'TILE', {'cpu': 32})
   loss = lambda z1, z2, **settings: LOSSES[name][1](
@@ -364,4 +394,4 @@ def test_no_array_of_all_pairs_in_the_family(name, devices, monkeypatch):
   if name == 'supervised':
     loss = lambda z1, z2, **settings: losses.supervised_contrastive(
         jnp.concatenate([z1, z2]), jnp.arange(2 * len(z1)) % 100, **settings)
-  check_memory(loss, 2048, 'tiled', devices)
+  check_memory(loss, 1024 if name == 'multi_label_batch' else 2048, 'tiled', devices)

@@ -223,17 +223,6 @@ def test_alpha_may_be_traced():
       reference.loss(PREDICTIONS, Z, objective='ml_cpc', alpha=10**-0.4, negatives='sequence'), rtol=2e-6)
 
 
-def test_geometric_alpha():
-  found = [losses.geometric_alpha(step, 100, high=5.0, low=0.05) for step in (0, 25, 50, 100, 200)]
-  np.testing.assert_allclose(found, [5, 5 * 100**-0.25, 0.5, 0.05, 0.05], rtol=1e-6)
-  np.testing.assert_allclose(jax.jit(losses.geometric_alpha, static_argnums=1)(jnp.int32(50), 100), 1, rtol=1e-6)
-  for name, value in [('high', 0.0), ('low', -1.0)]:
-    with pytest.raises(ValueError, match=f'{name} must be positive, found {value}'):
-      losses.geometric_alpha(0, 100, **{name: value})
-  with pytest.raises(ValueError, match='steps must be positive, found 0'):
-    losses.geometric_alpha(0, 0)
-
-
 def memory(t, b=2, d=4, **settings):
   """Returns the bytes that the loss allocates with its gradients, beyond its arguments and results."""
   function = jax.value_and_grad(functools.partial(losses.cpc_info_nce, **settings), argnums=(0, 1))
@@ -255,40 +244,6 @@ def test_memory_of_drawn_negatives():
   found = memory(1000, d=64, **settings)
   assert found < 4 * 4 * 2 * 1000 * 2 * (64 + 16)
   assert memory(2000, d=64, **settings) < 2.3 * found
-
-
-def scores_of_pairs(n=5, m=7):
-  return RNG.normal(size=n), RNG.normal(size=(n, m - 1))
-
-
-@pytest.mark.parametrize('alpha', [0.01, 0.7, 1.0, 3.0])
-@pytest.mark.parametrize('bound, at', [
-    (losses.cpc_bound, reference.info_nce_at), (losses.ml_cpc_bound, reference.ml_cpc_at)])
-def test_bounds_equal_the_slow_reference(bound, at, alpha):
-  positive, negatives = scores_of_pairs()
-  found = bound(jnp.float32(positive), jnp.float32(negatives), alpha=alpha)
-  assert found.dtype == jnp.float32 and found.shape == ()
-  slow = np.log(7) - at(list(zip(positive, negatives, strict=True)), alpha)
-  np.testing.assert_allclose(found, slow, rtol=1e-5)
-  traced = jax.jit(bound)(jnp.float32(positive), jnp.float32(negatives), alpha=alpha)
-  np.testing.assert_allclose(traced, found, rtol=1e-6)
-
-
-def test_properties_of_the_bounds():
-  """Of any scores: below the ceiling, CPC above ML-CPC, convex in alpha; equal scores give 0."""
-  for _ in range(20):
-    positive, negatives = (jnp.float32(3 * x) for x in scores_of_pairs())
-    for bound in (losses.cpc_bound, losses.ml_cpc_bound):
-      low, middle, high = (bound(positive, negatives, alpha=alpha) for alpha in (0.1, 1.0, 1.9))
-      assert low <= np.log(7 / 0.1) and middle <= np.log(7) and high <= np.log(7 / 1.9)
-      assert middle <= (low + high) / 2 + 1e-5
-      np.testing.assert_allclose(bound(jnp.full(5, 4.0), jnp.full((5, 6), 4.0), alpha=0.3), 0, atol=2e-6)
-    for alpha in (0.1, 1.0, 1.9):
-      ml, cpc = (bound(positive, negatives, alpha=alpha) for bound in (losses.ml_cpc_bound, losses.cpc_bound))
-      assert ml <= cpc + 1e-5
-    cross_entropy = jax.nn.logsumexp(jnp.column_stack([positive, negatives]), axis=1) - positive
-    np.testing.assert_allclose(
-        losses.cpc_bound(positive, negatives), np.log(7) - jnp.mean(cross_entropy), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('changed, message', [
@@ -320,19 +275,6 @@ def test_errors_name_the_argument(changed, message):
 
 def changed_settings(arguments):
   return {name: value for name, value in arguments.items() if name not in ('predictions', 'z')}
-
-
-@pytest.mark.parametrize('bound', [losses.cpc_bound, losses.ml_cpc_bound])
-def test_errors_of_the_bounds(bound):
-  for positive, negatives, alpha, message in [
-      (jnp.ones((5, 1)), jnp.ones((5, 6)), 1.0, r'positive must have shape \[n\], n not 0, found \[5, 1\]'),
-      (jnp.ones(5), jnp.ones((4, 6)), 1.0, r'negatives must have shape \[5, m - 1\], .* found \[4, 6\]'),
-      (jnp.ones(5), jnp.ones((5, 0)), 1.0, r'negatives must have shape .* found \[5, 0\]'),
-      (jnp.ones(5), jnp.ones((5, 6)), 7.0, 'alpha must lie between 0 and the number of candidates, 7, found 7.0'),
-      (jnp.ones(5), jnp.ones((5, 6)), -1, 'alpha must lie between 0 and .* found -1'),
-  ]:
-    with pytest.raises(ValueError, match=message):
-      bound(positive, negatives, alpha=alpha)
 
 
 @pytest.mark.parametrize('alpha', [3.5, 10.0])

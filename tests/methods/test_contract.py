@@ -44,6 +44,9 @@ def build(name):
   grid = functools.partial(GridPredictor, predictor=LinearPredictor(2, 4), skip=0)
   return {
       'simclr': lambda: methods.SimCLR(TinyEncoder(), MLP((8, 6)), optimizer, temperature=0.2),
+      'simclr, multi-label': lambda: methods.SimCLR(
+          TinyEncoder(), MLP((8, 6)), optimizer, temperature=0.2, objective='ml_cpc',
+          alpha=lambda step: 1 / (1 + step)),
       'cpc': cpc,
       'cpc, drawn': lambda: cpc(negatives='group_others', num_negatives=6),
       'cpc, multi-label': lambda: cpc(objective='ml_cpc', alpha=lambda step: 1 / (1 + step)),
@@ -57,8 +60,8 @@ def build(name):
   }[name]()
 
 
-METHODS = ['simclr', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc', 'image cpc, drawn', 'cmc', 'cmc, shared',
-           'cmc, memory', 'cmc, memory by NCE']
+METHODS = ['simclr', 'simclr, multi-label', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc', 'image cpc, drawn',
+           'cmc', 'cmc, shared', 'cmc, memory', 'cmc, memory by NCE']
 KEY = jax.random.key(3)
 
 

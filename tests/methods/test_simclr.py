@@ -1,12 +1,15 @@
 """SimCLR against its loss, written out."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from jaxssl import methods
+from jaxssl import losses, methods
 from jaxssl.losses import contrastive
 from jaxssl.models import MLP, ResNet
 
@@ -54,3 +57,24 @@ def test_representations_are_encoder_hidden_layer_and_projection(state):
   np.testing.assert_array_equal(METHOD.represent(state, images), h)
   np.testing.assert_array_equal(METHOD.represent(state, images, 'z'), z)
   assert METHOD.represent(state, images, 'head1').shape == (6, 8)
+
+
+def test_multi_label_follows_the_schedule_of_alpha(state):
+  batch = {'views': make_views((8, 8))}
+  schedule = functools.partial(losses.geometric_alpha, steps=10, high=4.0, low=0.25)
+  method = dataclasses.replace(METHOD, objective='ml_cpc', alpha=schedule)
+  (_, z), _ = method.network.apply(
+      {'params': state.params, **state.stats}, jnp.concatenate(batch['views']), train=True, mutable=['batch_stats'])
+  for step, alpha in [(0, 4.0), (5, 1.0), (10, 0.25)]:
+    _, metrics = method.step(state._replace(step=jnp.int32(step)), batch, jax.random.key(0))
+    expected = losses.multi_label_nt_xent(*jnp.split(z, 2), temperature=0.3, alpha=alpha)
+    np.testing.assert_allclose(metrics['loss'], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize('changed, message', [
+    ({'temperature': 0.0}, 'temperature must be positive, got 0.0'),
+    ({'objective': 'info_nce'}, "objective must be one of 'nt_xent', 'ml_cpc', got 'info_nce'"),
+    ({'alpha': 0.5}, "alpha is of objective='ml_cpc' alone, got 0.5 with 'nt_xent'")])
+def test_errors_name_the_field(changed, message):
+  with pytest.raises(ValueError, match=message):
+    dataclasses.replace(METHOD, **changed)
