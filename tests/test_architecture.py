@@ -18,7 +18,7 @@ ALLOWED = {
     'cli': {'build', 'training', 'evaluation'},
     'build': {'training', 'evaluation', 'methods', 'losses', 'models', 'data', 'augment', 'recipes', 'core', 'ops'},
     'methods': {'losses', 'models', 'core', 'ops'},
-    'evaluation': {'models', 'augment', 'training', 'recipes', 'core', 'ops', 'spectral'},
+    'evaluation': {'losses', 'models', 'augment', 'training', 'recipes', 'core', 'ops', 'spectral'},
     'training': {'core'},
     'augment': {'recipes', 'ops'},
     'data': {'recipes', 'ops'},

@@ -1,8 +1,8 @@
 r"""Variational estimates of mutual information from a matrix of log-scores, to be maximised.
 
-`scores` [n, n] holds f(x_i, y_j) of n pairs drawn together: the diagonal is a sample of the joint distribution, the rest
-one of the product of the marginals. Every function returns a float32 scalar in nats, computed in float32 by log-sum-exp.
-The best critic is the log-density ratio log p(x, y) / p(x) p(y) (for `nwj` 1 more; for the CPC family up to a constant,
+`scores` [n, n] holds f(x_i, y_j) of n pairs drawn together: the diagonal is a sample of the joint distribution, the
+rest one of the product of the marginals. Every function returns a float32 scalar in nats, by log-sum-exp in float32. The
+best critic is the log-density ratio log p(x, y) / p(x) p(y) (for `nwj` 1 more; for the CPC family up to a constant,
 in `info_nce` and `alpha_cpc` one for each x). "Lower bound" means: in expectation over batches never above I(x; y),
 whatever the critic, as long as it was not fitted to the very batch.
 
@@ -203,14 +203,47 @@ def nwj(scores: ArrayLike) -> jax.Array:
   return jnp.mean(joint) - jnp.exp(_log_mean_exp(marginal) - 1)
 
 
-def js(scores: ArrayLike) -> jax.Array:
-  r"""Trained by the Jensen-Shannon divergence, valued by `nwj`.
+def jensen_shannon(scores: ArrayLike) -> jax.Array:
+  r"""What `js` and `smile` are trained by: the log-likelihood of a classifier of joint and marginal samples.
 
   .. math::
     \frac{1}{n} \sum_i -\log(1 + e^{-f_{ii}}) - \frac{1}{n (n - 1)} \sum_{i \neq j} \log(1 + e^{f_{ij}})
 
-  is what the gradient is of; its best critic is log p(x, y) / p(x) p(y). The value is that of `nwj` at f + 1, whose best
-  critic is 1 more: a lower bound without ceiling, of a variance that grows as exp I. Only the training is steadier.
+  No estimate of mutual information: from -2 log 2, scores that are all 0, up to 0. Its best critic is
+  log p(x, y) / p(x) p(y), and single scores weigh little, so that it trains steadily at any I.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jaxssl import losses
+    >>> print(f'{losses.mutual_information.jensen_shannon(jnp.zeros((4, 4))):.4f}')
+    -1.3863
+
+  Args:
+    scores: [n, n] log-scores, n above 1, the diagonal those of joint samples.
+
+  Returns:
+    A float32 scalar in nats.
+
+  Raises:
+    ValueError: if `scores` are not floating-point or not [n, n] with n above 1.
+
+  References:
+    Hjelm et al., `Learning deep representations by mutual information estimation and maximization
+    <https://arxiv.org/abs/1808.06670>`_, 2018, equation 4.
+  """
+  joint, marginal = _joint_and_marginal(scores)
+  return jnp.mean(jax.nn.log_sigmoid(joint)) + jnp.mean(jax.nn.log_sigmoid(-marginal))
+
+
+def js(scores: ArrayLike) -> jax.Array:
+  r"""The value of `nwj`, trained by `jensen_shannon`.
+
+  .. math::
+    1 + \frac{1}{n} \sum_i f_{ii} - \frac{1}{n (n - 1)} \sum_{i \neq j} e^{f_{ij}},
+    \qquad \text{with the gradient of } \mathrm{jensen\_shannon}(f)
+
+  The value is that of `nwj` at f + 1, since the best critic of the one is 1 more than that of the other: a lower bound
+  without ceiling, whose variance grows as exp I. Only the training is steadier.
 
   Example:
     >>> import jax, jax.numpy as jnp
@@ -234,11 +267,11 @@ def js(scores: ArrayLike) -> jax.Array:
     <https://arxiv.org/abs/1905.06922>`_, 2019, section 2.2.
   """
   joint, marginal = _joint_and_marginal(scores)
-  return _js_trained(joint, marginal, 1 + jnp.mean(joint) - jnp.exp(_log_mean_exp(marginal)))
+  return _trained_by_js(scores, 1 + jnp.mean(joint) - jnp.exp(_log_mean_exp(marginal)))
 
 
 def smile(scores: ArrayLike, clip: ArrayLike) -> jax.Array:
-  r"""SMILE: trained by the Jensen-Shannon divergence, valued by `dv` with the marginals' scores clipped.
+  r"""SMILE: the value of `dv` with the scores of the marginals clipped, trained by `jensen_shannon`.
 
   .. math::
     \frac{1}{n} \sum_i f_{ii} - \log \frac{1}{n (n - 1)} \sum_{i \neq j} \exp(\min(\max(f_{ij}, -\tau), \tau))
@@ -270,7 +303,7 @@ def smile(scores: ArrayLike, clip: ArrayLike) -> jax.Array:
     raise ValueError(f'clip must be positive, found {clip}.')
   joint, marginal = _joint_and_marginal(scores)
   clip = _checks.scalar('clip', clip)
-  return _js_trained(joint, marginal, jnp.mean(joint) - _log_mean_exp(jnp.clip(marginal, -clip, clip)))
+  return _trained_by_js(scores, jnp.mean(joint) - _log_mean_exp(jnp.clip(marginal, -clip, clip)))
 
 
 def tuba(scores: ArrayLike, log_baseline: ArrayLike) -> jax.Array:
@@ -426,7 +459,7 @@ def _log_sum_exp_of_others(x: jax.Array) -> jax.Array:
   return jnp.logaddexp(before, after)
 
 
-def _js_trained(joint: jax.Array, marginal: jax.Array, value: jax.Array) -> jax.Array:
-  """Returns `value`, with the gradient of the Jensen-Shannon objective of a classifier of joint and marginal."""
-  objective = jnp.mean(jax.nn.log_sigmoid(joint)) + jnp.mean(jax.nn.log_sigmoid(-marginal))
+def _trained_by_js(scores: ArrayLike, value: jax.Array) -> jax.Array:
+  """Returns `value`, with the gradient of `jensen_shannon`."""
+  objective = jensen_shannon(scores)
   return lax.stop_gradient(value) + (objective - lax.stop_gradient(objective))
