@@ -18,7 +18,6 @@ What has been computed is kept in --out, a file for each critic, and not compute
 
 import argparse
 import functools
-import json
 import math
 import pathlib
 import time

@@ -15,6 +15,7 @@ ROOT = pathlib.Path(jaxssl.__file__).parent
 
 # Part of jaxssl -> the parts it may import, itself aside.
 ALLOWED = {
+    '__main__': {'cli'},
     'cli': {'build', 'training', 'evaluation'},
     'build': {'training', 'evaluation', 'methods', 'losses', 'models', 'data', 'augment', 'recipes', 'core', 'ops'},
     'methods': {'losses', 'models', 'core', 'ops'},

@@ -1,11 +1,12 @@
 """Pictures of estimates of mutual information over training, as PNG files. Needs matplotlib."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxssl.evaluation.plots import ACCENT, FAINT, INK, Path, clean, figure_of
+from jaxssl.evaluation.mutual_information import Estimate
+from jaxssl.evaluation.plots import ACCENT, INK, Path, clean, figure_of
 
 SPAN = 200  # Of the moving average over steps, as in ermongroup/smile-mi-estimator, demo.ipynb.
 
@@ -44,3 +45,38 @@ def staircase(
   figure.supxlabel('step', fontsize=8, color=INK)
   figure.supylabel('nats', fontsize=8, color=INK)
   figure.savefig(path)
+
+
+def held_out_curves(estimates: Sequence[Estimate], path: Path, columns: int = 4) -> None:
+  """Draws each estimate on the validation part over the steps, within a standard error, in a panel of its own.
+
+  The ring is the step whose critic was chosen, the point on the right the test part's estimate with its error; dashed
+  is the ceiling, where it is near enough to be drawn.
+  """
+  columns = min(columns, len(estimates))
+  lines = -(-len(estimates) // columns)
+  figure = figure_of(3.2 * columns, 2.6 * lines)
+  panels = figure.subplots(lines, columns, squeeze=False).ravel()
+  for axes, each in zip(panels, estimates, strict=False):
+    _held_out(axes, each)
+  for axes in panels[len(estimates):]:
+    axes.set_visible(False)
+  figure.savefig(path)
+
+
+def _held_out(axes, each: Estimate) -> None:
+  clean(axes, each.estimator)
+  error = np.nan_to_num(each.curve_error)
+  axes.fill_between(each.steps, each.curve - error, each.curve + error, color=ACCENT, alpha=0.2, linewidth=0)
+  axes.plot(each.steps, each.curve, color=ACCENT, linewidth=1.6)
+  chosen = each.steps == each.best_step
+  axes.plot(each.steps[chosen], each.curve[chosen], 'o', color=ACCENT, markerfacecolor='white', markersize=6)
+  axes.errorbar([1.05 * each.steps[-1]], [each.nats], yerr=np.nan_to_num(each.error), fmt='o', color=INK, markersize=4)
+  # A critic that breaks down after the chosen step would flatten all else.
+  top = max(each.nats + np.nan_to_num(each.error), np.max(each.curve[chosen], initial=0.1))
+  if each.ceiling < 2 * top:
+    axes.axhline(each.ceiling, color=INK, linewidth=0.8, linestyle='--')
+    top = max(top, each.ceiling)
+  axes.set_ylim(min(0, each.nats) - 0.05 * top, 1.15 * top)
+  axes.set_xlabel('step', fontsize=8, color=INK)
+  axes.set_ylabel('nats', fontsize=8, color=INK)

@@ -1,10 +1,10 @@
 r"""Variational estimates of mutual information from a matrix of log-scores, to be maximised.
 
 `scores` [n, n] holds f(x_i, y_j) of n pairs drawn together: the diagonal is a sample of the joint distribution, the
-rest one of the product of the marginals. Every function returns a float32 scalar in nats, by log-sum-exp in float32. The
-best critic is the log-density ratio log p(x, y) / p(x) p(y) (for `nwj` 1 more; for the CPC family up to a constant,
-in `info_nce` and `alpha_cpc` one for each x). "Lower bound" means: in expectation over batches never above I(x; y),
-whatever the critic, as long as it was not fitted to the very batch.
+rest one of the product of the marginals. Every function returns a float32 scalar in nats, by log-sum-exp in float32.
+The best critic is the log-density ratio log p(x, y) / p(x) p(y): for `nwj` 1 more, for `tuba` log a(x) more, for
+`info_nce`, `dv` and `ml_cpc` up to a constant (in the first, one for each x). "Lower bound" means: in expectation over
+batches never above I(x; y), whatever the critic, as long as it was not fitted to the very batch.
 
 Example:
   >>> import jax.numpy as jnp
@@ -21,7 +21,7 @@ A training loss is `-info_nce(critic(x, y))`. Which of them bound what, and at w
 | function | lower bound | ceiling | bias, variance |
 |---|---|---|---|
 | `info_nce` | yes | log n | far below a large I; the least variance |
-| `ml_cpc` | yes, for alpha in [n / (n (n - 1) + 1), 1] | log(n / alpha) | less bias and more variance as alpha falls |
+| `ml_cpc` | yes, for alpha from n / (n (n - 1) + 1) on | log(n / alpha) | less bias and more variance as alpha falls |
 | `alpha_cpc` | for alpha of 1 and above | log(n / alpha) | too high below alpha 1, at little variance |
 | `alpha_tuba` | yes | log((n - 1) / alpha) | between `info_nce` and `tuba` |
 | `nwj`, `tuba` | yes | none | no bias at the best critic; variance grows as exp I |
@@ -113,8 +113,10 @@ def ml_cpc(scores: ArrayLike, alpha: ArrayLike) -> jax.Array:
       {\alpha \sum_l e^{f_{ll}} + \frac{n - \alpha}{n - 1} \sum_l \sum_{j \neq l} e^{f_{lj}}}
 
   A lower bound for alpha in [n / (n (n - 1) + 1), 1], never above log(n / alpha): the smallest alpha lifts the ceiling
-  from log n to log(n (n - 1) + 1), nearly 2 log n, at the price of variance. At alpha 1 it is never above `info_nce` of
-  the same scores; it is convex in alpha. Gradients shrink with alpha, which Adam does not feel.
+  from log n to log(n (n - 1) + 1), nearly 2 log n, at the price of variance. The paper proves it for negatives of each
+  pair's own; here the batch shares them, as in the authors' code. At alpha 1 it is never above `info_nce` of the same
+  scores. It is convex in alpha, and at most 0 at n, so that it remains a bound above 1. Gradients shrink with alpha,
+  which Adam does not feel.
 
   Example:
     >>> import jax.numpy as jnp
