@@ -10,8 +10,9 @@ Estimators" (arXiv:1910.06222, demo.ipynb of ermongroup/smile-mi-estimator), and
 "Multi-label Contrastive Predictive Coding" (arXiv:2007.09852, the figures of jiamings/ml-cpc). `--cubic` has y^3 for y,
 of the same mutual information. Estimators whose gradient is the same (js, smile) share one critic.
 
-consistency: their three tests of self-consistency, here with Gaussians instead of images: independence (0), data
-processing (adding a function of y must not add), additivity (two independent pairs hold twice as much).
+consistency: their three tests of self-consistency, here with Gaussians of 10 dimensions and 4 nats instead of images, a
+critic for each, a quarter of --steps: independence (0 nats), data processing (a function of y beside y adds nothing),
+additivity (two independent pairs hold twice as much).
 
 What has been computed is kept in --out, a file for each critic, and not computed again.
 """
@@ -73,6 +74,21 @@ def sample(key, truth, n, *, cubic=False, dimensions=DIMENSIONS):
   rho2 = 1 - jnp.exp(-2 * truth / dimensions)
   y = jnp.sqrt(rho2) * x + jnp.sqrt(1 - rho2) * noise
   return x, y ** 3 if cubic else y
+
+
+def processed(key, truth, n):
+  """Returns x [n, 10], and y beside a function of it [n, 20]: as much information as without the function."""
+  x, y = sample(key, truth, n, dimensions=10)
+  return x, jnp.concatenate([y, jnp.tanh(y)], axis=1)
+
+
+NATS = 4.0
+SITUATIONS = {
+    'one': functools.partial(sample, dimensions=10),
+    'independent': lambda key, truth, n: sample(key, 0 * truth, n, dimensions=10),
+    'processed': processed,
+    'two': lambda key, truth, n: sample(key, 2 * truth, n, dimensions=20),
+}
 
 
 def staircase_of(steps):
@@ -172,6 +188,26 @@ def draw_staircase(kept, estimators, options):
   path = kept.path.with_suffix('.png')
   plots.staircase(curves, staircase_of(options.steps), path, ceilings=ceilings)
   print(f'\nFigure: {path}')
+
+
+def consistency(options, estimators):
+  steps = max(4, options.steps // 4)
+  found = {}
+  for name, draw in SITUATIONS.items():
+    kept = Kept(options.out / f'consistency-{name}-{options.critic}-{options.batch_size}-{steps}.npz')
+    for seed in range(options.seeds):
+      kept.compute(estimators, seed, lambda family, draw=draw, seed=seed: run(
+          jax.random.key(seed), jnp.full(steps, NATS), draw=functools.partial(draw, n=options.batch_size),
+          critic=CRITICS[options.critic], estimators=family))
+    found[name] = {e: np.array([np.mean(kept.curves[f'{e}/{seed}'][-(steps // 4):]) for seed in range(options.seeds)])
+                   for e in estimators}
+  print(f'\n### Self-consistency: {options.critic} critic, batch {options.batch_size}, {steps:,} steps, '
+        f'{options.seeds} seeds\n\n| estimator | I(x; y), 4 | independence, 0 | data processing, 1 | additivity, 2 |\n'
+        + '|---' * 5 + '|')
+  text = lambda values: f'{np.mean(values):.2f}' + (f' ± {np.std(values, ddof=1):.2f}' if len(values) > 1 else '')
+  for e in estimators:
+    one, processed, two = (found[name][e] for name in ('one', 'processed', 'two'))
+    print(f'| {e} | {text(one)} | {text(found["independent"][e])} | {text(processed / one)} | {text(two / one)} |')
 
 
 def main():

@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -28,7 +29,12 @@ def main() -> None:
   flags.DEFINE_list('classes', [], 'Which of x and y hold class numbers: x, y or x,y.')
   flags.DEFINE_string('out', 'runs/mutual_information', 'Directory to write to.')
   names = ('estimators', 'critic', 'steps', 'batch_size', 'seed', 'classes', 'out')
-  launch(lambda x, y: measure(x, y, **{name: flags.FLAGS[name].value for name in names}), USAGE, ('X', 'Y'))
+
+  def run(x: str, y: str) -> None:
+    settings: dict[str, Any] = {name: flags.FLAGS[name].value for name in names}
+    measure(x, y, **settings)
+
+  launch(run, USAGE, ('X', 'Y'))
 
 
 def measure(

@@ -120,7 +120,7 @@ def init(
   return Fit(params, optimizer.init(params), jnp.float32(0))
 
 
-def scores(params: Any, x: jax.Array, y: jax.Array, critic: nn.Module) -> tuple[jax.Array, Any]:
+def scores(params: Any, x: jax.Array, y: jax.Array, critic: nn.Module) -> tuple[Any, Any]:
   """Returns the critic's log-scores [n, n] and the log-baseline [n], 0 where there is none."""
   baseline = LogBaseline().apply(params['baseline'], x) if 'baseline' in params else 0.0
   return critic.apply(params['critic'], x, y), baseline

@@ -50,8 +50,7 @@ def staircase(
 def held_out_curves(estimates: Sequence[Estimate], path: Path, columns: int = 4) -> None:
   """Draws each estimate on the validation part over the steps, within a standard error, in a panel of its own.
 
-  The ring is the step whose critic was chosen, the point on the right the test part's estimate with its error; dashed
-  is the ceiling, where it is near enough to be drawn.
+  The ceiling is dashed, where it is near enough to be drawn.
   """
   columns = min(columns, len(estimates))
   lines = -(-len(estimates) // columns)
@@ -61,6 +60,9 @@ def held_out_curves(estimates: Sequence[Estimate], path: Path, columns: int = 4)
     _held_out(axes, each)
   for axes in panels[len(estimates):]:
     axes.set_visible(False)
+  figure.supxlabel('step. Ring: the critic that was chosen. Black: the estimate on the test part. Dashed: the ceiling',
+                   fontsize=8, color=INK)
+  figure.supylabel('nats, validation part', fontsize=8, color=INK)
   figure.savefig(path)
 
 
@@ -74,9 +76,8 @@ def _held_out(axes, each: Estimate) -> None:
   axes.errorbar([1.05 * each.steps[-1]], [each.nats], yerr=np.nan_to_num(each.error), fmt='o', color=INK, markersize=4)
   # A critic that breaks down after the chosen step would flatten all else.
   top = max(each.nats + np.nan_to_num(each.error), np.max(each.curve[chosen], initial=0.1))
+  top = max(top, min(1.5 * top, np.max(each.curve)))
   if each.ceiling < 2 * top:
     axes.axhline(each.ceiling, color=INK, linewidth=0.8, linestyle='--')
     top = max(top, each.ceiling)
   axes.set_ylim(min(0, each.nats) - 0.05 * top, 1.15 * top)
-  axes.set_xlabel('step', fontsize=8, color=INK)
-  axes.set_ylabel('nats', fontsize=8, color=INK)

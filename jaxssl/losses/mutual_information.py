@@ -383,7 +383,8 @@ def alpha_tuba(scores: ArrayLike, log_baseline: ArrayLike, alpha: ArrayLike) -> 
   log_baseline = _per_row('log_baseline', log_baseline, n)[:, None]
   mix = lambda log_sum: jnp.logaddexp(
       jnp.log(alpha) + log_sum - jnp.log(n - 1), jnp.log1p(-alpha) + log_baseline)
-  with_joint = mix(jnp.logaddexp(joint[:, None], _log_sum_exp_of_others(marginal)))
+  candidates = jnp.concatenate([joint[:, None], marginal], axis=1)
+  with_joint = mix(_log_sum_exp_of_others(candidates)[:, 1:])
   without = mix(jax.nn.logsumexp(marginal, axis=1, keepdims=True))
   return 1 + jnp.mean(joint[:, None] - with_joint) - jnp.exp(_log_mean_exp(marginal - without))
 
@@ -454,11 +455,13 @@ def _log_mean_exp(x: jax.Array) -> jax.Array:
 
 
 def _log_sum_exp_of_others(x: jax.Array) -> jax.Array:
-  """Returns [n, k] for `x` [n, k]: log-sum-exp of each row without this entry; -inf where it is the only one."""
-  ends = jnp.full((len(x), 1), -jnp.inf)
-  before = jnp.concatenate([ends, lax.cumlogsumexp(x, axis=1)[:, :-1]], axis=1)
-  after = jnp.concatenate([lax.cumlogsumexp(x, axis=1, reverse=True)[:, 1:], ends], axis=1)
-  return jnp.logaddexp(before, after)
+  """Returns [n, k] for `x` [n, k], k above 1: log-sum-exp of each row without this entry."""
+  total = jax.nn.logsumexp(x, axis=1, keepdims=True)
+  largest = jnp.arange(x.shape[1])[None] == jnp.argmax(x, axis=1)[:, None]
+  of_rest = jax.nn.logsumexp(jnp.where(largest, -jnp.inf, x), axis=1, keepdims=True)
+  # All but the largest hold at most half of the sum, so that taking them off is exact.
+  share = jnp.where(largest, 0, jnp.exp(x - total))
+  return jnp.where(largest, of_rest, total + jnp.log1p(-share))
 
 
 def _trained_by_js(scores: ArrayLike, value: jax.Array) -> jax.Array:
