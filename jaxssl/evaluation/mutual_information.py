@@ -363,7 +363,7 @@ def _note(estimator: Estimator, nats: float, n: int) -> str:
     notes.append('no lower bound, may exceed the truth.')
   if nats > NEAR * ceiling:
     alpha = estimator.value_at(n)
-    formula = 'log n' if alpha is None else f'log({"n - 1" if estimator.has_baseline else "n"} / alpha)'
+    formula = 'log n' if alpha is None else f'log({"(n - 1)" if estimator.has_baseline else "n"} / alpha)'
     way_out = 'a larger batch, ml_cpc with a smaller alpha or smile'
     if estimator.name == 'ml_cpc' and estimator.parameter is None:
       way_out = 'a larger batch or smile'

@@ -100,7 +100,8 @@ def test_lower_precision_and_large_scores(name):
     scores = jnp.asarray(next(iter(matrices(1, n=5))), dtype)
     np.testing.assert_array_equal(OF_SCORES[name](scores), OF_SCORES[name](scores.astype(jnp.float32)))
   both = jax.jit(jax.value_and_grad(OF_SCORES[name]))
-  for scores in (1e2 * jnp.eye(2), jnp.zeros((2, 2)), 1e4 * jnp.eye(5), -1e4 * jnp.eye(5), 1e4 * jnp.eye(5) - 3e4, jnp.full((5, 5), -2e4)):
+  for scores in (1e2 * jnp.eye(2), jnp.zeros((2, 2)), 1e4 * jnp.eye(5), -1e4 * jnp.eye(5), 1e4 * jnp.eye(5) - 3e4,
+                 jnp.full((5, 5), -2e4)):
     value, gradient = both(scores)
     assert jnp.isfinite(value) and jnp.all(jnp.isfinite(gradient)), (name, scores[0])
 
