@@ -68,15 +68,16 @@ def held_out_curves(estimates: Sequence[Estimate], path: Path, columns: int = 4)
 
 def _held_out(axes, each: Estimate) -> None:
   clean(axes, each.estimator)
-  nats, error, curve, curve_error = map(np.nan_to_num, (each.nats, each.error, each.curve, each.curve_error))
+  nats, error = (float(np.nan_to_num(value)) for value in (each.nats, each.error))
+  curve, curve_error = np.nan_to_num(each.curve), np.nan_to_num(each.curve_error)
   axes.fill_between(each.steps, curve - curve_error, curve + curve_error, color=ACCENT, alpha=0.2, linewidth=0)
   axes.plot(each.steps, each.curve, color=ACCENT, linewidth=1.6)
   chosen = each.steps == each.best_step
   axes.plot(each.steps[chosen], each.curve[chosen], 'o', color=ACCENT, markerfacecolor='white', markersize=6)
   axes.errorbar([1.05 * each.steps[-1]], [each.nats], yerr=error, fmt='o', color=INK, markersize=4)
   # A critic that breaks down after the chosen step would flatten all else.
-  top = max(nats + error, np.max(curve[chosen], initial=0.1))
-  top = max(top, min(1.5 * top, np.max(curve)))
+  top = max(nats + error, float(np.max(curve[chosen], initial=0.1)))
+  top = max(top, min(1.5 * top, float(np.max(curve))))
   if each.ceiling < 2 * top:
     axes.axhline(each.ceiling, color=INK, linewidth=0.8, linestyle='--')
     top = max(top, each.ceiling)

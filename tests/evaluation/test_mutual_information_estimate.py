@@ -14,6 +14,7 @@ from jaxssl import losses, models
 from jaxssl.evaluation import mutual_information as mi
 from jaxssl.evaluation import plots_mutual_information as plots
 
+NAMES = ('info_nce', 'alpha_cpc', 'ml_cpc', 'nwj', 'smile', 'mine', 'tuba')
 SMALL = models.SeparableCritic(features=(32,), embedding=8)
 
 
@@ -28,18 +29,18 @@ quick = functools.partial(mi.estimate, critic=SMALL, steps=60, learning_rate=3e-
 
 @functools.cache
 def of_gaussians():
-  """All estimators on Gaussians of 1.66 nats."""
-  return {e.estimator.partition(':')[0]: e for e in quick(*pairs(4000, 0.9), estimators=mi.ESTIMATORS, steps=300)}
+  """One estimator of each kind on Gaussians of 1.66 nats."""
+  return {e.estimator.partition(':')[0]: e for e in quick(*pairs(4000, 0.9), estimators=NAMES, steps=300)}
 
 
-@pytest.mark.parametrize('name', mi.ESTIMATORS)
+@pytest.mark.parametrize('name', NAMES)
 def test_near_the_truth(name):
   truth, each = -math.log(1 - 0.9**2), of_gaussians()[name]
   assert 0 < each.error < 0.2 and each.batch_size == 128
   assert truth - 0.35 < each.nats < truth + (0.4 if name == 'alpha_cpc' else 0.15)
   assert each.steps[-1] == 300 and len(each.curve) == len(each.curve_error) == len(each.steps) == mi.EVALUATIONS
   chosen = list(each.steps).index(each.best_step)
-  if name not in ('js', 'smile'):  # Their critic is chosen by what it is trained by.
+  if name != 'smile':  # Whose critic is chosen by what it is trained by.
     assert chosen == np.argmax(each.curve)
 
 
@@ -72,8 +73,6 @@ def test_any_shape_and_type():
   plain = quick(x, y, estimators=('info_nce',))[0]
   assert quick(1e6 + 1e3 * x.reshape(500, 2, 2), y - 7, estimators=('info_nce',))[0].nats == pytest.approx(
       plain.nats, abs=1e-3)
-  with_constant = np.concatenate([x, np.full((500, 1), 0.1)], axis=1)
-  assert math.isfinite(quick(with_constant, y, estimators=('info_nce',))[0].nats)
   flat = quick(x[:, 0], (100 * y[:, 0]).astype(np.int16), estimators=('info_nce',))[0]
   column = quick(x[:, :1], np.trunc(100 * y[:, :1]), estimators=('info_nce',))[0]
   assert flat.nats == pytest.approx(column.nats, abs=1e-3)
