@@ -127,21 +127,18 @@ class Kept:
     self.curves = dict(np.load(path, allow_pickle=False)) if path.exists() else {}
 
   def compute(self, estimators, seed, function):
-    """Calls `function(family)` -> [steps, family] unless all its curves are there; returns the seconds it took."""
-    seconds = 0.0
+    """Calls `function(family)` -> [steps, family] unless all its curves are there."""
     for family in families(estimators):
       names = [f'{e}/{seed}' for e in family]
       if all(name in self.curves for name in names):
         continue
       began = time.perf_counter()
       found = np.asarray(function(family))
-      seconds += time.perf_counter() - began
       self.curves |= dict(zip(names, found.T, strict=True))
       temporary = self.path.with_suffix('.tmp.npz')
       np.savez_compressed(temporary, **self.curves)
       temporary.replace(self.path)
       print(f'  {", ".join(names)}: {time.perf_counter() - began:.0f} s', flush=True)
-    return seconds
 
 
 def plateaus(curve):

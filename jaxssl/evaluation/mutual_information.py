@@ -72,7 +72,7 @@ class Estimator:
     """Returns what the estimate never exceeds at a batch of n, in nats; infinity without such."""
     if self.name in ('info_nce', 'alpha_cpc', 'ml_cpc'):
       return math.log(n / (self.value_at(n) or 1))
-    return math.log((n - 1) / self.parameter) if self.name == 'alpha_tuba' and self.parameter else math.inf
+    return 1 + math.log((n - 1) / self.parameter) if self.name == 'alpha_tuba' and self.parameter else math.inf
 
   def is_bound(self, n: int) -> bool:
     """Returns whether the expected estimate of a batch of n is never above the truth."""
@@ -363,7 +363,7 @@ def _note(estimator: Estimator, nats: float, n: int) -> str:
     notes.append('no lower bound, may exceed the truth.')
   if nats > NEAR * ceiling:
     alpha = estimator.value_at(n)
-    formula = 'log n' if alpha is None else f'log({"(n - 1)" if estimator.has_baseline else "n"} / alpha)'
+    formula = 'log n' if alpha is None else '1 + log((n - 1) / alpha)' if estimator.has_baseline else 'log(n / alpha)'
     way_out = 'a larger batch, ml_cpc with a smaller alpha or smile'
     if estimator.name == 'ml_cpc' and estimator.parameter is None:
       way_out = 'a larger batch or smile'

@@ -16,18 +16,7 @@ Example:
   dv 4.0000
   nwj 3.6321
 
-A training loss is `-info_nce(critic(x, y))`. Which of them bound what, and at what variance:
-
-| function | lower bound | ceiling | bias, variance |
-|---|---|---|---|
-| `info_nce` | yes | log n | far below a large I; the least variance |
-| `ml_cpc` | yes, for alpha from n / (n (n - 1) + 1) on | log(n / alpha) | less bias and more variance as alpha falls |
-| `alpha_cpc` | for alpha of 1 and above | log(n / alpha) | too high below alpha 1, at little variance |
-| `alpha_tuba` | yes | log((n - 1) / alpha) | between `info_nce` and `tuba` |
-| `nwj`, `tuba` | yes | none | no bias at the best critic; variance grows as exp I |
-| `js` | its value yes (that of `nwj`) | none | as `nwj`, steadier to train |
-| `dv`, `mine` | no: of a batch, log-mean-exp is biased | none | too high in expectation; variance grows as exp I |
-| `smile` | no | none | clipping bounds the variance and adds bias |
+A training loss is `-info_nce(critic(x, y))`. docs/mutual_information.md compares them.
 """
 
 import jax
@@ -36,7 +25,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxssl.losses import _checks
+from jaxssl.losses import _checks, _scores
 from jaxssl.losses.cpc import cpc_bound, ml_cpc_bound
 
 MOMENTUM = 0.9  # Of MINE's moving average, as in ermongroup/smile-mi-estimator, estimators.py.
@@ -70,7 +59,7 @@ def info_nce(scores: ArrayLike) -> jax.Array:
     van den Oord et al., `Representation Learning with Contrastive Predictive Coding
     <https://arxiv.org/abs/1807.03748>`_, 2018, appendix A.1.
   """
-  return cpc_bound(*_joint_and_marginal(scores))
+  return cpc_bound(*_scores.joint_and_marginal(scores))
 
 
 def alpha_cpc(scores: ArrayLike, alpha: ArrayLike) -> jax.Array:
@@ -97,12 +86,12 @@ def alpha_cpc(scores: ArrayLike, alpha: ArrayLike) -> jax.Array:
     A float32 scalar in nats.
 
   Raises:
-    ValueError: if `scores` are not floating-point or not [n, n] with n above 1, or a Python `alpha` is out of range.
+    ValueError: naming the argument whose shape, dtype or range is wrong.
 
   References:
     Song and Ermon, `Multi-label Contrastive Predictive Coding <https://arxiv.org/abs/2007.09852>`_, 2020.
   """
-  return cpc_bound(*_joint_and_marginal(scores), alpha=alpha)
+  return cpc_bound(*_scores.joint_and_marginal(scores), alpha=alpha)
 
 
 def ml_cpc(scores: ArrayLike, alpha: ArrayLike) -> jax.Array:
@@ -132,12 +121,12 @@ def ml_cpc(scores: ArrayLike, alpha: ArrayLike) -> jax.Array:
     A float32 scalar in nats.
 
   Raises:
-    ValueError: if `scores` are not floating-point or not [n, n] with n above 1, or a Python `alpha` is out of range.
+    ValueError: naming the argument whose shape, dtype or range is wrong.
 
   References:
     Song and Ermon, `Multi-label Contrastive Predictive Coding <https://arxiv.org/abs/2007.09852>`_, 2020.
   """
-  return ml_cpc_bound(*_joint_and_marginal(scores), alpha=alpha)
+  return ml_cpc_bound(*_scores.joint_and_marginal(scores), alpha=alpha)
 
 
 def dv(scores: ArrayLike) -> jax.Array:
@@ -168,8 +157,8 @@ def dv(scores: ArrayLike) -> jax.Array:
     Belghazi et al., `MINE: Mutual Information Neural Estimation <https://arxiv.org/abs/1801.04062>`_, 2018,
     equation 10.
   """
-  joint, marginal = _joint_and_marginal(scores)
-  return jnp.mean(joint) - _log_mean_exp(marginal)
+  joint, marginal = _scores.joint_and_marginal(scores)
+  return jnp.mean(joint) - _scores.log_mean_exp(marginal)
 
 
 def nwj(scores: ArrayLike) -> jax.Array:
@@ -201,8 +190,8 @@ def nwj(scores: ArrayLike) -> jax.Array:
     minimization <https://arxiv.org/abs/0809.0853>`_, 2010; Poole et al., `On Variational Bounds of Mutual Information
     <https://arxiv.org/abs/1905.06922>`_, 2019, section 2.1.
   """
-  joint, marginal = _joint_and_marginal(scores)
-  return jnp.mean(joint) - jnp.exp(_log_mean_exp(marginal) - 1)
+  joint, marginal = _scores.joint_and_marginal(scores)
+  return jnp.mean(joint) - jnp.exp(_scores.log_mean_exp(marginal) - 1)
 
 
 def jensen_shannon(scores: ArrayLike) -> jax.Array:
@@ -233,7 +222,7 @@ def jensen_shannon(scores: ArrayLike) -> jax.Array:
     Hjelm et al., `Learning deep representations by mutual information estimation and maximization
     <https://arxiv.org/abs/1808.06670>`_, 2018, equation 4.
   """
-  joint, marginal = _joint_and_marginal(scores)
+  joint, marginal = _scores.joint_and_marginal(scores)
   return jnp.mean(jax.nn.log_sigmoid(joint)) + jnp.mean(jax.nn.log_sigmoid(-marginal))
 
 
@@ -268,8 +257,8 @@ def js(scores: ArrayLike) -> jax.Array:
     <https://arxiv.org/abs/1808.06670>`_, 2018, equation 4; Poole et al., `On Variational Bounds of Mutual Information
     <https://arxiv.org/abs/1905.06922>`_, 2019, section 2.2.
   """
-  joint, marginal = _joint_and_marginal(scores)
-  return _trained_by_js(scores, 1 + jnp.mean(joint) - jnp.exp(_log_mean_exp(marginal)))
+  joint, marginal = _scores.joint_and_marginal(scores)
+  return _trained_by_js(scores, 1 + jnp.mean(joint) - jnp.exp(_scores.log_mean_exp(marginal)))
 
 
 def smile(scores: ArrayLike, clip: ArrayLike) -> jax.Array:
@@ -295,7 +284,7 @@ def smile(scores: ArrayLike, clip: ArrayLike) -> jax.Array:
     A float32 scalar in nats.
 
   Raises:
-    ValueError: if `scores` are not floating-point or not [n, n] with n above 1, or a Python `clip` is not positive.
+    ValueError: naming the argument whose shape, dtype or range is wrong.
 
   References:
     Song and Ermon, `Understanding the Limitations of Variational Mutual Information Estimators
@@ -303,9 +292,9 @@ def smile(scores: ArrayLike, clip: ArrayLike) -> jax.Array:
   """
   if isinstance(clip, int | float | np.number) and not clip > 0:
     raise ValueError(f'clip must be positive, found {clip}.')
-  joint, marginal = _joint_and_marginal(scores)
+  joint, marginal = _scores.joint_and_marginal(scores)
   clip = _checks.scalar('clip', clip)
-  return _trained_by_js(scores, jnp.mean(joint) - _log_mean_exp(jnp.clip(marginal, -clip, clip)))
+  return _trained_by_js(scores, jnp.mean(joint) - _scores.log_mean_exp(jnp.clip(marginal, -clip, clip)))
 
 
 def tuba(scores: ArrayLike, log_baseline: ArrayLike) -> jax.Array:
@@ -338,9 +327,9 @@ def tuba(scores: ArrayLike, log_baseline: ArrayLike) -> jax.Array:
     Poole et al., `On Variational Bounds of Mutual Information <https://arxiv.org/abs/1905.06922>`_, 2019, equation 4,
     whose y the rows stand for.
   """
-  joint, marginal = _joint_and_marginal(scores)
-  log_baseline = _per_row('log_baseline', log_baseline, joint.size)
-  return 1 + jnp.mean(joint - log_baseline) - jnp.exp(_log_mean_exp(marginal - log_baseline[:, None]))
+  joint, marginal = _scores.joint_and_marginal(scores)
+  log_baseline = _scores.per_row('log_baseline', log_baseline, joint.size)
+  return 1 + jnp.mean(joint - log_baseline) - jnp.exp(_scores.log_mean_exp(marginal - log_baseline[:, None]))
 
 
 def alpha_tuba(scores: ArrayLike, log_baseline: ArrayLike, alpha: ArrayLike) -> jax.Array:
@@ -351,9 +340,9 @@ def alpha_tuba(scores: ArrayLike, log_baseline: ArrayLike, alpha: ArrayLike) -> 
       - \operatorname{mean}_{i, j \neq i} \frac{e^{f_{ij}}}{b_{ii}}, \qquad
     b_{ij} = \alpha \operatorname{mean}_{k \neq j} e^{f_{ik}} + (1 - \alpha) a_i
 
-  A lower bound, never above log((n - 1) / alpha). One candidate is left out of each b, in turn, so that the joint term
-  and the marginal term have n - 1 each, as the proof wants: at alpha 1 it is InfoNCE of n - 1 candidates. Bias grows
-  and variance falls with alpha.
+  A lower bound, never above 1 + log((n - 1) / alpha), nor above log((n - 1) / alpha) where the marginal term is 1, as
+  with the best critic. One candidate is left out of each b, in turn, so that the joint and the marginal term have n - 1
+  each, as the proof wants: at alpha 1 it is InfoNCE of n - 1 candidates. Bias grows and variance falls with alpha.
 
   Example:
     >>> import jax.numpy as jnp
@@ -378,15 +367,15 @@ def alpha_tuba(scores: ArrayLike, log_baseline: ArrayLike, alpha: ArrayLike) -> 
   """
   if isinstance(alpha, int | float | np.number) and not 0 <= alpha <= 1:
     raise ValueError(f'alpha must lie in [0, 1], found {alpha}.')
-  joint, marginal = _joint_and_marginal(scores)
+  joint, marginal = _scores.joint_and_marginal(scores)
   n, alpha = joint.size, _checks.scalar('alpha', alpha)
-  log_baseline = _per_row('log_baseline', log_baseline, n)[:, None]
+  log_baseline = _scores.per_row('log_baseline', log_baseline, n)[:, None]
   mix = lambda log_sum: jnp.logaddexp(
       jnp.log(alpha) + log_sum - jnp.log(n - 1), jnp.log1p(-alpha) + log_baseline)
   candidates = jnp.concatenate([joint[:, None], marginal], axis=1)
-  with_joint = mix(_log_sum_exp_of_others(candidates)[:, 1:])
+  with_joint = mix(_scores.log_sum_exp_of_others(candidates)[:, 1:])
   without = mix(jax.nn.logsumexp(marginal, axis=1, keepdims=True))
-  return 1 + jnp.mean(joint[:, None] - with_joint) - jnp.exp(_log_mean_exp(marginal - without))
+  return 1 + jnp.mean(joint[:, None] - with_joint) - jnp.exp(_scores.log_mean_exp(marginal - without))
 
 
 def mine(scores: ArrayLike, moving_average: ArrayLike) -> tuple[jax.Array, jax.Array]:
@@ -421,47 +410,14 @@ def mine(scores: ArrayLike, moving_average: ArrayLike) -> tuple[jax.Array, jax.A
     Belghazi et al., `MINE: Mutual Information Neural Estimation <https://arxiv.org/abs/1801.04062>`_, 2018,
     section 3.2; start and momentum as in https://github.com/ermongroup/smile-mi-estimator.
   """
-  joint, marginal = _joint_and_marginal(scores)
-  log_mean = _log_mean_exp(marginal)
+  joint, marginal = _scores.joint_and_marginal(scores)
+  log_mean = _scores.log_mean_exp(marginal)
   old = _checks.scalar('moving_average', moving_average)
   average = lax.stop_gradient(jnp.logaddexp(jnp.log(MOMENTUM) + old, jnp.log1p(-MOMENTUM) + log_mean))
   value = lax.stop_gradient(log_mean)
   # Worth 0, with the gradient of exp(log_mean) / A.
   corrected = jnp.exp(value - average) * (log_mean - value)
   return jnp.mean(joint) - value - corrected, average
-
-
-def _joint_and_marginal(scores: ArrayLike) -> tuple[jax.Array, jax.Array]:
-  """Returns the diagonal [n] of scores [n, n], and the rest row by row, [n, n - 1]; raises unless they are such."""
-  scores = _checks.floating('scores', scores)
-  if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or len(scores) < 2:
-    raise ValueError(f'scores must have shape [n, n], n above 1, found {list(scores.shape)}.')
-  n = len(scores)
-  # After the first, every (n + 1)th entry is on the diagonal.
-  marginal = scores.reshape(-1)[1:].reshape(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
-  return jnp.diagonal(scores), marginal
-
-
-def _per_row(name: str, value: ArrayLike, n: int) -> jax.Array:
-  """Returns `value`, a scalar or [n], as float32 [n]."""
-  x = _checks.scalar(name, value) if np.ndim(value) == 0 else _checks.floating(name, value)
-  if x.shape not in ((), (n,)):
-    raise ValueError(f'{name} must be a scalar or of shape [{n}], found {list(x.shape)}.')
-  return jnp.broadcast_to(x, (n,))
-
-
-def _log_mean_exp(x: jax.Array) -> jax.Array:
-  return jax.nn.logsumexp(x) - jnp.log(x.size)
-
-
-def _log_sum_exp_of_others(x: jax.Array) -> jax.Array:
-  """Returns [n, k] for `x` [n, k], k above 1: log-sum-exp of each row without this entry."""
-  total = jax.nn.logsumexp(x, axis=1, keepdims=True)
-  largest = jnp.arange(x.shape[1])[None] == jnp.argmax(x, axis=1)[:, None]
-  of_rest = jax.nn.logsumexp(jnp.where(largest, -jnp.inf, x), axis=1, keepdims=True)
-  # All but the largest hold at most half of the sum, so that taking them off is exact.
-  share = jnp.where(largest, 0, jnp.exp(x - total))
-  return jnp.where(largest, of_rest, total + jnp.log1p(-share))
 
 
 def _trained_by_js(scores: ArrayLike, value: jax.Array) -> jax.Array:

@@ -64,7 +64,7 @@ def test_notes():
   assert note('alpha_cpc:0.1', 1.0) == 'no lower bound, may exceed the truth.'
   assert 'log(n / alpha) = 5.08 nats' in note('alpha_cpc:0.1', 5.0)
   assert 'log(n / alpha) = 5.48 nats at a batch of 16: use a larger batch or smile.' in note('ml_cpc', 5.4)
-  assert 'log((n - 1) / alpha) = 3.40 nats' in note('alpha_tuba:0.5', 3.3)
+  assert '1 + log((n - 1) / alpha) = 4.40 nats' in note('alpha_tuba:0.5', 4.3)
   assert 'not finite' in note('nwj', math.nan)
 
 

@@ -130,8 +130,9 @@ def test_the_cpc_family_is_ordered_and_bounded():
       assert alpha_tuba <= math.log((n - 1) / 0.1) + 1 + 1e-4
 
 
-def test_alpha_tuba_never_exceeds_its_ceiling_of_well_told_pairs():
+def test_alpha_tuba_of_well_told_pairs():
   assert mi.alpha_tuba(1e3 * jnp.eye(9), 0.0, 0.01) == pytest.approx(math.log(8 / 0.01), rel=1e-5)
+  assert mi.alpha_tuba(1e3 * jnp.eye(9) - 500, 0.0, 0.01) == pytest.approx(1 + math.log(8 / 0.01), rel=1e-5)
 
 
 @pytest.mark.parametrize('function', [mi.alpha_cpc, mi.ml_cpc])
