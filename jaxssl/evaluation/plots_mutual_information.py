@@ -40,6 +40,8 @@ def staircase(
     if math.isfinite(ceilings[name]):
       axes.axhline(ceilings[name], color=INK, linewidth=0.8, linestyle='--')
     axes.set_ylim(0, 1.3 * float(np.max(truth)))
+  for axes in panels[max(0, len(curves) - columns):len(curves)]:  # Also those above an empty place.
+    axes.tick_params(labelbottom=True)
   for axes in panels[len(curves):]:
     axes.set_visible(False)
   figure.supxlabel('step', fontsize=8, color=INK)
