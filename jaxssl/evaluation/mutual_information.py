@@ -149,7 +149,7 @@ class Estimate(NamedTuple):
 
   Attributes:
     estimator: its name, with its parameter.
-    nats: mean over the batches of the test part.
+    nats: mean over the batches of the test part; nan if training broke down at once.
     error: bootstrap standard error over these batches; nan for a single batch. It does not cover what another critic,
       from another seed, would have found.
     ceiling: what the estimator never exceeds at this batch size, in nats; inf without such.
@@ -190,8 +190,9 @@ def estimate(
   """Estimates the mutual information of x and y from n independent pairs.
 
   The pairs are split at random in a training part, a validation part and a test part. Each estimator trains a critic
-  of its own on the first by Adam; the critic that does best on the second, of `EVALUATIONS` along the way, is the one
-  whose estimate on the third is returned. Features are standardised by the training part; constant ones stay 0.
+  of its own on the first by Adam; the critic that does best on the second by what it is trained by, of `EVALUATIONS`
+  along the way, is the one whose estimate on the third is returned. Features are standardised by the training part;
+  constant ones stay 0.
 
   Lower bounds hold for the test part, since neither training nor choice has seen it; how far below the truth they
   are depends on the critic, on n and on the ceiling. Pairs that are not independent (several views of one image, frames
@@ -345,10 +346,10 @@ def _fit(key, x, y, train, validation, test, estimator, critic, learning_rate):
 def _summary(estimator, batch_size, every, rng, chosen, curve, test) -> Estimate:
   """Returns the `Estimate` of the test batches' estimates [t], after those of validation [k, v]."""
   means = test[rng.integers(len(test), size=(1000, len(test)))].mean(axis=1)
-  nats, ceiling = float(np.mean(test)), estimator.ceiling(batch_size)
+  nats, ceiling = float(np.mean(test)) if chosen >= 0 else math.nan, estimator.ceiling(batch_size)
   deviation = np.std(curve, axis=1, ddof=1) if curve.shape[1] > 1 else np.full(len(curve), np.nan)
   return Estimate(
-      str(estimator), nats, float(np.std(means)) if len(test) > 1 else math.nan, ceiling,
+      str(estimator), nats, float(np.std(means)) if len(test) > 1 and chosen >= 0 else math.nan, ceiling,
       estimator.is_bound(batch_size), _note(estimator, nats, batch_size), int(chosen + 1) * every, batch_size,
       every * np.arange(1, len(curve) + 1), curve.mean(axis=1), deviation / curve.shape[1] ** 0.5)
 

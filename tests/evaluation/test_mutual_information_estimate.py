@@ -14,7 +14,7 @@ from jaxssl import losses, models
 from jaxssl.evaluation import mutual_information as mi
 from jaxssl.evaluation import plots_mutual_information as plots
 
-NAMES = ('info_nce', 'alpha_cpc', 'ml_cpc', 'nwj', 'smile', 'mine', 'tuba')
+NAMES = ('info_nce', 'ml_cpc', 'nwj', 'smile', 'mine', 'tuba')
 SMALL = models.SeparableCritic(features=(32,), embedding=8)
 
 
@@ -37,7 +37,7 @@ def of_gaussians():
 def test_near_the_truth(name):
   truth, each = -math.log(1 - 0.9**2), of_gaussians()[name]
   assert 0 < each.error < 0.2 and each.batch_size == 128
-  assert truth - 0.35 < each.nats < truth + (0.4 if name == 'alpha_cpc' else 0.15)
+  assert truth - 0.35 < each.nats < truth + 0.15
   assert each.steps[-1] == 300 and len(each.curve) == len(each.curve_error) == len(each.steps) == mi.EVALUATIONS
   chosen = list(each.steps).index(each.best_step)
   if name != 'smile':  # Whose critic is chosen by what it is trained by.
@@ -46,8 +46,8 @@ def test_near_the_truth(name):
 
 def test_independent_arrays_share_nothing():
   (x, _), (_, y) = pairs(3000, 0.9), pairs(3000, 0.9, seed=1)
-  for each in quick(x, y, estimators=('info_nce', 'nwj')):
-    assert abs(each.nats) < 0.05 + 4 * each.error
+  each, = quick(x, y, estimators=('info_nce',))
+  assert abs(each.nats) < 0.05 + 4 * each.error
 
 
 def test_the_ceiling_is_told():
@@ -76,7 +76,7 @@ def test_any_shape_and_type():
   flat = quick(x[:, 0], (100 * y[:, 0]).astype(np.int16), estimators=('info_nce',))[0]
   column = quick(x[:, :1], np.trunc(100 * y[:, :1]), estimators=('info_nce',))[0]
   assert flat.nats == pytest.approx(column.nats, abs=1e-3)
-  assert quick(x[:, 0] > 0, jnp.asarray(y, jnp.bfloat16), estimators=('info_nce',))[0].nats > 0.1
+  assert quick(x[:, 0] > 0, jnp.asarray(y[:, 0], jnp.bfloat16), estimators=('info_nce',))[0].nats > 0.1
 
 
 def test_standardised_by_the_training_part():
@@ -108,9 +108,15 @@ def test_few_pairs_and_steps():
   assert mi.rows([each])[0]['error'] is None and '±' not in mi.format([each])
 
 
+def test_a_training_that_breaks_down_is_told():
+  x, y = pairs(100, 0.9)
+  each, = quick(x, y, estimators=('nwj',), steps=5, learning_rate=1e20)
+  assert math.isnan(each.nats) and math.isnan(each.error) and each.best_step == 0 and 'broke down' in each.note
+
+
 def test_same_seed_same_estimate():
   x, y = pairs(300, 0.9)
-  first, again, other = (quick(x, y, estimators=('mine',), seed=seed)[0].nats for seed in (1, 1, 2))
+  first, again, other = (quick(x, y, estimators=('info_nce',), seed=seed)[0].nats for seed in (1, 1, 2))
   assert first == again != other
 
 
