@@ -1,9 +1,9 @@
-"""The command line: `jaxssl train` and `jaxssl eval`; train.py and eval.py of the repository call the same."""
+"""The command line: `jaxssl train`, `jaxssl eval` (train.py and eval.py call the same), `jaxssl mutual-information`."""
 
 import importlib
 import sys
 
-COMMANDS = ('train', 'eval')
+COMMANDS = ('train', 'eval', 'mutual-information')
 
 
 def main() -> None:
@@ -13,7 +13,7 @@ def main() -> None:
     raise SystemExit(f'usage: jaxssl {{{",".join(COMMANDS)}}} [flags]; got {name!r}. See jaxssl train --help')
   sys.argv[0] = f'jaxssl {name}'
   try:
-    command = importlib.import_module(f'jaxssl.cli.{name}')
+    command = importlib.import_module(f'jaxssl.cli.{name.replace("-", "_")}')
   except ModuleNotFoundError as error:
     raise SystemExit(f'error: {error.name} is missing: pip install "jaxssl[train]"') from error
   command.main()

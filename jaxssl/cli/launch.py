@@ -16,12 +16,14 @@ from jaxssl.evaluation import report
 HELP = ('-h', '-help', '--help', '--helpshort', '--helpfull')
 
 
-def launch(command: Callable[[], None], usage: str) -> None:
+def launch(command: Callable[..., None], usage: str, positional: tuple[str, ...] = ()) -> None:
   """Parses the flags and runs `command`; bad input ends with one message and exit status 1.
 
-  With --help, prints `usage`, the flags of the command and the keys of its config instead.
+  With --help, prints `usage`, the flags of the command and the keys of its config instead. `positional` names the
+  arguments without a flag, all of them required, which `command` is called with.
   """
-  app.run(lambda _: _run(command), flags_parser=lambda arguments: _parse(arguments, usage))
+  app.run(lambda arguments: _run(lambda: command(*arguments[1:])),
+          flags_parser=lambda arguments: _parse(arguments, usage, positional))
 
 
 def given(name: str) -> str | None:
@@ -45,7 +47,7 @@ def parsing() -> Iterator[None]:
     raise SystemExit(f'error: {_plain(error).rstrip(".")}. See --help') from None
 
 
-def _parse(arguments: list[str], usage: str) -> list[str]:
+def _parse(arguments: list[str], usage: str, positional: tuple[str, ...] = ()) -> list[str]:
   wanted = [argument for argument in arguments if argument not in HELP]
   if len(wanted) < len(arguments):
     with contextlib.suppress(Exception):  # Where the config cannot be read, its keys are left out.
@@ -54,8 +56,10 @@ def _parse(arguments: list[str], usage: str) -> list[str]:
     raise SystemExit(0)
   with parsing():
     rest = flags.FLAGS(arguments)
-  if len(rest) > 1:
-    raise SystemExit(f'error: unknown argument {rest[1]!r}: flags start with --. See --help')
+  if len(rest) > 1 + len(positional):
+    raise SystemExit(f'error: unknown argument {rest[1 + len(positional)]!r}: flags start with --. See --help')
+  if len(rest) < 1 + len(positional):
+    raise SystemExit(f'error: missing argument {positional[len(rest) - 1]}. See --help')
   return rest
 
 

@@ -47,7 +47,8 @@ def _ordered(features: Iterable[str]) -> list[str]:
   return [name for name in NAMES if name in seen] + [name for name in seen if name not in NAMES]
 
 
-def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+  """Returns lines of text for rows of cells, the first of them the head."""
   widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
   lines = ['  '.join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in cells]
   return [lines[0], '-' * (sum(widths) + 2 * len(widths) - 2), *lines[1:]]
@@ -135,7 +136,7 @@ def format(rows: Sequence[Row], *, seconds: float | None = None, images_per_seco
   """
   if not rows:
     return 'No results.'
-  return '\n'.join([*_aligned(grid(rows)), *notes(rows), *speed(seconds, images_per_second)])
+  return '\n'.join([*aligned(grid(rows)), *notes(rows), *speed(seconds, images_per_second)])
 
 
 def write(path: str | os.PathLike, rows: Sequence[Row], seconds: float | None, images_per_second: float | None) -> None:

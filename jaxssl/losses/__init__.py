@@ -1,5 +1,6 @@
 """Losses: pure functions from arrays to a float32 scalar. They know no modules, so they serve any library on JAX."""
 
+from jaxssl.losses import mutual_information
 from jaxssl.losses.contrastive import contrastive_accuracy, info_nce, nt_xent, siglip, symmetric_info_nce
 from jaxssl.losses.contrastive_variants import (
     debiased_nt_xent,
@@ -32,6 +33,7 @@ __all__ = [
     'multi_label_info_nce',
     'multi_label_nt_xent',
     'multi_positive_info_nce',
+    'mutual_information',
     'noise_contrastive',
     'noise_contrastive_normalizer',
     'nt_logistic',

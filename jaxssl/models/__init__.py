@@ -12,6 +12,7 @@ from jaxssl.models.cpc import (
   log_mel_encoder_8khz,
 )
 from jaxssl.models.cpc_image import GridPredictor, MaskedConvContext, PatchEncoder, RowGRUContext
+from jaxssl.models.critics import ConcatenatedCritic, LogBaseline, SeparableCritic
 from jaxssl.models.heads import MLP, Projected, Truncated
 from jaxssl.models.multiview import (
   ByShape,
@@ -34,8 +35,10 @@ from jaxssl.models.resnet import (
 __all__ = [
   'AudioEncoder',
   'ByShape',
+  'ConcatenatedCritic',
   'GridPredictor',
   'LinearPredictor',
+  'LogBaseline',
   'LogMelEncoder',
   'MLP',
   'MaskedConvContext',
@@ -48,6 +51,7 @@ __all__ = [
   'RNNContext',
   'ResNet',
   'RowGRUContext',
+  'SeparableCritic',
   'SequenceEncoder',
   'TransformerContext',
   'TransformerPredictor',
