@@ -26,7 +26,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxssl.losses import _checks, _scores
-from jaxssl.losses.cpc import cpc_bound, ml_cpc_bound
+from jaxssl.losses.multi_label import cpc_bound, ml_cpc_bound
 
 MOMENTUM = 0.9  # Of MINE's moving average, as in ermongroup/smile-mi-estimator, estimators.py.
 
