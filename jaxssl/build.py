@@ -29,7 +29,8 @@ NETWORKS = {
     'pooled': models.Pooled,
 }
 METHODS = {
-    'simclr': methods.SimCLR, 'cpc': methods.CPC, 'cpc_image': methods.CPCImage, 'cmc': methods.CMC}
+    'simclr': methods.SimCLR, 'cpc': methods.CPC, 'cpc_image': methods.CPCImage, 'cmc': methods.CMC,
+    'moco': methods.MoCo}
 OPTIMIZERS = {name: getattr(optimizers, name) for name in ('sgd', 'adamw', 'lars', 'lamb')}
 SCHEDULES: dict[str, Callable] = {
     name: getattr(schedules, name) for name in ('warmup_cosine', 'step_decay', 'constant')}

@@ -97,18 +97,27 @@ def refuse_other(path: str, config: ConfigDict) -> None:
 
 
 def start_from(state: Any, path: str) -> Any:
-  """Returns `state` with the encoder, and its batch-norm averages, of the run in the work directory `path`."""
+  """Returns `state` with the encoder, and its batch-norm averages, of the run in the work directory `path`.
+
+  A copy of the encoder in the state, such as MoCo's, starts from there too.
+  """
   try:
     other = restore(os.path.abspath(path)).state
   except (ValueError, FileNotFoundError) as error:
     raise ValueError(f'config.init_from = {path!r}: {error}') from error
 
-  def transplant(tree, donor):
-    ours, theirs = tree['encoder'], donor['encoder']
-    if jax.tree.map(jnp.shape, ours) != jax.tree.map(jnp.shape, theirs):
+  has_encoder = lambda tree: isinstance(tree, dict) and 'encoder' in tree
+  shapes = lambda tree: jax.tree.map(jnp.shape, tree)
+  donors = [tree['encoder'] for tree in (other.params, *other.stats.values()) if has_encoder(tree)]
+
+  def transplant(tree):
+    if not has_encoder(tree):
+      return tree
+    ours = tree['encoder']
+    theirs = next((donor for donor in donors if shapes(donor) == shapes(ours)), None)
+    if theirs is None:
       raise ValueError(f'config.init_from = {path!r}: its encoder differs in shape from config.method.encoder')
     return {**tree, 'encoder': jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), theirs, ours)}
 
-  stats = {name: transplant(tree, other.stats[name]) if 'encoder' in tree else tree
-           for name, tree in state.stats.items()}
-  return state._replace(params=transplant(state.params, other.params), stats=stats)
+  params, stats = jax.tree.map(transplant, (state.params, state.stats), is_leaf=has_encoder)
+  return state._replace(params=params, stats=stats)

@@ -3,6 +3,7 @@
 from jaxssl.methods.cmc import CMC
 from jaxssl.methods.cpc import CPC
 from jaxssl.methods.cpc_image import CPCImage
+from jaxssl.methods.moco import MoCo
 from jaxssl.methods.simclr import SimCLR
 
-__all__ = ['CMC', 'CPC', 'CPCImage', 'SimCLR']
+__all__ = ['CMC', 'CPC', 'CPCImage', 'MoCo', 'SimCLR']

@@ -40,6 +40,8 @@ def build(name):
   cpc = functools.partial(
       methods.CPC, AudioEncoder(4, (4, 3), (2, 2)), RNNContext('gru', 5), LinearPredictor(2, 4), optimizer)
   image_cpc = functools.partial(methods.CPCImage, PatchEncoder(TinyEncoder(), 2, 2), optimizer=optimizer)
+  moco = functools.partial(
+      methods.MoCo, TinyEncoder(), MLP((8, 6)), optimizer, temperature=0.2, momentum=0.9, queue_size=24)
   cmc = functools.partial(methods.CMC, TinyEncoder(), optimizer, temperature=0.3)
   grid = functools.partial(GridPredictor, predictor=LinearPredictor(2, 4), skip=0)
   return {
@@ -52,8 +54,8 @@ def build(name):
       'cpc, multi-label': lambda: cpc(objective='ml_cpc', alpha=lambda step: 1 / (1 + step)),
       'image cpc': lambda: image_cpc(grid(MaskedConvContext(4, 1), directions=('down', 'right'))),
       'image cpc, drawn': lambda: image_cpc(grid(RowGRUContext(5)), negatives='image', num_negatives=6),
+      'moco': lambda: moco(objective='ml_cpc', alpha=lambda step: 1 / (1 + step)),
       'cmc': lambda: cmc(views=3),
-      'cmc, shared': lambda: cmc(shared=True, head=MLP((8, 6))),
       'cmc, memory': lambda: cmc(contrast='memory', num_examples=20, num_negatives=9),
       'cmc, memory by NCE': lambda: cmc(
           views=3, graph='core', contrast='memory_nce', num_examples=20, num_negatives=9, temperature=0.5),
@@ -61,7 +63,7 @@ def build(name):
 
 
 METHODS = ['simclr', 'simclr, multi-label', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc', 'image cpc, drawn',
-           'cmc', 'cmc, shared', 'cmc, memory', 'cmc, memory by NCE']
+           'moco', 'cmc', 'cmc, memory', 'cmc, memory by NCE']
 KEY = jax.random.key(3)
 
 
@@ -84,7 +86,7 @@ def make_batch(name, step, size=16):
     return {'inputs': rng.normal(size=(size, 24)).astype(np.float32), 'index': index, 'group': index % 3,
             'mask': np.arange(24) < lengths[:, None]}
   images = lambda *shape: rng.uniform(size=(size, *shape)).astype(np.float32)
-  if name.startswith('cmc') and 'shared' not in name:  # Views of different shapes.
+  if name.startswith('cmc'):  # Views of different shapes.
     index = rng.permutation(20)[:size].astype(np.int32)
     return {'inputs': tuple(images(6, 6, i + 1) for i in range(build(name).views)), 'index': index}
   return {'inputs': images(6, 6, 1), 'index': index}
