@@ -155,7 +155,7 @@ def staircase(options, estimators):
   for seed in range(options.seeds):
     kept.compute(estimators, seed, lambda family, seed=seed: run(
         jax.random.key(seed), truths, draw=draw, critic=CRITICS[options.critic], estimators=family))
-  print(f'\n### {options.critic} critic, batch {options.batch_size}, {options.steps:,} steps, {options.seeds} seeds'
+  print(f'\n### {options.critic} critic, batch {options.batch_size}, {options.steps:,} steps, {seeds(options)}'
         f'{", y cubed" * options.cubic} (log {options.batch_size} = {math.log(options.batch_size):.2f})\n')
   print('| estimator | ceiling | ' + ' | '.join(f'MI {level}' for level in LEVELS) + ' |\n' + '|---' * 7 + '|')
   published = {} if options.cubic else PUBLISHED.get((options.batch_size, options.critic), {})
@@ -164,6 +164,10 @@ def staircase(options, estimators):
     means = np.array([plateaus(curve) for curve in curves])
     print(row(estimator, options.batch_size, means, published.get(str(estimator))))
   draw_staircase(kept, estimators, options)
+
+
+def seeds(options):
+  return f'{options.seeds} seed{"s" * (options.seeds > 1)}'
 
 
 def row(estimator, batch_size, means, published):
@@ -199,7 +203,7 @@ def consistency(options, estimators):
     found[name] = {e: np.array([np.mean(kept.curves[f'{e}/{seed}'][-(steps // 4):]) for seed in range(options.seeds)])
                    for e in estimators}
   print(f'\n### Self-consistency: {options.critic} critic, batch {options.batch_size}, {steps:,} steps, '
-        f'{options.seeds} seeds\n\n| estimator | I(x; y), 4 | independence, 0 | data processing, 1 | additivity, 2 |\n'
+        f'{seeds(options)}\n\n| estimator | I(x; y), 4 | independence, 0 | data processing, 1 | additivity, 2 |\n'
         + '|---' * 5 + '|')
   text = lambda values: f'{np.mean(values):.2f}' + (f' ± {np.std(values, ddof=1):.2f}' if len(values) > 1 else '')
   for e in estimators:
