@@ -322,8 +322,8 @@ def _over_anchors(axis_name):
 
   `jax.vmap` would take what is equal on all devices for one number, and hand its gradient to each of them whole.
   """
-  each = gathered_index(1, axis_name)[0] >= 0  # True.
-  return lambda lses, *_: jnp.where(each, global_lse(lses[0], axis_name), jnp.nan)
+  return lambda lses, *_: jnp.where(
+      gathered_index(1, axis_name)[0] >= 0, global_lse(lses[0], axis_name), jnp.nan)  # Always.
 
 
 def _one_denominator(positive, negative, candidates, alpha, axis_name):
