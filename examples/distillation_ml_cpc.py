@@ -8,7 +8,7 @@ of a picture has to be told from what it makes of the others in the batch. The t
 
     python examples/distillation_ml_cpc.py [SEEDS]    # About a minute a seed on two CPU cores.
 
-Of three seeds: the teacher .657; its student .437 from the labels alone, .471 with InfoNCE, .471 with multi-label CPC and
+Of three seeds: the teacher .657; its student .437 by labels alone, .471 with InfoNCE, .471 with multi-label CPC and
 .467 with its schedule of alpha: the teacher helps, and here each contrast as much as another.
 """
 
