@@ -6,7 +6,10 @@ https://arxiv.org/abs/2007.09852. On the bundled Omniglot drawings: a teacher le
 then a student of a quarter of its width learns them too, from the labels alone or also from the teacher: what it makes
 of a picture has to be told from what it makes of the others in the batch. The table: the accuracy on drawers 16-20.
 
-    python examples/distillation_ml_cpc.py [SEEDS]    # A minute or two a seed on two CPU cores.
+    python examples/distillation_ml_cpc.py [SEEDS]    # About a minute a seed on two CPU cores.
+
+Of three seeds: the teacher .657; its student .437 by labels alone, .471 with InfoNCE, .471 with multi-label CPC and
+.467 with its schedule of alpha: the teacher helps, and here each contrast as much as another.
 """
 
 import functools
