@@ -4,8 +4,8 @@
   python train.py --config configs/cmc_spoken_digit.py
 
 Each clip is a scene of two views: raw samples, under an encoder of strided convolutions, and the log-mel spectrum,
-under one of its own; both are changed in level, noise and tempo by themselves. Any two signals of one length work alike
-as arrays (configs/cmc_views.py), two microphones for instance.
+under one of its own; both are changed in level, noise and tempo by themselves. Two microphones, or any signals of one
+length, come as paired arrays: take configs/cmc_views.py with the encoders of this file.
 """
 
 from ml_collections import ConfigDict, config_dict

@@ -5,8 +5,9 @@
 
 FILE.npz holds view_0, view_1, … of the same examples, row by row, and if you like labels: images, uint8 or floats in
 [0, 1], [n, h, w, c], or vectors, waveforms and the like, [n, ...]; or all with train_ and test_ before their names.
-DIRECTORY holds the folders view_0, view_1, … of images with the same names. For three views or more set
---config.method.views=3. Images get crops and flips, each its own, or where their pixels show the same place the same
+DIRECTORY holds the folders view_0, view_1, … of images with the same names. For more views than two set
+--config.method.views to their number. Images become squares of 32 pixels (--config.data.recipe.size); in training they
+get crops and flips, each its own, or where their pixels show the same place the same
 (--config.data.recipe.aligned=True); all others Gaussian noise, if any (--config.data.recipe.noise=0.1). Each view has
 an encoder of its own, a small ResNet for images and a multilayer perceptron for all others; change them in a copy of
 this file. --config.evaluation.representation=h_view0 evaluates the first view's features alone.

@@ -99,6 +99,8 @@ def _channels(convert: Callable, scale: tuple, first: int, stop: int) -> Callabl
 def _half(axis: int, second: bool) -> Callable:
   def show(image):
     middle = image.shape[axis] // 2  # Of an odd side, the row in the middle is left out.
+    if not middle:
+      raise ValueError(f'halves need images of two pixels or more a side, got shape {image.shape}')
     start = image.shape[axis] - middle if second else 0
     return jax.lax.slice_in_dim(image, start, start + middle, axis=axis % image.ndim)
 

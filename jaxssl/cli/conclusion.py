@@ -20,6 +20,7 @@ def conclude(run: runs.Run, path: str, pretrain: Source | None) -> None:
   `pretrain` is what the run pretrained on, where it is at hand: test examples that stand there too are counted.
   """
   train, test = (load_source(run.config.to_dict(), split) for split in ('train', 'test'))
+  measure.check_views(run.meta['batch']['inputs'], test)
   if jax.process_index() == 0:
     print(f'Evaluating step {int(run.state.step)} on {test.name}: {len(test):,} test {run.examples}.', flush=True)
   rows = measure.measure(run, train, test, pretrain)

@@ -77,6 +77,20 @@ def check(options: ConfigDict, experiment: Experiment) -> None:
       raise ValueError(f'config.evaluation.{key} is out of range: got {value!r}')
 
 
+def check_views(trained_on: Any, source: Source) -> None:
+  """Raises ValueError unless paired views have the number and the shapes that the run trains on, `trained_on`.
+
+  Images may have another size, since they are resized.
+  """
+  if not isinstance(trained_on, list):
+    return
+  kept = lambda shape: f'images of {shape[-1]} channels' if len(shape) == 4 else str(list(shape[1:]))
+  expected, found = [kept(each['shape']) for each in trained_on], [kept(x.shape) for x in source.inputs[np.arange(1)]]
+  if expected != found:
+    raise ValueError(
+        f'config.data.path: the views of {source.name} are {", ".join(found)}; the run trains on {", ".join(expected)}')
+
+
 def representation(run: Run) -> str:
   """Returns the name of the representation that is evaluated."""
   return run.config.evaluation.representation or run.experiment.method.representations[0]
@@ -85,10 +99,11 @@ def representation(run: Run) -> str:
 def encoders(run: Run) -> dict[str, Encode]:
   """Returns functions of images [b, h, w, c] of any size, or views: raw pixels, the random and the trained encoder."""
   method, name = run.experiment.method, representation(run)
+  which = method.seen(name) if hasattr(method, 'seen') else None  # Of several views.
   adapt = functools.partial(evaluation.adapt, recipe=run.experiment.recipe, channels=run.channels)
   represent = lambda state: jax.jit(lambda images: method.represent(state, adapt(images), name))
   return {
-      'raw': jax.jit(lambda images: evaluation.pixels(images, run.experiment.recipe, run.channels)),
+      'raw': jax.jit(lambda images: evaluation.pixels(images, run.experiment.recipe, run.channels, which)),
       'random': represent(run.initial),
       'trained': represent(run.state),
   }

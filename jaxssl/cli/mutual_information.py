@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ def main() -> None:
   flags.DEFINE_string('critic', 'separable', f'One of {", ".join(mutual_information.CRITICS)}.')
   flags.DEFINE_integer('steps', 3000, 'Of training, for each estimator.')
   flags.DEFINE_integer('batch_size', None, 'Pairs a batch, which sets the ceilings; default: 128, or fewer of few.')
-  flags.DEFINE_integer('seed', 0, 'Of the split, the critics and the batches.')
+  flags.DEFINE_integer(
+      'seed', 0, 'Of the split, the critics and the batches.', lower_bound=0, upper_bound=2**32 - 1)
   flags.DEFINE_list('classes', [], 'Which of x and y hold class numbers: x, y or x,y.')
   flags.DEFINE_string('out', 'runs/mutual_information', 'Directory to write to.')
   names = ('estimators', 'critic', 'steps', 'batch_size', 'seed', 'classes', 'out')
@@ -47,16 +49,20 @@ def measure(
   arrays = {'x': read(x), 'y': read(y)}
   for name in classes:
     arrays[name] = mutual_information.one_hot(arrays[name])
+  try:
+    os.makedirs(out, exist_ok=True)
+  except OSError as error:
+    raise ValueError(f'--out={out} is no directory and cannot be made one: {error.strerror}') from error
   print(f'{x} {list(arrays["x"].shape)} and {y} {list(arrays["y"].shape)}', flush=True)
   found = mutual_information.estimate(
       arrays['x'], arrays['y'], estimators=estimators, critic=critic, steps=steps, batch_size=batch_size, seed=seed)
-  os.makedirs(out, exist_ok=True)
   files = {kind: os.path.join(out, f'mutual_information.{kind}') for kind in ('json', 'png')}
   plots_mutual_information.held_out_curves(found, files['png'])
   settings = {'x': x, 'y': y, 'critic': critic, 'seed': seed}
   table.write(files['json'], [{**row, **settings} for row in mutual_information.rows(found)], None, None)
   print(mutual_information.format(found))
-  print(f'Batches of {found[0].batch_size} held-out pairs; ± is the standard error over them.')
+  print(f'Batches of {found[0].batch_size} held-out pairs; ± is the standard error over them alone: with few pairs, or '
+        'a critic too weak for them, every estimate is too low.')
   print(f'Results: {files["json"]}\nPicture: {files["png"]}')
 
 
@@ -76,7 +82,7 @@ def read(name: str) -> np.ndarray:
     return loaded[key]
   except KeyError as error:
     raise ValueError(error.args[0]) from None
-  except (ValueError, zipfile.BadZipFile, EOFError):
+  except (ValueError, zipfile.BadZipFile, zlib.error, EOFError):
     raise ValueError(f'{name} does not hold an array of numbers in the format of NumPy.') from None
 
 

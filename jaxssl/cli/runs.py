@@ -34,6 +34,8 @@ class Run(NamedTuple):
   @property
   def examples(self) -> str:
     """What to call the examples."""
+    if isinstance(self.meta['batch']['inputs'], list):
+      return 'examples'
     return 'clips' if self.hears else 'images'
 
   @property
@@ -117,7 +119,9 @@ def start_from(state: Any, path: str) -> Any:
     theirs = next((donor for donor in donors if shapes(donor) == shapes(ours)), None)
     if theirs is None:
       raise ValueError(f'config.init_from = {path!r}: its encoder differs in shape from config.method.encoder')
-    return {**tree, 'encoder': jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), theirs, ours)}
+    # Copies, since each buffer of a state is donated by itself.
+    placed = lambda new, old: jnp.copy(jax.device_put(new, old.sharding))
+    return {**tree, 'encoder': jax.tree.map(placed, theirs, ours)}
 
   params, stats = jax.tree.map(transplant, (state.params, state.stats), is_leaf=has_encoder)
   return state._replace(params=params, stats=stats)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 from absl import flags
+from flax.errors import FlaxError
 from ml_collections import ConfigDict, config_flags
 
 from jaxssl.build import Experiment, Source, build, load_source
@@ -52,8 +53,9 @@ def train(config: ConfigDict, path: str, preview: bool = False) -> None:
     print(pictures.preview(config, source, path))
     return
   experiment = build(config.to_dict(), len(source))
-  description = check(config, experiment, source)
-  load_source(config.to_dict(), 'test')  # What is wrong with it should not come out only after the training.
+  description = check(config, experiment, source, begins=not os.path.isdir(os.path.join(path, 'checkpoints')))
+  # What is wrong with the test set should not come out only after the training.
+  measure.check_views(description['inputs'], load_source(config.to_dict(), 'test'))
   devices = mesh.make_mesh(**config.mesh)
   mesh.local_rows(devices, config.batch_size)  # Refuses a batch that the devices do not divide.
   runs.refuse_other(path, config)
@@ -71,8 +73,11 @@ def train(config: ConfigDict, path: str, preview: bool = False) -> None:
       conclusion.conclude(run, path, source)
 
 
-def check(config: ConfigDict, experiment: Experiment, source: Source) -> dict[str, Any]:
-  """Raises ValueError for what would otherwise fail only later; returns the description of a batch."""
+def check(config: ConfigDict, experiment: Experiment, source: Source, begins: bool = True) -> dict[str, Any]:
+  """Raises ValueError for what would otherwise fail only later; returns the description of a batch.
+
+  `begins` says that the run is new: then `config.init_from`, if any, is tried too.
+  """
   for section in ('logging', 'checkpoint'):
     if config[section].every < 1:
       raise ValueError(f'config.{section}.every must be at least 1, got {config[section].every}')
@@ -83,8 +88,13 @@ def check(config: ConfigDict, experiment: Experiment, source: Source) -> dict[st
   try:
     state = jax.eval_shape(runs.initializer(experiment), key, batch)
     jax.eval_shape(lambda *args: experiment.method.step(args[0], experiment.prepare(*args[1:]), key), state, batch, key)
-  except (TypeError, ValueError, ZeroDivisionError) as error:
+    if not experiment.hears:
+      seen = jax.eval_shape(experiment.prepare, batch, key)['inputs']
+      jax.eval_shape(experiment.method.represent, state, seen)
+  except (AttributeError, FlaxError, TypeError, ValueError, ZeroDivisionError) as error:
     raise ValueError(f'config.method does not suit the data: {error}') from error
   if experiment.hears:
     measure_audio.check(experiment, state)
+  if config.init_from and begins:
+    runs.start_from(state, config.init_from)
   return runs.describe_batch(batch)

@@ -2,6 +2,7 @@
 
 import pathlib
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def read(path: str, opened: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
   """One array of the file; raises ValueError where it is broken or pickled."""
   try:
     return opened[key]
-  except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+  except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
     raise ValueError(f'path={path!r}: {key!r} cannot be read: {error} (pickled objects are refused)') from error
 
 

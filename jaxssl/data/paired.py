@@ -9,6 +9,7 @@ from jaxssl.data import arrays, folder
 from jaxssl.data._source import Source, Views, split_off
 
 log = logging.getLogger(__name__)
+LARGEST = 1e15  # Whose square is a float32 still.
 LAYOUT = (
   "an .npz file of paired views holds 'view_0', 'view_1', … [n, ...] (a fifth is held out for testing), or "
   "'train_view_0', … and, where there is one, 'test_view_0', …; optionally 'labels', or 'train_labels' and "
@@ -59,6 +60,8 @@ def load_folder(name: str | None, path: str | None, split: str, size: int | None
     folders.append(root / f'view_{len(folders)}')
   if len(folders) < 2:
     raise ValueError(f"path={path!r}: paired views are two or more folders 'view_0', 'view_1', …; found {len(folders)}")
+  for each in folders:
+    _refuse_twins(each)
   files, labels, names = folder.find(folders[0], split, folder.EXTENSIONS, 'image', links=True)
   others = [{_stem(file): file for file in folder.list_files(each, folder.EXTENSIONS, True)} for each in folders[1:]]
   kept = [i for i, file in enumerate(files) if all(_stem(file) in other for other in others)]
@@ -69,6 +72,14 @@ def load_folder(name: str | None, path: str | None, split: str, size: int | None
   labels = None if labels is None else labels[kept]
   read = zip(folders, chosen, strict=True)
   return _joined(root, split, len(files), [folder.read(*each, labels, names, size, split) for each in read])
+
+
+def _refuse_twins(view: pathlib.Path) -> None:
+  """Raises ValueError where two images of a view differ in their extension alone: which of them is the example?"""
+  seen: dict[str, str] = {}
+  for file in folder.list_files(view, folder.EXTENSIONS, True):
+    if (other := seen.setdefault(_stem(file), file)) != file:
+      raise ValueError(f'path={str(view)!r} holds {other!r} and {file!r}: an example has one image in each view')
 
 
 def _joined(root: pathlib.Path, split: str, total: int, sources: list[Source]) -> Source:
@@ -91,20 +102,26 @@ def _keys(path: str, keys: tuple[str, ...], part: str) -> list[str]:
   found: list[str] = []
   while f'{part}view_{len(found)}' in keys:
     found.append(f'{part}view_{len(found)}')
+  beyond = [key for key in keys if key.startswith(f'{part}view_') and key not in found]
+  if beyond and found:
+    raise ValueError(
+      f'path={path!r} holds {beyond[0]!r} but no {f"{part}view_{len(found)}"!r}: views are numbered from 0')
   if len(found) < 2:
     raise ValueError(f"path={path!r} holds {', '.join(map(repr, keys))}: one view alone is not paired; {LAYOUT}")
   return found
 
 
 def _view(path: str, key: str, view: np.ndarray) -> np.ndarray:
-  if view.ndim < 2 or not view.size or not (np.issubdtype(view.dtype, np.number) or view.dtype == bool):
-    raise ValueError(f'path={path!r}: {key!r} is {view.dtype} of shape {view.shape}; views are numbers [n, ...]')
+  if view.ndim < 2 or not view.size or view.dtype.kind not in 'biuf':
+    raise ValueError(f'path={path!r}: {key!r} is {view.dtype} of shape {view.shape}; views are real numbers [n, ...]')
+  if view.ndim == 4 and view.shape[1] <= 4 < view.shape[3]:
+    raise ValueError(f'path={path!r}: {key!r} has shape {view.shape}; images are [n, h, w, c], channels last')
   if view.dtype == np.uint8 and view.ndim in (3, 4):
     return view[..., None] if view.ndim == 3 else view
-  view = view.astype(np.float32) / (32768 if view.dtype == np.int16 else 1)
   low, high = float(view.min()), float(view.max())
-  if not np.isfinite([low, high]).all():
-    raise ValueError(f'path={path!r}: {key!r} holds numbers that are not finite')
+  if not np.isfinite([low, high]).all() or max(-low, high) > LARGEST:
+    raise ValueError(f'path={path!r}: {key!r} holds numbers that are not finite, or beyond {LARGEST:g}')
+  view = view.astype(np.float32) / (32768 if view.dtype == np.int16 else 1)
   if view.ndim == 4 and not (low >= 0 and high <= 1):
     raise ValueError(
       f'path={path!r}: {key!r} lies in [{low}, {high}]; images [n, h, w, c] are uint8, or float in [0, 1]')

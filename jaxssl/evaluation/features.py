@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxssl import augment, recipes
+from jaxssl import augment, ops, recipes
 
 Encode = Callable[[Any], jax.Array]  # [b, h, w, c] in [0, 1], or a tuple of views -> [b, d]
 
@@ -33,10 +33,20 @@ def adapt(images: Any, recipe: recipes.Recipe | recipes.Paired, channels: int) -
   return augment.modalities([resized], recipe.modalities) if recipe.modalities else resized
 
 
-def pixels(images: Any, recipe: recipes.Recipe | recipes.Paired, channels: int) -> jax.Array:
-  """The raw-pixel baseline, [b, ...] -> [b, d]: what an encoder was trained on, all colours together, flattened."""
-  whole = dataclasses.replace(recipe, modalities=()) if isinstance(recipe, recipes.Recipe) else recipe
-  return flatten(adapt(images, whole, channels))
+def pixels(
+    images: Any, recipe: recipes.Recipe | recipes.Paired, channels: int, which: tuple[int, ...] | None = None
+) -> jax.Array:
+  """The raw-pixel baseline, [b, ...] -> [b, d]: what an encoder was trained on, flattened.
+
+  Of several views those of `which`, None being all: of an image with all its colours together, of paired views each
+  scaled to length 1, so that they weigh the same.
+  """
+  views = adapt(images, recipe, channels)
+  if isinstance(views, tuple) and which is not None and len(which) < len(views):
+    views = tuple(views[i] for i in which)
+  elif isinstance(recipe, recipes.Recipe):
+    return flatten(adapt(images, dataclasses.replace(recipe, modalities=()), channels))
+  return jnp.concatenate([ops.l2_normalize(flatten(view)) for view in views], axis=1)
 
 
 def with_channels(images: jax.Array, channels: int) -> jax.Array:

@@ -284,13 +284,13 @@ def _split(
   """Returns the indices of the training, validation and test part, and the batch size."""
   if not 0 < held_out < 0.5:
     raise ValueError(f'held_out must be above 0 and below 0.5, found {held_out}.')
-  part = int(held_out * n)
+  part = int(held_out * n + 1e-9)  # Of 0.29 * 100, 29.
   if batch_size is None:
     batch_size = max(MIN_BATCH, min(128, part // 4))
   elif batch_size < 2:
     raise ValueError(f'batch_size must be at least 2, found {batch_size}.')
   if min(part, n - 2 * part) < batch_size:
-    needed = math.ceil(max(batch_size / held_out, batch_size / (1 - 2 * held_out)))
+    needed = math.ceil(max(batch_size / held_out, batch_size / (1 - 2 * held_out)) - 1e-9)
     raise ValueError(f'too few pairs: batches of {batch_size} with held_out={held_out:g} need at least {needed:,}, '
                      f'found {n:,}.')
   order = rng.permutation(n)
@@ -298,10 +298,15 @@ def _split(
 
 
 def _standardised(array: np.ndarray, train: np.ndarray) -> np.ndarray:
-  """Returns features of mean 0 and deviation 1 on the training part, float32; constant ones are 0 there."""
-  mean, scale = (f(array[train], axis=0, dtype=np.float64) for f in (np.mean, np.std))
-  constant = scale <= 1e-6 * np.max(np.abs(array[train]), axis=0)  # What rounding leaves of a constant.
-  return ((array - mean) / np.where(constant, 1, scale)).astype(np.float32)
+  """Returns features of mean 0 and deviation 1 on the training part, float32; those that are constant there are 0."""
+  first = array[train[:1]]
+  constant = np.all(array[train] == first, axis=0)
+  # Less the first example, which takes a large offset off before anything is rounded, and of unit size at most.
+  moved = array.astype(np.float64) - first.astype(np.float64)
+  largest = np.max(np.abs(moved[train]), axis=0)
+  moved = moved / np.where(constant, 1, largest)
+  mean, scale = np.mean(moved[train], axis=0), np.std(moved[train], axis=0)
+  return np.where(constant, 0, (moved - mean) / np.where(constant, 1, scale)).astype(np.float32)
 
 
 def _batches(part: np.ndarray, size: int, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -18,6 +18,7 @@ from jaxssl.losses.multi_label import (
     multi_label_nt_xent,
 )
 from jaxssl.losses.noise_contrastive import noise_contrastive, noise_contrastive_normalizer
+from jaxssl.losses.retrieval import retrieval_accuracy
 
 __all__ = [
     'contrastive_accuracy',
@@ -38,6 +39,7 @@ __all__ = [
     'noise_contrastive_normalizer',
     'nt_logistic',
     'nt_xent',
+    'retrieval_accuracy',
     'siglip',
     'supervised_contrastive',
     'symmetric_info_nce',

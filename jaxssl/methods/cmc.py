@@ -20,6 +20,7 @@ from jaxssl.models.heads import MLP
 from jaxssl.models.multiview import MultiviewNetwork, MultiviewRepresentation, PerView
 
 CONTRASTS, GRAPHS = ('batch', 'memory', 'memory_nce'), ('full', 'core')
+LOWEST_OF_NCE = 0.012  # At lower temperatures exp(1 / temperature), a part of Z, is no float32.
 
 
 class Memory(NamedTuple):
@@ -41,7 +42,7 @@ class CMC:
   graph: str = 'full'
   contrast: str = 'batch'  # With the batch; with a 'memory' by softmax; or, as the paper, by NCE: 'memory_nce'.
   temperature: float = 0.07  # 0.1 on STL-10.
-  num_negatives: int = 16_384  # Drawn from the memory at each step, the same for all of the batch.
+  num_negatives: int = 16_384  # Drawn from the memory at each step, with replacement, for all of the batch; at most N.
   momentum: float = 0.5  # Of the memory.
   num_examples: int = 0  # N, of the data set, all of which a memory holds; the trainer knows it.
 
@@ -68,6 +69,9 @@ class CMC:
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
     if len(batch['views']) != self.views:
       raise ValueError(f'views = {self.views}, but the data have {len(batch["views"])} views')
+    shapes = [list(view.shape[1:]) for view in batch['views']]
+    if self.shared and any(shape != shapes[0] for shape in shapes):
+      raise ValueError(f'shared=True needs views of one shape, got {", ".join(map(str, shapes))}')
     network_key, memory_key = jax.random.split(key)
     state = core.init_state(self.network, self.optimizer, network_key, batch['views'])
     if self.contrast == 'batch':
@@ -82,7 +86,8 @@ class CMC:
     memory = stats.get('memory')
     stats = {name: value for name, value in stats.items() if name != 'memory'}
     (_, z), stats = forward(self.network, params, stats, batch['views'])
-    metrics = {'contrastive_accuracy': losses.contrastive_accuracy(z[0], z[1])}
+    found = [losses.retrieval_accuracy(z[i], z[j]) for i, j in self.pairs]
+    metrics = {'accuracy': sum(found) / len(found)}  # Of finding the counterpart in the batch.
     if memory is None:
       each = [2 * losses.symmetric_info_nce(z[i], z[j], temperature=self.temperature) for i, j in self.pairs]
       candidates = len(z[0])
@@ -129,9 +134,8 @@ class CMC:
 
   def backbone(self, state: core.State, name: str | None = None) -> tuple[nn.Module, Any]:
     """Returns the network up to a representation as a module of views, and its variables."""
-    name = core.choose(name, {each: each for each in self.representations})
-    layer, _, view = name.partition('_view')
-    which = (int(view),) if view else tuple(range(self.views))
+    layer = core.choose(name, {each: each for each in self.representations}).partition('_view')[0]
+    which = self.seen(name)
     parts = ('encoder', 'head') if layer == 'z' else ('encoder',)
     mine = {'shared'} if self.shared else {f'view{i}' for i in which}
     kept = {kind: {part: {view: value for view, value in tree[part].items() if view in mine}
@@ -139,6 +143,11 @@ class CMC:
             for kind, tree in {'params': state.params, **state.stats}.items() if kind != 'memory'}
     return MultiviewRepresentation(self.network, layer, which, self.views), {
         kind: {'network': tree} for kind, tree in kept.items() if tree}
+
+  def seen(self, name: str | None = None) -> tuple[int, ...]:
+    """Returns which views a representation is made of, for the raw inputs to compare it with."""
+    _, _, view = core.choose(name, {each: each for each in self.representations}).partition('_view')
+    return (int(view),) if view else tuple(range(self.views))
 
   def embed(self, state: core.State, batch: core.Batch) -> tuple[jax.Array, ...]:
     """Returns z [b, p] of the first two views, for the health of the embedding."""
@@ -161,8 +170,9 @@ def _check(method: CMC) -> None:
   if isinstance(method.encoder, tuple) and (len(method.encoder) != method.views or method.shared):
     raise ValueError(f'encoder must be one module, or without shared=True {method.views}, one for each view; got '
                      f'{len(method.encoder)}')
-  if method.temperature <= 0:
-    raise ValueError(f'temperature must be positive, got {method.temperature}')
+  lowest = LOWEST_OF_NCE if method.contrast == 'memory_nce' else 0
+  if not method.temperature > lowest:
+    raise ValueError(f'temperature must be above {lowest} for contrast={method.contrast!r}, got {method.temperature}')
   if not 0 <= method.momentum < 1:
     raise ValueError(f'momentum must lie in [0, 1), got {method.momentum}')
   if method.num_negatives < 1:

@@ -47,14 +47,15 @@ class MoCo:
   alpha: float | Callable[[jax.Array], jax.Array] = 1.0
 
   def __post_init__(self):
-    if self.temperature <= 0:
+    if not self.temperature > 0:
       raise ValueError(f'temperature must be positive, got {self.temperature}')
     if not 0 <= self.momentum < 1:
       raise ValueError(f'momentum must lie in [0, 1), got {self.momentum}')
     if self.objective not in OBJECTIVES:
       raise ValueError(f'objective must be one of {", ".join(map(repr, OBJECTIVES))}, got {self.objective!r}')
     if self.objective == 'info_nce' and self.alpha != 1:
-      raise ValueError(f"alpha is of objective='ml_cpc' alone, got {self.alpha} with 'info_nce'")
+      found = 'a schedule' if callable(self.alpha) else self.alpha
+      raise ValueError(f"alpha is of objective='ml_cpc' alone, got {found} with 'info_nce'")
 
   @property
   def network(self) -> Projected:

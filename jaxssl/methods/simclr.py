@@ -34,12 +34,13 @@ class SimCLR:
   alpha: float | Callable[[jax.Array], jax.Array] = 1.0
 
   def __post_init__(self):
-    if self.temperature <= 0:
+    if not self.temperature > 0:
       raise ValueError(f'temperature must be positive, got {self.temperature}')
     if self.objective not in OBJECTIVES:
       raise ValueError(f'objective must be one of {", ".join(map(repr, OBJECTIVES))}, got {self.objective!r}')
     if self.objective == 'nt_xent' and self.alpha != 1:
-      raise ValueError(f"alpha is of objective='ml_cpc' alone, got {self.alpha} with 'nt_xent'")
+      found = 'a schedule' if callable(self.alpha) else self.alpha
+      raise ValueError(f"alpha is of objective='ml_cpc' alone, got {found} with 'nt_xent'")
 
   @property
   def network(self) -> Projected:

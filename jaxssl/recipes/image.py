@@ -144,6 +144,8 @@ class Recipe:
 
   def __post_init__(self):
     object.__setattr__(self, 'views', tuple(self.views))
+    if isinstance(self.modalities, str):
+      raise ValueError(f'modalities must be a tuple of names, got {self.modalities!r}')
     object.__setattr__(self, 'modalities', tuple(self.modalities))
     if not self.views:
       raise ValueError('views must hold at least one View, got none')
@@ -279,7 +281,7 @@ def multiview(
     raise ValueError(f'modalities must name what each view shows, among {", ".join(MODALITIES)}, got none')
   view = _recoloured(View(size, area=area, flip=flip, jitter=0.8 if strength else 0.0, grey=grey, blur=blur), strength)
   return Recipe(
-      (view,) * (1 if same_crop else len(modalities)), size, _input_crop(size), modalities=tuple(modalities))
+      (view,) * (1 if same_crop else len(modalities)), size, _input_crop(size), modalities=modalities)
 
 
 def drawings(

@@ -101,6 +101,8 @@ def test_a_recipe_with_a_crop_for_each_view():
     (lambda: recipes.Recipe((recipes.View(8),) * 2, 8, modalities=('L', 'a', 'b')), 'one for each of the 3 modalit.*2'),
     (lambda: recipes.Recipe((recipes.View(8),), 8, patches=recipes.Patches(4, 4), modalities=('L',)), 'patches are of'),
     (lambda: augment.modality(jnp.zeros((8, 8, 3)), 'ba'), "modality must be one of L, ab, .*, got 'ba'"),
+    (lambda: augment.modality(jnp.zeros((8, 1, 3)), 'left'), r'halves need images of two pixels .*\(8, 1, 3\)'),
+    (lambda: recipes.multiview(8, 'ab'), "modalities must be a tuple of names, got 'ab'"),
     (lambda: augment.modality(jnp.zeros((8, 8, 1)), 'ab'), r'rgb_to_lab needs images with three .*\(8, 8, 1\)'),
 ])
 def test_mistakes_are_named(make, message):

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxssl.build import build
 from jaxssl.cli import runs, workdir
 from jaxssl.cli.train import train
 from jaxssl.training import logging
@@ -130,6 +131,32 @@ def test_another_run_can_start_from_the_encoder(finished, tmp_path):
   donor, state = state_of(finished), state_of(tmp_path)
   jax.tree.map(np.testing.assert_array_equal, donor.params['encoder'], state.params['encoder'])
   assert not np.array_equal(donor.params['head']['linear1']['kernel'], state.params['head']['linear1']['kernel'])
+
+
+def test_the_momentum_encoder_starts_there_too_in_buffers_of_its_own(finished):
+  made = config()
+  with made.unlocked():
+    made.method = {**made.method.to_dict(), 'name': 'moco', 'objective': 'info_nce', 'queue_size': 16}
+    del made.method['chunks']
+  experiment = build(made.to_dict(), 100)
+  views = (np.zeros((16, 14, 14, 1), np.float32),) * 2
+  fresh = jax.jit(experiment.method.init)(jax.random.key(1), {'views': views})
+  state = runs.start_from(fresh, str(finished))
+  donor = state_of(finished).params['encoder']
+  encoders = state.params['encoder'], state.stats['momentum'].params['encoder']
+  for encoder in encoders:
+    jax.tree.map(np.testing.assert_array_equal, donor, encoder)
+  pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(encoders)]
+  assert len(set(pointers)) == len(pointers), 'each is donated'
+
+
+def test_a_wrong_start_is_refused_before_the_run(finished, tmp_path):
+  other = config(**{'init_from': str(finished), 'method.encoder.widths': (4,)})
+  absent = config(init_from='/nowhere')
+  for made, message in ((other, 'its encoder differs in shape'), (absent, "init_from = '/nowhere'")):
+    with pytest.raises(ValueError, match=message):
+      train(made, str(tmp_path / 'run'))
+    assert not (tmp_path / 'run').exists()
 
 
 @pytest.mark.parametrize('arguments,message', [

@@ -119,6 +119,23 @@ def test_views_without_images_and_labels_end_with_their_geometry(data):
   assert 'neighbours.png' not in {each.name for each in (data / 'unlabelled' / 'pictures').iterdir()}
 
 
+def test_other_views_in_the_test_part_are_refused_before_the_run(data):
+  rng = np.random.default_rng(0)
+  part = lambda name, width: {f'{name}_view_{i}': rng.normal(size=(32, d)) for i, d in enumerate((7, width))}
+  np.savez(data / 'other.npz', **part('train', 5), **part('test', 3))
+  with pytest.raises(ValueError, match=r'the views of other are \[7\], \[3\]; the run trains on \[7\], \[5\]'):
+    train(config(str(data / 'other.npz'), PAIRED), str(data / 'other'))
+  assert not (data / 'other').exists()
+
+
+def test_a_method_of_single_images_is_refused_before_the_run(data):
+  made = config(str(data / 'images.npz'), {**MULTIVIEW, 'modalities': ('image', 'image')})
+  made.method = get_config().method
+  with pytest.raises(ValueError, match='config.method does not suit the data'):
+    train(made, str(data / 'single'))
+  assert not (data / 'single').exists()
+
+
 def test_another_number_of_views_is_refused_before_the_run(data):
   with pytest.raises(ValueError, match='does not suit the data: views = 3, but the data have 2 views'):
     train(config(str(data / 'views.npz'), PAIRED, **{'method.views': 3}), str(data / 'three'))

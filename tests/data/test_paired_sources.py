@@ -46,7 +46,11 @@ def test_npz_with_a_test_part_grey_images_and_three_views(tmp_path):
     ({'labels': np.arange(7)}, "'labels' has 7"),
     ({'view_1': np.full((20, 2), np.nan)}, "'view_1' holds numbers that are not finite"),
     ({'view_1': 3.0 * np.ones((20, 4, 4, 1))}, r"'view_1' lies in \[3.0, 3.0\]; images .* float in \[0, 1\]"),
-    ({'view_1': np.array(['a'] * 20)}, r"'view_1' is <U1 of shape \(20,\); views are numbers"),
+    ({'view_1': np.array(['a'] * 20)}, r"'view_1' is <U1 of shape \(20,\); views are real numbers"),
+    ({'view_1': np.zeros((20, 3, 8, 8), np.uint8)}, r"'view_1' has shape \(20, 3, 8, 8\); .* channels last"),
+    ({'view_1': 1j * np.ones((20, 2))}, "'view_1' is complex128 of shape .*; views are real numbers"),
+    ({'view_1': np.full((20, 2), 1e300)}, "'view_1' holds numbers that are not finite, or beyond 1e\\+15"),
+    ({'view_3': VIEWS['view_1']}, "holds 'view_3' but no 'view_2': views are numbered from 0"),
     ({'view_1': None}, "'view_1'.*pickled objects are refused"),
 ])
 def test_wrong_arrays_are_named(tmp_path, change, message):
@@ -102,6 +106,12 @@ def test_examples_that_are_not_in_every_view_are_left_out(folder, caplog):
   for source in splits:
     left, right = source.inputs[np.arange(len(source))]
     np.testing.assert_allclose(right.mean((1, 2, 3)), left.mean((1, 2, 3)) + 100, atol=2)
+
+
+def test_two_images_of_one_example_are_refused(folder):
+  write(folder / 'view_1' / 'a' / '3.png', 0)
+  with pytest.raises(ValueError, match=r"view_1' holds 'a/3.jpg' and 'a/3.png': an example has one image in each view"):
+    load(folder, source='folder', size=4)
 
 
 def test_wrong_folders_are_named(folder, tmp_path):

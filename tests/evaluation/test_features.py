@@ -68,3 +68,19 @@ def test_features_that_are_not_finite_are_refused():
   images[3] = np.nan
   with pytest.raises(FloatingPointError, match='of 1 of 7 images are not finite'):
     features.extract(lambda x: x.reshape(x.shape[0], -1), images, batch_size=4)
+
+
+def test_raw_pixels_of_several_views():
+  from jaxssl import recipes
+  rng = np.random.default_rng(0)
+  images = jnp.float32(rng.uniform(size=(3, 8, 8, 3)))
+  colours = recipes.multiview(8)
+  np.testing.assert_allclose(features.pixels(images, colours, 3), images.reshape(3, -1), atol=1e-6)
+  assert features.pixels(images, colours, 3, (0, 1)).shape == (3, 192), 'all views: the image'
+  assert features.pixels(images, colours, 3, (1,)).shape == (3, 128), 'ab alone'
+  views = images, jnp.float32(1000 * rng.normal(size=(3, 5)))
+  both = features.pixels(views, recipes.paired(8), 3, (0, 1))
+  assert both.shape == (3, 197)
+  np.testing.assert_allclose(jnp.linalg.norm(both[:, :192], axis=1), 1, rtol=1e-5)
+  np.testing.assert_allclose(jnp.linalg.norm(both[:, 192:], axis=1), 1, rtol=1e-5)
+  assert features.pixels(views, recipes.paired(8), 3, (1,)).shape == (3, 5)

@@ -206,3 +206,15 @@ def test_moving_average():
   values = np.random.default_rng(0).normal(size=40)
   weights = (1 - 2 / 11) ** np.arange(40)[::-1]
   assert plots.moving_average(values, span=10)[-1] == pytest.approx(np.sum(weights * values) / np.sum(weights))
+
+
+def test_offsets_and_scales_do_not_matter():
+  from jaxssl.evaluation.mutual_information import _standardised
+  z = np.random.default_rng(0).normal(size=(200, 1))
+  train = np.arange(150)
+  plain = _standardised(z, train)
+  for moved in (z * 100 + 1.7e9, z * 1e300, z * 1e-200):
+    np.testing.assert_allclose(_standardised(moved, train), plain, atol=1e-4)
+  stamps = (z * 1e11 + 1.7e18).astype(np.int64)
+  np.testing.assert_allclose(_standardised(stamps, train), plain, atol=1e-2)
+  assert np.all(_standardised(np.full((200, 1), 0.1), train) == 0)

@@ -58,6 +58,13 @@ def accuracy(z1, z2):
   return hits / (2 * n)
 
 
+def retrieval(a, b):
+  scores = np.array([[unit(x) @ unit(y) for y in b] for x in a])
+  hits = [sum(scores[i, i] > scores[i, j] for j in range(len(b)) if j != i) == len(b) - 1 for i in range(len(a))]
+  hits += [sum(scores[i, i] > scores[j, i] for j in range(len(a)) if j != i) == len(a) - 1 for i in range(len(b))]
+  return np.mean(hits)
+
+
 def anchors(z1, z2):
   """Yields each anchor's cosine with its positive, and with its negatives."""
   z = [unit(row) for row in (*z1, *z2)]

@@ -67,6 +67,9 @@ LOSSES = {
     'own nce': (
         -0.5, lambda z1, z2, own, bank, **settings: noise_contrastive(z1, z2, own, **settings),
         lambda z1, z2, own, bank, temperature: reference.noise_contrastive(z1, z2, own, temperature, 7.0, 30)),
+    'retrieval': (
+        0.0, lambda z1, z2, own, bank, axis_name, **settings: losses.retrieval_accuracy(z1, z2, axis_name=axis_name),
+        lambda z1, z2, own, bank, temperature: reference.retrieval(z1, z2)),
     'accuracy': (
         0.0, lambda z1, z2, own, bank, temperature, **settings: losses.contrastive_accuracy(z1, z2, **settings),
         lambda z1, z2, own, bank, temperature: reference.accuracy(z1, z2)),

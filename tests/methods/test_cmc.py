@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import linen as nn
 
 from jaxssl import methods
 from jaxssl.models import MLP, ResNet
@@ -147,7 +146,9 @@ def test_an_encoder_for_each_view_and_the_layers_they_all_have():
     ({'views': 1}, 'views must be at least 2, got 1'),
     ({'encoder': (LINEAR, LINEAR)}, 'encoder must be one module, or .* 3, one for each view; got 2'),
     ({'encoder': (LINEAR,) * 3, 'shared': True}, 'without shared=True'),
-    ({'temperature': 0.0}, 'temperature must be positive, got 0.0'),
+    ({'temperature': 0.0}, "temperature must be above 0 for contrast='batch', got 0.0"),
+    ({'temperature': float('nan')}, 'temperature must be above 0 .* got nan'),
+    ({'temperature': 0.01, 'contrast': 'memory_nce'}, "must be above 0.012 for contrast='memory_nce', got 0.01"),
     ({'momentum': 1.0}, r'momentum must lie in \[0, 1\), got 1.0'),
     ({'num_negatives': 0}, 'num_negatives must be at least 1, got 0'),
     ({'contrast': 'memory'}, "num_examples must be the size of the data set for contrast='memory', got 0"),
@@ -158,6 +159,8 @@ def test_mistakes_are_named(fields, message):
 
 
 def test_another_number_of_views_is_named():
+  with pytest.raises(ValueError, match=r'shared=True needs views of one shape, got \[3\], \[4\], \[5\]'):
+    variant(shared=True).init(jax.random.key(0), make_batch())
   with pytest.raises(ValueError, match='views = 2, but the data have 3 views'):
     variant(views=2).init(jax.random.key(0), make_batch())
   state = METHOD.init(jax.random.key(0), make_batch())
@@ -176,4 +179,4 @@ def test_the_core_is_learnt_from_all_pairs():
   step = jax.jit(method.step)
   for i in range(150):
     state, metrics = step(state, {'views': views}, jax.random.key(i))
-  assert metrics['bound'] > 1.0 and isinstance(method.encoder, nn.Module)
+  assert metrics['bound'] > 1.0 and metrics['accuracy'] > 0.1
