@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything worth measuring on a GPU, in two calls of under ten minutes each, on a machine with jax[cuda] and torch.
 #   benchmarks/gpu.sh quick       train step, losses, chunks and augmentation, beside PyTorch
-#   benchmarks/gpu.sh cifar10 NPZ  SimCLR and CPC on CIFAR-10 from arrays: accuracies, minutes and peak memory
+#   benchmarks/gpu.sh cifar10 NPZ  SimCLR, CPC and CMC on CIFAR-10 from arrays: accuracies, minutes and peak memory
 # Add what it prints to benchmarks/results/, with the date and the hardware.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,7 +16,7 @@ case "${1:-}" in
     python3 benchmarks/input_pipeline.py --engines device --batch 512 --rounds 7
     python3 benchmarks/losses.py --parts one_device pairs --rows 8192 16384 --rounds 5
     python3 benchmarks/losses_gpu.py --rounds 3
-    python3 benchmarks/losses.py --parts family --rows 8192 16384 --rounds 3
+    python3 benchmarks/losses.py --parts family multi_label --rows 8192 16384 --rounds 3
     python3 benchmarks/cpc_loss.py
     for rate in 8000 16000; do
       python3 benchmarks/cpc_train.py --rate "$rate" --steps 20
@@ -24,8 +24,9 @@ case "${1:-}" in
     python3 benchmarks/chunks.py
     ;;
   cifar10)
-    python3 benchmarks/cifar10.py --data "$2" --method simclr --epochs 200 --batch 512 --minutes 4.5
-    python3 benchmarks/cifar10.py --data "$2" --method cpc --epochs 60 --batch 256 --minutes 3
+    python3 benchmarks/cifar10.py --data "$2" --method simclr --epochs 200 --batch 512 --minutes 3.5
+    python3 benchmarks/cifar10.py --data "$2" --method cpc --epochs 60 --batch 256 --minutes 2
+    python3 benchmarks/cifar10.py --data "$2" --method cmc --epochs 100 --batch 256 --minutes 2
     ;;
   *)
     echo "usage: benchmarks/gpu.sh quick | cifar10 FILE.npz" >&2
