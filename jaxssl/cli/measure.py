@@ -96,9 +96,9 @@ def representation(run: Run) -> str:
   return run.config.evaluation.representation or run.experiment.method.representations[0]
 
 
-def encoders(run: Run) -> dict[str, Encode]:
+def encoders(run: Run, name: str | None = None) -> dict[str, Encode]:
   """Returns functions of images [b, h, w, c] of any size, or views: raw pixels, the random and the trained encoder."""
-  method, name = run.experiment.method, representation(run)
+  method, name = run.experiment.method, name or representation(run)
   which = method.seen(name) if hasattr(method, 'seen') else None  # Of several views.
   adapt = functools.partial(evaluation.adapt, recipe=run.experiment.recipe, channels=run.channels)
   represent = lambda state: jax.jit(lambda images: method.represent(state, adapt(images), name))
@@ -137,7 +137,10 @@ def _trained(run: Run, train: Source, test: Source, protocol: str, classifiers) 
 
 
 def spread(run: Run, source: Source, limit: int = 2048) -> list[Row]:
-  """Returns the effective rank and uniformity of the features of at most `limit` images, which need no labels."""
+  """Returns what needs no labels, of at most `limit` examples: the features' effective rank and uniformity.
+
+  Of several views also how often z of a view finds z of its counterpart.
+  """
   images = evaluation.Subset(source.inputs, np.arange(min(limit, len(source))))
   rows = []
   for features, encode in encoders(run).items():
@@ -148,4 +151,10 @@ def spread(run: Run, source: Source, limit: int = 2048) -> list[Row]:
           'representation': 'inputs' if features == 'raw' else representation(run),
           'features': features, 'seed': run.config.seed, 'metric': metric, 'value': float(value),
           'num_test': len(images)})
+  views = len(run.experiment.method.seen('z')) if hasattr(run.experiment.method, 'seen') else 1
+  for features, encode in encoders(run, 'z').items() if views > 1 else ():
+    if features != 'raw':
+      z = evaluation.extract(encode, images, batch_size=run.config.evaluation.batch_size)
+      rows.append({**rows[0], 'protocol': 'retrieval', 'representation': representation(run), 'features': features,
+                   'metric': 'accuracy', 'value': float(geometry.retrieval(jnp.asarray(z.reshape(len(z), views, -1))))})
   return rows

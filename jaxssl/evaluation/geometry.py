@@ -1,5 +1,6 @@
 """The health of an embedding: is it collapsing, and how is it spread over the sphere?"""
 
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -49,6 +50,20 @@ def uniformity(z: jax.Array) -> jax.Array:
   squared_distance = jnp.maximum(2 - 2 * jnp.matmul(z, z.T, precision=jax.lax.Precision.HIGHEST), 0)
   potential = jnp.where(jnp.eye(n, dtype=bool), -jnp.inf, -2 * squared_distance)
   return jax.nn.logsumexp(potential) - math.log(n * (n - 1))
+
+
+def retrieval(z: jax.Array) -> jax.Array:
+  """How often the view of an example that is nearest, among all examples', is its own; the mean over pairs of views.
+
+  z: [n, views, p]; chance is 1 / n, and a tie is a miss, as in `losses.retrieval_accuracy`.
+  """
+  z = ops.l2_normalize(z)
+  scores = jnp.einsum('nip,mjp->ijnm', z, z, precision=jax.lax.Precision.HIGHEST)
+  own = jnp.diagonal(scores, axis1=2, axis2=3)[..., None]
+  rivals = (scores > own - 1e-6) & ~jnp.eye(len(z), dtype=bool)[None, None]
+  found = ~jnp.any(rivals, axis=-1)  # [views, views, n]
+  ways = itertools.permutations(range(z.shape[1]), 2)
+  return jnp.mean(jnp.stack([found[i, j] for i, j in ways]).astype(jnp.float32))
 
 
 def health(z1: jax.Array, z2: jax.Array) -> dict[str, jax.Array]:

@@ -33,6 +33,8 @@ def describe(row: Mapping[str, Any]) -> str:
     text = 'linear probe (L-BFGS)'
   elif protocol == 'linear_steps':
     text = 'linear probe of single steps (L-BFGS)'
+  elif protocol == 'retrieval':
+    text = f'z of a view finds its counterpart (of {row["num_test"]:,})'
   elif protocol == 'finetune':
     text = f'fine-tuning ({row["epochs"]:g} epochs)'
   else:

@@ -113,9 +113,12 @@ def test_an_encoder_for_each_view_is_the_same_config_when_read_back(data, capsys
     assert message in capsys.readouterr().out
 
 
-def test_views_without_images_and_labels_end_with_their_geometry(data):
+def test_views_without_images_and_labels_end_with_their_geometry_and_retrieval(data, capsys):
   train(config(str(data / 'vectors.npz'), PAIRED), str(data / 'unlabelled'))
-  assert {row['protocol'] for row in rows_of(data / 'unlabelled')} == {'geometry'}
+  found = rows_of(data / 'unlabelled')
+  assert {(row['protocol'], row['features']) for row in found} == {
+      *(('geometry', kind) for kind in ('raw', 'random', 'trained')), ('retrieval', 'random'), ('retrieval', 'trained')}
+  assert 'z of a view finds its counterpart (of 10)' in capsys.readouterr().out
   assert 'neighbours.png' not in {each.name for each in (data / 'unlabelled' / 'pictures').iterdir()}
 
 

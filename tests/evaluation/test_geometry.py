@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxssl import losses
 from jaxssl.evaluation import geometry
 
 
@@ -105,3 +106,11 @@ def test_shapes_are_checked():
     geometry.health(jnp.ones((4, 3)), jnp.ones((4, 2)))
   with pytest.raises(ValueError, match='n >= 2'):
     geometry.health(jnp.ones((1, 3)), jnp.ones((1, 3)))
+
+
+def test_retrieval_is_the_mean_over_pairs_of_views():
+  z = jnp.stack([jnp.eye(4), jnp.eye(4), jnp.roll(jnp.eye(4), 1, axis=0)], axis=1)
+  np.testing.assert_allclose(geometry.retrieval(z), 1 / 3)
+  z = jax.random.normal(jax.random.key(0), (20, 2, 3))
+  np.testing.assert_allclose(geometry.retrieval(z), losses.retrieval_accuracy(z[:, 0], z[:, 1]), atol=1e-6)
+  assert geometry.retrieval(jnp.ones((4, 2, 3))) == 0
