@@ -25,6 +25,21 @@ def embeddings(**arrays: ArrayLike) -> tuple[jax.Array, ...]:
   return tuple(checked)
 
 
+def alike(**arrays: ArrayLike) -> tuple[jax.Array, ...]:
+  """Returns the named arrays in float32; raises unless all are floating-point, of one shape [b, ...]."""
+  (first, *_), shape = arrays, None
+  checked = []
+  for name, value in arrays.items():
+    x = floating(name, value)
+    shape = x.shape if shape is None else shape
+    if x.ndim < 1 or 0 in x.shape:
+      raise ValueError(f'{name} must have shape [b, ...], none of them 0, found {list(x.shape)}.')
+    if x.shape != shape:
+      raise ValueError(f'{name} must have the shape of {first}, {list(shape)}, found {list(x.shape)}.')
+    checked.append(x)
+  return tuple(checked)
+
+
 def negatives(value: ArrayLike, n: int, d: int) -> jax.Array:
   """Returns negatives in float32; raises unless they are floating-point, of shape [m, d] or [n, m, d]."""
   x = floating('negatives', value)
