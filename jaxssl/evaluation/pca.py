@@ -55,7 +55,7 @@ def fit(x: np.ndarray, dimensions: int) -> PCA:
     raise ValueError(f'x must be [n, p] and not empty, got shape {list(x.shape)}.')
   if dimensions < 1:
     raise ValueError(f'dimensions must be at least 1, got {dimensions}.')
-  mean = np.mean(x, axis=0, dtype=np.float64)
+  mean = np.asarray(np.mean(x, axis=0, dtype=np.float64))
   if min(x.shape) > EXACT:
     squares, components = _iterated(x, mean, dimensions)
   elif x.shape[0] < x.shape[1]:
