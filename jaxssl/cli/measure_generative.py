@@ -46,7 +46,8 @@ def check(options: ConfigDict, experiment: Experiment) -> None:
 
 def trace(experiment: Experiment, state: Any, inputs: Any) -> None:
   """Traces what a method can do with `inputs`, shapes or arrays, so that an error shows before training."""
-  method, key = experiment.method, jax.random.key(0)
+  method: Any = experiment.method
+  key = jax.random.key(0)
   keys = jax.random.split(key, jax.tree.leaves(inputs)[0].shape[0])
   if hasattr(method, 'score'):
     jax.eval_shape(reconstruction.per_example(method.score), state, inputs, keys)
@@ -102,7 +103,8 @@ def pca_encoder(run: Run, basis: pca.PCA) -> Callable[[Any], jax.Array]:
 
 def measure(run: Run, test: Source, basis: pca.PCA, size: Sizes) -> list[Row]:
   """Returns the rows of the protocol: of the random and the trained state, of PCA and of the training mean."""
-  method, options = run.experiment.method, run.config.evaluation
+  method: Any = run.experiment.method
+  options = run.config.evaluation
   samples = options.get(PROTOCOL, {}).get('samples', 1)
   common = {'seed': run.config.seed, 'num_test': len(test), 'samples': samples}
   adapt = adapter(run)
@@ -136,8 +138,8 @@ def _baselines(average: Callable, basis: pca.PCA, size: Sizes, adapt: Callable, 
 
 def _of_code(run: Run, state: Any, test: Source) -> dict[str, float]:
   """Returns how much of the code is in use: entries of a codebook, or latent dimensions."""
-  found = {}
-  method = run.experiment.method
+  method: Any = run.experiment.method
+  found: dict[str, float] = {}
   if hasattr(method, 'codes') and hasattr(method, 'num_codes'):
     found |= reconstruction.of_codebook(codebook(run, state, test))
   if hasattr(method, 'latent_kl') and 'z' in method.representations:
@@ -148,7 +150,8 @@ def _of_code(run: Run, state: Any, test: Source) -> dict[str, float]:
 
 def codebook(run: Run, state: Any, source: Source) -> np.ndarray:
   """Returns how often each entry of the codebook stands for something in the examples of `source`, [num_codes]."""
-  method, adapt = run.experiment.method, adapter(run)
+  method: Any = run.experiment.method
+  adapt = adapter(run)
   return reconstruction.usage(
       jax.jit(lambda images: jnp.asarray(method.codes(state, adapt(images)))), source.inputs, method.num_codes,
       run.config.evaluation.batch_size)
