@@ -13,6 +13,7 @@ DPI = 120  # That of `figure_of`: a pixel of a sheet is one of the PNG.
 GAP, WIDE = 4, 14  # Pixels between tiles, and where a sheet is divided.
 SMALLEST, LARGEST = 56, 128  # Sides of tiles: small images are enlarged by a whole number, large ones reduced.
 MOST_BARS = 512
+LINES = ('#9aa7b2', ACCENT, '#d1495b', '#2e9e5b')
 
 
 def tile_size(image: np.ndarray) -> tuple[int, int]:
@@ -100,7 +101,6 @@ def curves(rows: Mapping[str, np.ndarray], path: Path, columns: int = 5) -> None
     path: the PNG to write.
     columns: panels side by side, at most.
   """
-  colours = [*('#9aa7b2', ACCENT), '#d1495b', '#2e9e5b']
   rows = {name: np.asarray(values).reshape(len(values), -1) for name, values in rows.items()}
   count = len(next(iter(rows.values())))
   columns = min(columns, count)
@@ -111,7 +111,7 @@ def curves(rows: Mapping[str, np.ndarray], path: Path, columns: int = 5) -> None
     clean(axes, '')
     axes.set_visible(i < count)
     for j, (name, values) in enumerate(rows.items() if i < count else ()):
-      axes.plot(values[i], color=colours[j % len(colours)], linewidth=1.2 if j else 2.4, label=name)
+      axes.plot(values[i], color=LINES[j % len(LINES)], linewidth=1.2 if j else 2.4, label=name)
   figure.legend(*panels[0].get_legend_handles_labels(), loc='outside upper left', ncols=len(rows), fontsize=8,
                 frameon=False, labelcolor=INK)
   figure.savefig(path)
@@ -119,23 +119,23 @@ def curves(rows: Mapping[str, np.ndarray], path: Path, columns: int = 5) -> None
 
 def latent_kl(kl: np.ndarray, path: Path) -> None:
   """Draws the KL divergence of each latent dimension, [d] nats, the largest first."""
-  _bars(np.sort(kl)[::-1], path, f'KL of each latent dimension, in nats; {np.sum(kl):.1f} in all',
-        'latent dimension, by its KL')
+  title = f'KL of each latent dimension, in nats; {np.sum(kl):.1f} in all'
+  _bars(np.sort(kl)[::-1], title, 'latent dimension, by its KL').figure.savefig(path)
 
 
 def codebook(counts: np.ndarray, path: Path, title: str) -> None:
   """Draws the share of all codes that each entry has, of how often they are used, [k], the most used first."""
   share = np.sort(counts)[::-1] / max(counts.sum(), 1)
-  axes_of = _bars(share, None, title, 'entry of the codebook, by its use')
-  axes_of.axhline(1 / len(counts), color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-  axes_of.annotate('even use', (1, 1 / len(counts)), xycoords=('axes fraction', 'data'), xytext=(0, 3),
+  axes = _bars(share, title, 'entry of the codebook, by its use')
+  axes.axhline(1 / len(counts), color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+  axes.annotate('even use', (1, 1 / len(counts)), xycoords=('axes fraction', 'data'), xytext=(0, 3),
                    textcoords='offset points', ha='right', va='bottom', fontsize=8, color=INK)
-  axes_of.set_ylabel('share of codes', fontsize=8, color=INK)
-  axes_of.figure.savefig(path)
+  axes.set_ylabel('share of codes', fontsize=8, color=INK)
+  axes.figure.savefig(path)
 
 
-def _bars(values: np.ndarray, path: Path | None, title: str, about: str):
-  """Draws bars, as a step line where they are too many to tell apart; returns the axes."""
+def _bars(values: np.ndarray, title: str, about: str):
+  """Returns the axes of bars, or of one filled outline where they are too many to tell apart."""
   figure = figure_of(7, 2.8)
   axes = figure.subplots()
   clean(axes, title)
@@ -148,6 +148,4 @@ def _bars(values: np.ndarray, path: Path | None, title: str, about: str):
   axes.set_xlim(0.5, len(values) + 0.5)
   axes.xaxis.get_major_locator().set_params(integer=True)
   axes.set_xlabel(about, fontsize=8, color=INK)
-  if path is not None:
-    figure.savefig(path)
   return axes
