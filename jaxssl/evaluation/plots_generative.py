@@ -12,7 +12,7 @@ from jaxssl.evaluation.plots import ACCENT, FAINT, INK, Path, clean, figure_of, 
 DPI = 120  # That of `figure_of`: a pixel of a sheet is one of the PNG.
 GAP, WIDE = 4, 14  # Pixels between tiles, and where a sheet is divided.
 SMALLEST, LARGEST = 56, 128  # Sides of tiles: small images are enlarged by a whole number, large ones reduced.
-MOST_BARS = 512
+MOST_BARS = 64
 LINES = ('#9aa7b2', ACCENT, '#d1495b', '#2e9e5b')
 
 
@@ -93,7 +93,7 @@ def _write(canvas: np.ndarray, path: Path, texts: Sequence[tuple[float, float, s
   figure.savefig(path)
 
 
-def curves(rows: Mapping[str, np.ndarray], path: Path, columns: int = 5) -> None:
+def curves(rows: Mapping[str, np.ndarray], path: Path, columns: int = 4) -> None:
   """Draws vectors: in a panel an example, its values in order, the first kind as a pale line and the others over it.
 
   Args:
@@ -105,11 +105,12 @@ def curves(rows: Mapping[str, np.ndarray], path: Path, columns: int = 5) -> None
   count = len(next(iter(rows.values())))
   columns = min(columns, count)
   lines = -(-count // columns)
-  figure = figure_of(2.3 * columns, 1.5 * lines + 0.4)
+  figure = figure_of(2.6 * columns, 1.5 * lines + 0.4)
   panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
   for i, axes in enumerate(panels):
     clean(axes, '')
     axes.set_visible(i < count)
+    axes.tick_params(labelbottom=i + columns >= count)
     for j, (name, values) in enumerate(rows.items() if i < count else ()):
       axes.plot(values[i], color=LINES[j % len(LINES)], linewidth=1.2 if j else 2.4, label=name)
   figure.legend(*panels[0].get_legend_handles_labels(), loc='outside upper left', ncols=len(rows), fontsize=8,
@@ -142,10 +143,10 @@ def _bars(values: np.ndarray, title: str, about: str):
   axes.set_axisbelow(True)
   axes.grid(axis='x', visible=False)
   if len(values) <= MOST_BARS:
-    axes.bar(np.arange(1, len(values) + 1), values, width=0.8 if len(values) <= 64 else 1.0, color=ACCENT)
+    axes.bar(np.arange(1, len(values) + 1), values, color=ACCENT)
   else:
     axes.stairs(values, np.arange(len(values) + 1) + 0.5, fill=True, color=ACCENT)
-  axes.set_xlim(0.5, len(values) + 0.5)
+  axes.set_xlim(0.4 - len(values) / 200, len(values) + 0.6)
   axes.xaxis.get_major_locator().set_params(integer=True)
   axes.set_xlabel(about, fontsize=8, color=INK)
   return axes
