@@ -31,7 +31,8 @@ def draw(run: runs.Run, test: Source, file: File) -> Found:
     found |= _samples(run, test, file('samples.png'))
   if measure_generative.decodes(method) and images:
     found |= _interpolations(run, test, file('interpolations.png')) if len(test) > 1 else {}
-    found |= _traversals(run, test, file('traversals.png'))
+    if not hasattr(method, 'codes'):  # Which are discrete.
+      found |= _traversals(run, test, file('traversals.png'))
   if hasattr(method, 'latent_kl'):
     plots_generative.latent_kl(_latent_kl(run, test), file('latent_kl.png'))
     found[f'KL of each latent dimension, on test {run.examples}'] = file('latent_kl.png')

@@ -208,7 +208,7 @@ def test_pictures_of_what_a_method_has(quantized, tmp_path):
   run, test = quantized
   found = pictures_generative.draw(run, test, lambda name: str(tmp_path / name))
   assert {os.path.basename(path) for path in found.values()} == {
-      'reconstructions.png', 'interpolations.png', 'traversals.png', 'codebook.png'}
+      'reconstructions.png', 'interpolations.png', 'codebook.png'}
   lines = np.asarray(Image.open(tmp_path / 'reconstructions.png').convert('L')).astype(int)
   middle = lines[:, -30]  # The last test image, grey 3/5: given at half of that, reconstructed, and as it was.
   assert [np.abs(middle[y] - 255 * grey).max() <= 2 for y, grey in ((30, 0.3), (90, 0.6), (150, 0.6))] == [True] * 3
