@@ -22,7 +22,10 @@ Row = dict[str, Any]
 
 
 class Sizes(NamedTuple):
-  """Of a flat input, of the representation that is evaluated, and of the code z that is decoded, 0 without one."""
+  """Of a flat input, of the representation that is evaluated, and of the code z that is decoded.
+
+  The latter is 0 without one, and of entries of a codebook: these are no more numbers than each has bits.
+  """
 
   inputs: int
   representation: int
@@ -78,10 +81,11 @@ def sizes(run: Run, source: Source, name: str) -> Sizes:
   method, adapt = run.experiment.method, adapter(run)
   seen = jax.eval_shape(lambda images: adapt(evaluation.to_float(images)), source.inputs[np.arange(1)])
   size = lambda of: jax.eval_shape(of, run.state, seen).shape[1]
+  continuous = decodes(method) and not hasattr(method, 'codes')
   return Sizes(
       size(lambda _, x: evaluation.flatten(x)),
       size(lambda state, x: method.represent(state, x, name)),
-      size(lambda state, x: method.represent(state, x, 'z')) if decodes(method) else 0)
+      size(lambda state, x: method.represent(state, x, 'z')) if continuous else 0)
 
 
 def fit_pca(run: Run, train: Source, size: Sizes) -> pca.PCA:

@@ -129,7 +129,7 @@ def codebook(counts: np.ndarray, path: Path, title: str) -> None:
   share = np.sort(counts)[::-1] / max(counts.sum(), 1)
   axes = _bars(share, title, 'entry of the codebook, by its use')
   axes.axhline(1 / len(counts), color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-  axes.annotate('even use', (1, 1 / len(counts)), xycoords=('axes fraction', 'data'), xytext=(0, 3),
+  axes.annotate('even use', (1, 1 / len(counts)), xycoords=('axes fraction', 'data'), xytext=(-4, 3),
                    textcoords='offset points', ha='right', va='bottom', fontsize=8, color=INK)
   axes.set_ylabel('share of codes', fontsize=8, color=INK)
   axes.figure.savefig(path)

@@ -156,8 +156,13 @@ def _about_reconstructions(rows: Sequence[Row]) -> Iterator[str]:
     yield 'Squared error: of an example\'s values, in [0, 1] where they are pixels, the mean; lower is better.'
   if metrics & {'elbo', 'iwae'}:
     yield 'elbo, iwae: lower bounds on log p(x) of a whole example, in nats; higher is better.'
-  if sizes := sorted({row['dimensions'] for row in rows if row['features'] == 'pca' and 'dimensions' in row}):
-    yield f'PCA: of {" or ".join(map(str, sizes))} dimensions, fitted on training examples.'
+  components = [row for row in rows if row['features'] == 'pca' and 'dimensions' in row]
+  features = {row['dimensions'] for row in components if row['protocol'] != 'reconstruction'}
+  codes = {row['dimensions'] for row in components if row['protocol'] == 'reconstruction'}
+  if components:
+    listed = lambda sizes: ', '.join(f'{size:,}' for size in sorted(sizes))
+    own = f'; of {listed(codes)} for reconstructions' if features and codes - features else ''
+    yield f'PCA: of {listed(features or codes)} dimensions{own}, fitted on training examples.'
 
 
 def _about_penalties(rows: Sequence[Row]) -> Iterator[str]:

@@ -152,6 +152,16 @@ def test_several_representations_leave_reconstructions_alone():
   assert 'omniglot, step 9: 1,210 test examples.' in alone
 
 
+@pytest.mark.parametrize('sizes, note', [
+    ({'knn': 64, 'reconstruction': 64}, 'PCA: of 64 dimensions, fitted on training examples.'),
+    ({'knn': 1024, 'reconstruction': 64}, 'PCA: of 1,024 dimensions; of 64 for reconstructions, fitted on training'),
+    ({'reconstruction': 8}, 'PCA: of 8 dimensions, fitted on training examples.')])
+def test_the_notes_tell_the_dimensions_of_pca(sizes, note):
+  found = [{**row, 'dimensions': sizes[row['protocol']]} for row in rows()
+           if row['features'] == 'pca' and row['protocol'] in sizes]
+  assert note in table.format(found)
+
+
 def test_the_report_marks_accuracies_alone():
   page = report.render(title='run', rows=rows(), config={}, pictures={})
   assert page.count('class="best"') == 2 and '<td class="best">0.500</td>' in page
