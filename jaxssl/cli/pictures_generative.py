@@ -12,7 +12,7 @@ from jaxssl.build import Source
 from jaxssl.cli import measure_generative, runs
 from jaxssl.evaluation import features, plots_generative, reconstruction
 
-EXAMPLES, PAIRS, STEPS, SAMPLES = 12, 6, 10, (6, 12)  # Images drawn; between a pair; rows and columns from the prior.
+EXAMPLES, STEPS, SAMPLES = 12, 10, (6, 12)  # Images drawn; between a pair of them; rows and columns from the prior.
 DIMENSIONS, POINTS = 10, 2000  # Latent dimensions that are varied; examples that the statistics of the code are of.
 DEVIATIONS = np.arange(-3, 4)
 
@@ -24,15 +24,21 @@ def draw(run: runs.Run, test: Source, file: File) -> Found:
   """Draws whatever the method can: reconstructions, interpolation, samples, the latent space; the files by caption."""
   method = run.experiment.method
   found: Found = {}
+  if not any(hasattr(method, name) for name in ('reconstruct', 'sample', 'decode', 'latent_kl', 'codes')):
+    return found
+  see = jax.jit(lambda images: measure_generative.adapter(run)(evaluation.to_float(images)))
+  inputs = see(test.inputs[_chosen(test, EXAMPLES)])  # As the encoder sees them.
+  examples = np.asarray(jax.tree.leaves(inputs)[0])
   if hasattr(method, 'reconstruct'):
-    found |= _reconstructions(run, test, file('reconstructions.png'))
-  images = _examples(run, test, 1).ndim == 4
-  if hasattr(method, 'sample') and images:
-    found |= _samples(run, test, file('samples.png'))
-  if measure_generative.decodes(method) and images:
-    found |= _interpolations(run, test, file('interpolations.png')) if len(test) > 1 else {}
+    found |= _reconstructions(run, inputs, file('reconstructions.png'))
+  if hasattr(method, 'sample') and examples.ndim == 4:
+    found |= _samples(run, examples.shape[1:], file('samples.png'))
+  if measure_generative.decodes(method) and examples.ndim == 4:
+    z, decode = _code(run, inputs)
+    if len(z) > 1:
+      found |= _interpolations(examples, z, decode, file('interpolations.png'))
     if not hasattr(method, 'codes'):  # Which are discrete.
-      found |= _traversals(run, test, file('traversals.png'))
+      found |= _traversals(run, test, z[len(z) // 2], decode, file('traversals.png'))
   if hasattr(method, 'latent_kl'):
     plots_generative.latent_kl(_latent_kl(run, test), file('latent_kl.png'))
     found[f'KL of each latent dimension, on test {run.examples}'] = file('latent_kl.png')
@@ -46,24 +52,13 @@ def _chosen(source: Source, count: int) -> np.ndarray:
   return np.unique(np.linspace(0, len(source) - 1, min(len(source), count)).round().astype(int))
 
 
-def _inputs(run: runs.Run, source: Source, count: int) -> Any:
-  """Returns examples as the encoder sees them, [k, ...] or a tuple of views."""
-  return measure_generative.adapter(run)(evaluation.to_float(source.inputs[_chosen(source, count)]))
-
-
-def _examples(run: runs.Run, source: Source, count: int) -> np.ndarray:
-  """Returns examples as the encoder sees them, [k, ...], of a tuple of views the first."""
-  return np.asarray(jax.tree.leaves(_inputs(run, source, count))[0])
-
-
 def _few(source: Source) -> Source:
   """Returns a source of at most so many examples as statistics need."""
   return Source(source.name, features.Subset(source.inputs, _chosen(source, POINTS)))
 
 
-def _reconstructions(run: runs.Run, test: Source, path: str) -> Found:
+def _reconstructions(run: runs.Run, inputs: Any, path: str) -> Found:
   method: Any = run.experiment.method
-  inputs = _inputs(run, test, EXAMPLES)
   made = jax.jit(method.reconstruct)(run.state, inputs, jax.random.key(run.config.seed))
   original = {'original': jax.tree.leaves(inputs)[0]}
   # What a method was given, where that is not the original, stands above what it made of it.
@@ -75,27 +70,25 @@ def _reconstructions(run: runs.Run, test: Source, path: str) -> Found:
   return {f'Reconstructions of test {run.examples}': path}
 
 
-def _samples(run: runs.Run, test: Source, path: str) -> Found:
+def _samples(run: runs.Run, shape: tuple[int, ...], path: str) -> Found:
   method: Any = run.experiment.method
-  shape, (lines, columns) = _examples(run, test, 1).shape[1:], SAMPLES
+  lines, columns = SAMPLES
   make = jax.jit(lambda state, key: method.sample(state, key, lines * columns, shape))
   images = np.asarray(make(run.state, jax.random.key(run.config.seed)))
   plots_generative.sheet(list(images.reshape(lines, columns, *shape)), path)
   return {'Samples from the prior': path}
 
 
-def _code(run: runs.Run, test: Source, count: int) -> tuple[np.ndarray, np.ndarray, Callable]:
-  """Returns examples [k, ...], their z [k, d], and a function of any z [n, d] that makes images of them."""
+def _code(run: runs.Run, inputs: Any) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+  """Returns z [k, d] of inputs [k, ...], and a function of any z [n, d] that makes inputs [n, ...] of them."""
   method: Any = run.experiment.method
-  inputs = _inputs(run, test, count)
-  examples = np.asarray(jax.tree.leaves(inputs)[0])
+  shape = jax.tree.leaves(inputs)[0].shape[1:]
   z = jax.jit(lambda state, x: method.represent(state, x, 'z'))(run.state, inputs)
-  decode = jax.jit(lambda state, z: method.decode(state, z, examples.shape[1:]))
-  return examples, np.asarray(z), lambda z: np.asarray(decode(run.state, jnp.asarray(z, jnp.float32)))
+  decode = jax.jit(lambda state, z: method.decode(state, z, shape))
+  return np.asarray(z), lambda z: np.asarray(decode(run.state, jnp.asarray(z, jnp.float32)))
 
 
-def _interpolations(run: runs.Run, test: Source, path: str) -> Found:
-  examples, z, decode = _code(run, test, 2 * PAIRS)
+def _interpolations(examples: np.ndarray, z: np.ndarray, decode: Callable, path: str) -> Found:
   half = len(z) // 2
   weight = np.linspace(0, 1, STEPS)[None, :, None]
   between = (1 - weight) * z[:half, None] + weight * z[half:2 * half, None]
@@ -105,10 +98,8 @@ def _interpolations(run: runs.Run, test: Source, path: str) -> Found:
   return {f'From one test image to another, along the line between their codes z ({STEPS} steps)': path}
 
 
-def _traversals(run: runs.Run, test: Source, path: str) -> Found:
+def _traversals(run: runs.Run, test: Source, z: np.ndarray, decode: Callable, path: str) -> Found:
   method: Any = run.experiment.method
-  _, z, decode = _code(run, test, 3)
-  z = z[len(z) // 2]
   every = measure_generative.encoded(run, _few(test), lambda x: method.represent(run.state, x, 'z'))
   deviation = every.std(axis=0)
   told = hasattr(method, 'latent_kl')
