@@ -1,5 +1,7 @@
 """Small functions of arrays, without parameters."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,3 +59,8 @@ def step_mask(mask: jax.Array, steps: int, size: int | None = None) -> jax.Array
     raise ValueError(
         f'mask must be that of the inputs of {steps} steps, {max(size, 1)} each, got shape {list(mask.shape)}')
   return mask[:, size - 1::size][:, :steps]
+
+
+def single(views: Any) -> jax.Array:
+  """Returns the first of a tuple of views, or the array that stands for the only one."""
+  return views[0] if isinstance(views, tuple) else views

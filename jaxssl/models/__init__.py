@@ -1,5 +1,14 @@
 """Networks: Flax Linen modules."""
 
+from jaxssl.models.autoencoder import (
+  AutoencoderNetwork,
+  Coded,
+  ConvDecoder,
+  ConvEncoder,
+  MLPDecoder,
+  MLPEncoder,
+  VariationalNetwork,
+)
 from jaxssl.models.cpc import (
   AudioEncoder,
   LinearPredictor,
@@ -34,13 +43,19 @@ from jaxssl.models.resnet import (
 
 __all__ = [
   'AudioEncoder',
+  'AutoencoderNetwork',
   'ByShape',
+  'Coded',
   'ConcatenatedCritic',
+  'ConvDecoder',
+  'ConvEncoder',
   'GridPredictor',
   'LinearPredictor',
   'LogBaseline',
   'LogMelEncoder',
   'MLP',
+  'MLPDecoder',
+  'MLPEncoder',
   'MaskedConvContext',
   'MultiviewNetwork',
   'MultiviewRepresentation',
@@ -56,6 +71,7 @@ __all__ = [
   'TransformerContext',
   'TransformerPredictor',
   'Truncated',
+  'VariationalNetwork',
   'audio_encoder_8khz',
   'load_torchvision',
   'log_mel_encoder_8khz',
