@@ -14,9 +14,12 @@ from jaxssl import methods
 from jaxssl.models import (
   MLP,
   AudioEncoder,
+  ConvDecoder,
+  ConvEncoder,
   GridPredictor,
   LinearPredictor,
   MaskedConvContext,
+  MLPDecoder,
   PatchEncoder,
   RNNContext,
   RowGRUContext,
@@ -59,11 +62,16 @@ def build(name):
       'cmc, memory': lambda: cmc(contrast='memory', num_examples=20, num_negatives=9),
       'cmc, memory by NCE': lambda: cmc(
           views=3, graph='core', contrast='memory_nce', num_examples=20, num_negatives=9, temperature=0.5),
+      'vq-vae': lambda: methods.VQVAE(
+          ConvEncoder((3, 4), pool='grid'), ConvDecoder((4, 3)), optimizer, num_codes=8, code_dim=3, decay=0.9,
+          restart_below=0.3),
+      'vq-vae, groups': lambda: methods.VQVAE(
+          TinyEncoder(), MLPDecoder((5,)), optimizer, num_codes=5, code_dim=2, groups=3, decay=None),
   }[name]()
 
 
 METHODS = ['simclr', 'simclr, multi-label', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc', 'image cpc, drawn',
-           'moco', 'cmc', 'cmc, memory', 'cmc, memory by NCE']
+           'moco', 'cmc', 'cmc, memory', 'cmc, memory by NCE', 'vq-vae', 'vq-vae, groups']
 KEY = jax.random.key(3)
 
 
