@@ -24,13 +24,13 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'vq_vae',
           'num_codes': 128,  # K
-          'code_dim': 32,
-          'groups': 1,  # Codes for each place.
+          'code_dim': 16,
+          'groups': 4,  # Codes for each place of the 4x4 grid: 448 bits in all.
           'commitment': 0.25,
-          'decay': 0.99,  # Of the codebook's moving averages; None: it is trained by gradient.
+          'decay': 0.95,  # Of the codebook's moving averages; None: it has a loss of its own, and restart_below is 0.
           'restart_below': 0.1,  # Share of even use below which an entry starts again.
-          'encoder': {'name': 'conv_encoder', 'widths': (32, 64, 128), 'residual_blocks': 1, 'pool': 'grid'},
-          'decoder': {'name': 'conv_decoder', 'widths': (128, 64, 32), 'residual_blocks': 1},
+          'encoder': {'name': 'conv_encoder', 'widths': (32, 64, 128), 'pool': 'grid', 'batch_norm': False},
+          'decoder': {'name': 'conv_decoder', 'widths': (128, 64, 32), 'batch_norm': False},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 1e-4,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.002, 'scaling': 'none', 'warmup_epochs': 1.0},

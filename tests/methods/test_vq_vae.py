@@ -174,7 +174,7 @@ def test_one_code_and_more_codes_than_vectors(num_codes):
     state, metrics = step(state, make_batch(i), jax.random.key(i))
   assert int(state.failed_step) == -1
   assert 1 <= metrics['perplexity'] <= min(num_codes, 6 * 2 * 2) + 1e-3
-  codes = method.codes(state, make_batch()['views'][0])
+  codes = compiled(method.codes)(state, make_batch()['views'][0])
   assert codes.shape == (6, 2, 2, 1) and np.all(codes >= 0) and np.all(codes < num_codes)
 
 
@@ -187,20 +187,21 @@ VECTORS = variant(
     (variant(groups=2), (8, 6, 3), (2, 2)), (VECTORS, (11,), ())])
 def test_inputs_of_any_shape(method, shape, places):
   """z is the codes, and what it stands for is the reconstruction."""
-  batch = make_batch(shape=shape)
-  x = batch['views'][0]
-  state, _ = step_of(method)(initial(method, shape), batch, KEY)
-  codes, z = method.codes(state, (x,)), method.represent(state, x, 'z')
+  x, state = make_batch(shape=shape)['views'][0], initial(method, shape)
+
+  def outputs(state, x):
+    z = method.represent(state, x, 'z')
+    return (z, method.represent(state, x, 'z_mean'), method.codes(state, (x,)), method.decode(state, z, shape),
+            method.reconstruct(state, x, KEY)['reconstruction'], method.score(state, x, KEY)['squared_error'])
+
+  z, mean, codes, decoded, reconstruction, error = compiled(outputs)(state, x)
   assert codes.shape == (6, *places, method.groups) and codes.dtype == jnp.int32
   embedding = state.stats['codebook']['quantizer']['embedding']
   np.testing.assert_array_equal(z, embedding[codes].reshape(6, -1))
-  np.testing.assert_allclose(
-      method.represent(state, x, 'z_mean'), z.reshape(6, -1, method.groups * 3).mean(axis=1), atol=1e-6)
-  reconstruction = method.reconstruct(state, x, KEY)['reconstruction']
+  np.testing.assert_allclose(mean, z.reshape(6, -1, method.groups * 3).mean(axis=1), atol=1e-6)
   assert reconstruction.shape == x.shape
-  np.testing.assert_allclose(method.decode(state, z, shape), reconstruction, atol=1e-6)
-  error = np.mean(np.square(reconstruction - x).reshape(6, -1), axis=1)
-  np.testing.assert_allclose(method.score(state, x, KEY)['squared_error'], error, rtol=1e-5)
+  np.testing.assert_allclose(decoded, reconstruction, atol=1e-6)
+  np.testing.assert_allclose(error, np.mean(np.square(reconstruction - x).reshape(6, -1), axis=1), rtol=1e-5)
 
 
 def test_representations_before_the_code():
