@@ -35,7 +35,8 @@ NETWORKS = {
 }
 METHODS = {
     'simclr': methods.SimCLR, 'cpc': methods.CPC, 'cpc_image': methods.CPCImage, 'cmc': methods.CMC,
-    'moco': methods.MoCo, 'autoencoder': methods.Autoencoder, 'vae': methods.VAE}
+    'moco': methods.MoCo, 'autoencoder': methods.Autoencoder, 'vae': methods.VAE,
+    'vq_vae': methods.VQVAE}
 CORRUPTIONS = {
     'masking': augment.MaskingNoise, 'gaussian': augment.GaussianNoise, 'salt_and_pepper': augment.SaltAndPepperNoise}
 SPARSITIES = {

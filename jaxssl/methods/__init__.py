@@ -7,5 +7,6 @@ from jaxssl.methods.cpc_image import CPCImage
 from jaxssl.methods.moco import MoCo
 from jaxssl.methods.simclr import SimCLR
 from jaxssl.methods.vae import VAE
+from jaxssl.methods.vq_vae import VQVAE
 
-__all__ = ['CMC', 'CPC', 'VAE', 'Autoencoder', 'CPCImage', 'MoCo', 'SimCLR']
+__all__ = ['CMC', 'CPC', 'VAE', 'VQVAE', 'Autoencoder', 'CPCImage', 'MoCo', 'SimCLR']

@@ -40,6 +40,7 @@ from jaxssl.models.resnet import (
   resnet152,
   resnet200,
 )
+from jaxssl.models.vector_quantizer import VectorQuantizer
 
 __all__ = [
   'AudioEncoder',
@@ -72,6 +73,7 @@ __all__ = [
   'TransformerPredictor',
   'Truncated',
   'VariationalNetwork',
+  'VectorQuantizer',
   'audio_encoder_8khz',
   'load_torchvision',
   'log_mel_encoder_8khz',
