@@ -1,3 +1,10 @@
+"""A VAE on the bundled drawings: Kingma and Welling 2013, https://arxiv.org/abs/1312.6114.
+
+  python train.py --config configs/vae_omniglot.py
+
+MEASURED
+"""
+
 from ml_collections import ConfigDict
 
 
