@@ -31,6 +31,7 @@ from jaxssl.models.resnet import (
   resnet152,
   resnet200,
 )
+from jaxssl.models.vit import ViT, load_timm, vit_base, vit_huge, vit_large, vit_small, vit_tiny
 
 __all__ = [
   'AudioEncoder',
@@ -56,7 +57,9 @@ __all__ = [
   'TransformerContext',
   'TransformerPredictor',
   'Truncated',
+  'ViT',
   'audio_encoder_8khz',
+  'load_timm',
   'load_torchvision',
   'log_mel_encoder_8khz',
   'resnet18',
@@ -65,4 +68,9 @@ __all__ = [
   'resnet101',
   'resnet152',
   'resnet200',
+  'vit_base',
+  'vit_huge',
+  'vit_large',
+  'vit_small',
+  'vit_tiny',
 ]
