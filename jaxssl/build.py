@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from jaxssl import augment, core, data, losses, methods, models, recipes
 from jaxssl.data import Source
+from jaxssl.methods import autoencoder
 from jaxssl.training import optimizers, schedules
 
 NETWORKS = {
@@ -29,16 +30,24 @@ NETWORKS = {
     'grid': models.GridPredictor,
     'by_shape': models.ByShape,
     'pooled': models.Pooled,
+    'conv_encoder': models.ConvEncoder,
+    'conv_decoder': models.ConvDecoder,
+    'mlp_encoder': models.MLPEncoder,
+    'mlp_decoder': models.MLPDecoder,
 }
 # Fields that the presets of a network, such as `resnet50(**fields)`, have chosen.
 SIZES: dict[Callable, tuple[str, ...]] = {
     models.ResNet: ('stage_sizes', 'block'), models.ViT: ('width', 'depth', 'heads')}
 METHODS = {
     'simclr': methods.SimCLR, 'cpc': methods.CPC, 'cpc_image': methods.CPCImage, 'cmc': methods.CMC,
-    'moco': methods.MoCo}
+    'moco': methods.MoCo, 'autoencoder': methods.Autoencoder, 'vae': methods.VAE}
+CORRUPTIONS = {
+    'masking': augment.MaskingNoise, 'gaussian': augment.GaussianNoise, 'salt_and_pepper': augment.SaltAndPepperNoise}
+SPARSITIES = {
+    'dense': autoencoder.Dense, 'kl': autoencoder.KLSparsity, 'l1': autoencoder.L1Sparsity, 'k': autoencoder.KSparse}
 OPTIMIZERS = {name: getattr(optimizers, name) for name in ('sgd', 'adamw', 'lars', 'lamb')}
 SCHEDULES: dict[str, Callable] = {
-    name: getattr(schedules, name) for name in ('warmup_cosine', 'step_decay', 'constant')}
+    name: getattr(schedules, name) for name in ('warmup_cosine', 'step_decay', 'constant', 'linear_warmup')}
 RECIPES = {name: getattr(recipes, name) for name in (
     'simclr', 'byol', 'multi_crop', 'crop_flip', 'multiview', 'paired', 'patches', 'drawings', 'speech')}
 RECIPES['audio'] = recipes.Audio
@@ -177,7 +186,8 @@ def _choices(key: str) -> Mapping[str, Any]:
   if key.endswith('optimizer'):
     return OPTIMIZERS
   sections: dict[str, Mapping[str, Any]] = {
-      'method': METHODS, 'learning_rate': SCHEDULES, 'alpha': SCHEDULES, 'recipe': RECIPES}
+      'method': METHODS, 'learning_rate': SCHEDULES, 'alpha': SCHEDULES, 'beta': SCHEDULES, 'recipe': RECIPES,
+      'corruption': CORRUPTIONS, 'sparsity': SPARSITIES}
   return sections.get(key, NETWORKS)
 
 

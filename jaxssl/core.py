@@ -79,3 +79,10 @@ def choose(name: str | None, representations: dict[str, Any]) -> Any:
   if name not in representations:
     raise ValueError(f'name must be one of {", ".join(map(repr, representations))}, got {name!r}')
   return representations[name]
+
+
+def part_of(state: Any, names: tuple[str, ...]) -> dict[str, Any]:
+  """Returns the variables of the network's submodules `names` alone, as those of a module that calls it `network`."""
+  variables = {'params': state.params, **state.stats}
+  parts = {kind: {name: tree[name] for name in names if name in tree} for kind, tree in variables.items()}
+  return {kind: {'network': tree} for kind, tree in parts.items() if tree or kind == 'params'}

@@ -1,5 +1,7 @@
 """Small functions of arrays, without parameters."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,3 +103,8 @@ def from_patches(patches: jax.Array, grid: tuple[int, int], patch: int | tuple[i
         f'patches must be [b, {grid[0]} x {grid[1]}, {height} x {width} x c], got shape {patches.shape}')
   cells = patches.reshape(b, *grid, height, width, -1)
   return jnp.swapaxes(cells, 2, 3).reshape(b, grid[0] * height, grid[1] * width, -1)
+
+
+def single(views: Any) -> jax.Array:
+  """Returns the first of a tuple of views, or the array that stands for the only one."""
+  return views[0] if isinstance(views, tuple) else views

@@ -7,6 +7,7 @@ in `augment.audio`, those of paired views in `augment.paired`; the operations on
 
 from jaxssl.augment import audio
 from jaxssl.augment import paired_engine as paired
+from jaxssl.augment.corruption import GaussianNoise, MaskingNoise, SaltAndPepperNoise
 from jaxssl.augment.engine import apply, cut_patches, resize_inputs, views
 from jaxssl.augment.engines import prepare
 from jaxssl.augment.image import (
@@ -37,6 +38,7 @@ from jaxssl.augment.resampling import affine_matrix, displacement, resize, resiz
 from jaxssl.augment.sampling import jitter_order, sample
 
 __all__ = [
+    'GaussianNoise', 'MaskingNoise', 'SaltAndPepperNoise',
     'adjust_brightness', 'adjust_contrast', 'adjust_hue', 'adjust_saturation', 'affine_matrix', 'apply', 'audio',
     'color_jitter', 'cut_patches', 'displacement', 'flip', 'gaussian_blur', 'gradients', 'grayscale', 'jitter_order',
     'modalities', 'modality', 'paired', 'prepare', 'random_color_drop', 'random_color_jitter', 'random_flip',

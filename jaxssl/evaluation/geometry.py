@@ -66,20 +66,24 @@ def retrieval(z: jax.Array) -> jax.Array:
   return jnp.mean(jnp.stack([found[i, j] for i, j in ways]).astype(jnp.float32))
 
 
-def health(z1: jax.Array, z2: jax.Array) -> dict[str, jax.Array]:
-  """Returns the health panel of the embeddings [n, d] of two views: scalars, ready for the log.
+def health(z1: jax.Array, z2: jax.Array | None = None) -> dict[str, jax.Array]:
+  """Returns the health panel of the embeddings [n, d] of one view or of two: scalars, ready for the log.
 
-  `embedding_std`, `effective_rank`, `rank_fraction` (of min(n, d)) and `uniformity` are means over the two views.
+  `embedding_std`, `effective_rank`, `rank_fraction` (of min(n, d)) and `uniformity` are means over the views;
+  `alignment` needs two.
   """
-  if z1.ndim != 2 or z1.shape != z2.shape or z1.shape[0] < 2:
-    raise ValueError(f'z1 and z2 must be [n, d], alike, n >= 2; got {list(z1.shape)} and {list(z2.shape)}.')
-  rank = (effective_rank(z1) + effective_rank(z2)) / 2
+  if z1.ndim != 2 or z1.shape[0] < 2 or (z2 is not None and z1.shape != z2.shape):
+    found = [list(z.shape) for z in (z1, z2) if z is not None]
+    raise ValueError(f'z1 and z2 must be [n, d], alike, n >= 2; got {" and ".join(map(str, found))}.')
+  views = (z1,) if z2 is None else (z1, z2)
+  mean = lambda measure: sum(map(measure, views)) / len(views)
+  rank = mean(effective_rank)
   return {
-      'embedding_std': (embedding_std(z1) + embedding_std(z2)) / 2,
+      'embedding_std': mean(embedding_std),
       'effective_rank': rank,
       'rank_fraction': rank / min(z1.shape),
-      'alignment': alignment(z1, z2),
-      'uniformity': (uniformity(z1) + uniformity(z2)) / 2,
+      **({} if z2 is None else {'alignment': alignment(z1, z2)}),
+      'uniformity': mean(uniformity),
   }
 
 

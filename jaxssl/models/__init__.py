@@ -1,5 +1,14 @@
 """Networks: Flax Linen modules."""
 
+from jaxssl.models.autoencoder import (
+  AutoencoderNetwork,
+  Coded,
+  ConvDecoder,
+  ConvEncoder,
+  MLPDecoder,
+  MLPEncoder,
+  VariationalNetwork,
+)
 from jaxssl.models.cpc import (
   AudioEncoder,
   LinearPredictor,
@@ -35,13 +44,19 @@ from jaxssl.models.vit import ViT, load_timm, vit_base, vit_huge, vit_large, vit
 
 __all__ = [
   'AudioEncoder',
+  'AutoencoderNetwork',
   'ByShape',
+  'Coded',
   'ConcatenatedCritic',
+  'ConvDecoder',
+  'ConvEncoder',
   'GridPredictor',
   'LinearPredictor',
   'LogBaseline',
   'LogMelEncoder',
   'MLP',
+  'MLPDecoder',
+  'MLPEncoder',
   'MaskedConvContext',
   'MultiviewNetwork',
   'MultiviewRepresentation',
@@ -58,6 +73,7 @@ __all__ = [
   'TransformerPredictor',
   'Truncated',
   'ViT',
+  'VariationalNetwork',
   'audio_encoder_8khz',
   'load_timm',
   'load_torchvision',

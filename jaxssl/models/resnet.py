@@ -17,8 +17,19 @@ from flax import linen as nn
 Layer = Callable[..., nn.Module]
 
 STEMS = ('imagenet', 'small', 'strided', 'd')
+POOLS = ('mean', 'flatten', 'grid')
 BLOCKS = ('basic', 'bottleneck')
 NORMS = ('batch', 'layer', None)
+
+
+def pooled(grid: jax.Array, pool: str) -> jax.Array:
+  """Returns a grid of features [b, h, w, d] as it is, flattened to [b, h w d], or averaged to [b, d]; float32."""
+  if pool not in POOLS:
+    raise ValueError(f'pool must be one of {", ".join(map(repr, POOLS))}, got {pool!r}.')
+  if pool == 'mean':
+    return grid.mean(axis=(1, 2), dtype=jnp.float32)
+  grid = grid.astype(jnp.float32)
+  return grid.reshape(grid.shape[0], -1) if pool == 'flatten' else grid
 
 
 def _conv(features: int, size: int, stride: int = 1, *, dtype: Any, name: str) -> nn.Module:
@@ -111,7 +122,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-  """A residual network without its classifier: images [b, h, w, c] -> globally averaged features [b, d], float32.
+  """A residual network without its classifier: images [b, h, w, c] -> features [b, d], float32.
 
   `d` is the last width times `width_multiplier`, times 4 for bottleneck blocks. Parameters and batch-norm averages are
   float32. Batch norm spans the whole batch, also where jit has it sharded over devices.
@@ -127,6 +138,8 @@ class ResNet(nn.Module):
     average_pool_shortcut: ResNet-D's shortcut, a 2x2 average pool before a 1x1 convolution without stride.
     sk_ratio: squeeze ratio of selective kernels, for bottleneck blocks; 0: none. SimCLRv2 takes 0.0625, with stem 'd'
       and `average_pool_shortcut` (its code also averages 2x2 at the first stage's stride of 1; ResNet-D and we do not).
+    pool: of the last stage's output: 'mean', averaged over all positions; 'flatten', [b, h w d], which keeps where
+      things are, for autoencoders; or 'grid', [b, h, w, d], for VQ-VAE.
     norm: 'batch'; 'layer', over the channels of each position, so that images do not mix, for patches of one image (as
       CPC v2 has it, https://arxiv.org/abs/1905.09272); or None, a scale and a bias alone. The names of their
       parameters are those of batch norm.
@@ -142,21 +155,26 @@ class ResNet(nn.Module):
   stem: str = 'imagenet'
   average_pool_shortcut: bool = False
   sk_ratio: float = 0.0
+  pool: str = 'mean'
   norm: str | None = 'batch'
   zero_init_residual: bool = True
   axis_name: str | None = None
   dtype: Any = jnp.float32
 
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    return self.stages(x, train)[-1]
+    return pooled(self.grids(x, train)[-1], self.pool)
+
+  def stages(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
+    """Returns the output of every stage, globally averaged: a tuple of [b, width]."""
+    return tuple(pooled(grid, 'mean') for grid in self.grids(x, train))
 
   @property
   def num_stages(self) -> int:
     return len(self.stage_sizes)
 
   @nn.compact
-  def stages(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
-    """Returns the output of every stage, globally averaged: a tuple of [b, width]."""
+  def grids(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
+    """Returns the output of every stage: a tuple of [b, h, w, width]."""
     self._check(x)
     norm = self._norm(train)
     conv = functools.partial(_conv, dtype=self.dtype)
@@ -170,7 +188,7 @@ class ResNet(nn.Module):
         x = block(
             width=width * self.width_multiplier, stride=stride, average_pool_shortcut=self.average_pool_shortcut,
             last_scale_init=last_scale_init, conv=conv, norm=norm, name=f'layer{stage + 1}_{i}')(x)
-      outputs.append(x.mean(axis=(1, 2), dtype=jnp.float32))
+      outputs.append(x)
     return tuple(outputs)
 
   def _norm(self, train: bool) -> Layer:

@@ -34,6 +34,19 @@ def constant(
   return optax.constant_schedule(peak(base, batch_size, scaling))
 
 
+def linear_warmup(
+    base: float, *, batch_size: int, steps: int, steps_per_epoch: float, warmup_epochs: float = 10,
+) -> optax.Schedule:
+  """Returns a rise from 0 to `base` in a straight line, which then stays: the weight of a VAE's KL, for instance.
+
+  At most half of the run, as the warm-up of `warmup_cosine`.
+  """
+  del batch_size
+  _check_warmup(warmup_epochs)
+  warmup_steps = min(round(warmup_epochs * steps_per_epoch), steps // 2)
+  return optax.linear_schedule(0.0, base, warmup_steps) if warmup_steps else optax.constant_schedule(base)
+
+
 def step_decay(
     base: float,
     *,
@@ -79,11 +92,15 @@ def warmup_cosine(
   """
   if steps < 1:
     raise ValueError(f'steps must be positive: got {steps}')
-  if not 0 <= warmup_epochs < math.inf:
-    raise ValueError(f'warmup_epochs must be finite and not negative: got {warmup_epochs}')
+  _check_warmup(warmup_epochs)
   highest = peak(base, batch_size, scaling)
   warmup_steps = min(round(warmup_epochs * steps_per_epoch), steps // 2)
   decay = optax.cosine_decay_schedule(highest, steps - warmup_steps, alpha=final)
   if warmup_steps == 0:
     return decay
   return optax.join_schedules([optax.linear_schedule(0.0, highest, warmup_steps), decay], [warmup_steps])
+
+
+def _check_warmup(epochs: float) -> None:
+  if not 0 <= epochs < math.inf:
+    raise ValueError(f'warmup_epochs must be finite and not negative: got {epochs}')
