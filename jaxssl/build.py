@@ -30,6 +30,7 @@ NETWORKS = {
     'grid': models.GridPredictor,
     'by_shape': models.ByShape,
     'pooled': models.Pooled,
+    'mae_decoder': models.MAEDecoder,
     'conv_encoder': models.ConvEncoder,
     'conv_decoder': models.ConvDecoder,
     'mlp_encoder': models.MLPEncoder,
@@ -40,7 +41,7 @@ SIZES: dict[Callable, tuple[str, ...]] = {
     models.ResNet: ('stage_sizes', 'block'), models.ViT: ('width', 'depth', 'heads')}
 METHODS = {
     'simclr': methods.SimCLR, 'cpc': methods.CPC, 'cpc_image': methods.CPCImage, 'cmc': methods.CMC,
-    'moco': methods.MoCo, 'autoencoder': methods.Autoencoder, 'vae': methods.VAE}
+    'moco': methods.MoCo, 'autoencoder': methods.Autoencoder, 'vae': methods.VAE, 'mae': methods.MAE}
 CORRUPTIONS = {
     'masking': augment.MaskingNoise, 'gaussian': augment.GaussianNoise, 'salt_and_pepper': augment.SaltAndPepperNoise}
 SPARSITIES = {

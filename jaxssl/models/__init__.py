@@ -23,6 +23,7 @@ from jaxssl.models.cpc import (
 from jaxssl.models.cpc_image import GridPredictor, MaskedConvContext, PatchEncoder, RowGRUContext
 from jaxssl.models.critics import ConcatenatedCritic, LogBaseline, SeparableCritic
 from jaxssl.models.heads import MLP, Projected, Truncated
+from jaxssl.models.mae import MAEDecoder, MAENetwork
 from jaxssl.models.multiview import (
   ByShape,
   MultiviewNetwork,
@@ -54,6 +55,8 @@ __all__ = [
   'LinearPredictor',
   'LogBaseline',
   'LogMelEncoder',
+  'MAEDecoder',
+  'MAENetwork',
   'MLP',
   'MLPDecoder',
   'MLPEncoder',

@@ -16,10 +16,12 @@ from jaxssl.models import (
   AudioEncoder,
   GridPredictor,
   LinearPredictor,
+  MAEDecoder,
   MaskedConvContext,
   PatchEncoder,
   RNNContext,
   RowGRUContext,
+  ViT,
 )
 from jaxssl.training import loop, mesh
 
@@ -59,11 +61,13 @@ def build(name):
       'cmc, memory': lambda: cmc(contrast='memory', num_examples=20, num_negatives=9),
       'cmc, memory by NCE': lambda: cmc(
           views=3, graph='core', contrast='memory_nce', num_examples=20, num_negatives=9, temperature=0.5),
+      'mae': lambda: methods.MAE(
+          ViT(2, 8, 2, 2, drop_path=0.2), MAEDecoder(8, 1, 2), optimizer, mask_ratio=0.6, normalize_targets=False),
   }[name]()
 
 
 METHODS = ['simclr', 'simclr, multi-label', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc', 'image cpc, drawn',
-           'moco', 'cmc', 'cmc, memory', 'cmc, memory by NCE']
+           'moco', 'cmc', 'cmc, memory', 'cmc, memory by NCE', 'mae']
 KEY = jax.random.key(3)
 
 
