@@ -62,7 +62,7 @@ def build(name):
       'cmc, memory by NCE': lambda: cmc(
           views=3, graph='core', contrast='memory_nce', num_examples=20, num_negatives=9, temperature=0.5),
       'mae': lambda: methods.MAE(
-          ViT(2, 8, 2, 2, drop_path=0.2), MAEDecoder(8, 1, 2), optimizer, mask_ratio=0.6, normalize_targets=False),
+          ViT(2, 8, 1, 2), MAEDecoder(8, 1, 2), optimizer, mask_ratio=0.6, normalize_targets=False),
   }[name]()
 
 
