@@ -11,7 +11,7 @@ import pytest
 
 from jaxssl import core, losses, methods, models, ops
 
-ENCODER = models.ViT(4, 16, 2, 2)
+ENCODER = models.ViT(4, 16, 1, 2)
 DECODER = models.MAEDecoder(8, 1, 2)
 MAE = methods.MAE(ENCODER, DECODER, optax.adam(3e-3))
 VARIANTS = {
@@ -35,6 +35,21 @@ def initial(method, shape=(2, 8, 16, 3)):
 @functools.partial(jax.jit, static_argnums=0)
 def loss(method, params, x, key):
   return method.loss(params, {}, x, key)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def predict(method, params, x, masking):
+  return method.network.apply({'params': params}, x, masking.keep, masking.restore)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def represent(method, params, x, name):
+  return method.represent(core.State(0, 0, params, {}, ()), x, name)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def reconstruct(method, state, x, key):
+  return method.reconstruct(state, x, key)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
@@ -115,8 +130,7 @@ def test_loss_equals_a_slow_reference(name):
   expected, predictions = reference(method, params, x, noise_of(KEY, n))
   np.testing.assert_allclose(loss(method, params, x, KEY), expected, rtol=1e-5)
   masking = method.draw_mask(jax.random.split(KEY)[0], x)
-  found = jax.jit(method.network.apply)({'params': params}, x, masking.keep, masking.restore)
-  np.testing.assert_allclose(found, predictions, atol=2e-5)
+  np.testing.assert_allclose(predict(method, params, x, masking), predictions, atol=2e-5)
 
 
 def test_masks_are_drawn_for_each_image_and_uniformly():
@@ -142,18 +156,17 @@ def test_hidden_pixels_reach_no_prediction():
   masking = MAE.draw_mask(KEY, x)
   swapped = MAE._paste(x, ops.to_patches(other, 4), masking.mask)
   assert np.abs(swapped - x).max() > 0.5
-  apply = jax.jit(MAE.network.apply)
-  predict = lambda x: apply({'params': state.params}, x, masking.keep, masking.restore)
-  np.testing.assert_array_equal(predict(x), predict(swapped))
-  assert np.abs(predict(x) - predict(other)).max() > 1e-3
+  found = predict(MAE, state.params, x, masking)
+  np.testing.assert_array_equal(found, predict(MAE, state.params, swapped, masking))
+  assert np.abs(found - predict(MAE, state.params, other, masking)).max() > 1e-3
 
 
 def test_tokens_of_no_patch_are_left_out_of_the_mean():
   encoder, variables = MAE.backbone(initial(MAE), 'mean')
-  x = images(2, 8, 16, 3)
-  tokens = encoder.apply(variables, x, method='tokens')
-  np.testing.assert_allclose(MAE.represent(initial(MAE), x), tokens[:, 1:].mean(1), atol=1e-6)
-  np.testing.assert_allclose(MAE.represent(initial(MAE), (x,), 'class'), tokens[:, 0], atol=1e-6)
+  x, params = images(2, 8, 16, 3), initial(MAE).params
+  tokens = jax.jit(functools.partial(encoder.apply, method='tokens'))(variables, x)
+  np.testing.assert_allclose(represent(MAE, params, x, None), tokens[:, 1:].mean(1), atol=1e-6)
+  np.testing.assert_allclose(represent(MAE, params, (x,), 'class'), tokens[:, 0], atol=1e-6)
   assert VARIANTS['registers'].representations == ('mean',)
   with pytest.raises(ValueError, match="name must be one of 'mean', got 'class'"):
     VARIANTS['registers'].backbone(initial(VARIANTS['registers']), 'class')
@@ -161,23 +174,22 @@ def test_tokens_of_no_patch_are_left_out_of_the_mean():
 
 def test_training_beats_the_mean_patch():
   """Images of one colour each: a hidden patch is known from any visible one."""
-  method = VARIANTS['pixels']
-  method = methods.MAE(ENCODER, DECODER, optax.adam(3e-3), normalize_targets=False)
+  method = methods.MAE(ENCODER, DECODER, optax.adam(1e-2), normalize_targets=False)
   colours = lambda seed: jnp.tile(images(16, 1, 1, 3, seed=seed), (1, 8, 16, 1)) * jnp.linspace(
       0, 1, 16)[None, None, :, None]
-  state, step = initial(method), jax.jit(method.step)
-  for i in range(150):
+  state, step = initial(method, (16, 8, 16, 3)), jax.jit(method.step)
+  for i in range(100):
     state, metrics = step(state, {'views': (colours(i),)}, jax.random.fold_in(KEY, i))
   found = score(method, state, colours(1000), KEY, 4)
   assert found['masked_error'].mean() < 0.5 * found['masked_error_of_mean_patch'].mean()
-  np.testing.assert_allclose(metrics['loss'], found['masked_error'].mean(), rtol=1)
+  assert metrics['loss'] < 0.5 * found['masked_error_of_mean_patch'].mean()
 
 
 @pytest.mark.parametrize('name', ['paper', 'pixels'])
 def test_scores_equal_those_of_the_pictures(name):
   method, x, state = VARIANTS[name], images(2, 8, 16, 3), initial(VARIANTS[name])
   (key,) = jax.random.split(KEY, 1)
-  found, pictures = score(method, state, x, KEY), method.reconstruct(state, x, key)
+  found, pictures = score(method, state, x, KEY), reconstruct(method, state, x, key)
   np.testing.assert_allclose(
       found['squared_error'], ((pictures['reconstruction'] - x) ** 2).mean((1, 2, 3)), rtol=1e-5)
   mask = np.asarray(method.draw_mask(key, x).mask)
@@ -203,7 +215,7 @@ def test_score_is_the_mean_over_masks_and_the_loss_that_of_images():
   each = []
   for key in jax.random.split(KEY, 3):
     masking = MAE.draw_mask(key, x)
-    prediction = MAE.network.apply({'params': state.params}, x, masking.keep, masking.restore)
+    prediction = predict(MAE, state.params, x, masking)
     each.append(losses.masked_patch_error(prediction, MAE.target(x), masking.mask))
   np.testing.assert_allclose(many['masked_error'].mean(), np.mean(each), rtol=1e-5)
   assert {name: (value.shape, value.dtype) for name, value in many.items()} == dict.fromkeys(
@@ -211,7 +223,7 @@ def test_score_is_the_mean_over_masks_and_the_loss_that_of_images():
 
 
 def test_embedding_has_mean_zero():
-  (h,) = MAE.embed(initial(MAE), {'views': (images(5, 8, 16, 3),)})
+  (h,) = jax.jit(MAE.embed)(initial(MAE), {'views': (images(5, 8, 16, 3),)})
   assert h.shape == (5, 16) and h.std() > 1e-3
   np.testing.assert_allclose(h.mean(0), 0, atol=1e-6)
 
@@ -258,10 +270,12 @@ def test_decoder_names_a_width_that_heads_do_not_divide():
 
 
 def test_stochastic_depth_draws_from_the_step():
-  method = methods.MAE(ENCODER.clone(drop_path=0.5), DECODER, optax.sgd(0.1))
-  params, x = initial(method).params, images(2, 8, 16, 3)
+  method = methods.MAE(ENCODER.clone(depth=2, drop_path=0.9), DECODER, optax.sgd(0.1))
+  params, x = initial(method).params, images(8, 8, 16, 3)
   assert loss(method, params, x, KEY) == loss(method, params, x, KEY)
-  assert abs(loss(method, params, x, KEY) - loss(MAE, params, x, KEY)) > 1e-4
+  prediction = predict(method, params, x, method.draw_mask(jax.random.split(KEY)[0], x))
+  whole = losses.masked_patch_error(prediction, method.target(x), method.draw_mask(jax.random.split(KEY)[0], x).mask)
+  assert abs(loss(method, params, x, KEY) - whole) > 1e-4
 
 
 def test_state_holds_the_encoder_under_its_name():
