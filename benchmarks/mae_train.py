@@ -58,7 +58,7 @@ def torch_step(images: np.ndarray, model: str, steps: int, dtype: str):
 
 
 def products_per_image(model: str) -> float:
-  """Returns the floating-point operations of the matrix products of a step, for one image; a product and a sum are 2."""
+  """Returns the floating-point operations of a step's matrix products for one image; a product and a sum are 2."""
   side, encoder, (width, depth, _) = SIZES[model]
   n, pixels = (side // encoder.patch) ** 2, 3 * encoder.patch**2
   blocks = lambda t, d, layers: layers * (2 * t * 12 * d**2 + 4 * t**2 * d)  # q, k, v, out, perceptron; scores, values.
