@@ -19,12 +19,14 @@ from jaxssl.models import (
   ConvEncoder,
   GridPredictor,
   LinearPredictor,
+  MAEDecoder,
   MaskedConvContext,
   MLPDecoder,
   MLPEncoder,
   PatchEncoder,
   RNNContext,
   RowGRUContext,
+  ViT,
 )
 from jaxssl.training import loop, mesh
 
@@ -75,11 +77,13 @@ def build(name):
           restart_below=0.3),
       'vq-vae, groups': lambda: methods.VQVAE(
           TinyEncoder(), MLPDecoder((5,)), optimizer, num_codes=5, code_dim=2, groups=3, decay=None),
+      'mae': lambda: methods.MAE(
+          ViT(2, 8, 1, 2), MAEDecoder(8, 1, 2), optimizer, mask_ratio=0.6, normalize_targets=False),
   }[name]()
 
 
 METHODS = ['simclr', 'simclr, multi-label', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc', 'image cpc, drawn',
-           'moco', 'autoencoder', 'vae', 'vq-vae', 'vq-vae, groups', 'cmc', 'cmc, memory', 'cmc, memory by NCE']
+           'moco', 'autoencoder', 'vae', 'vq-vae', 'vq-vae, groups', 'mae', 'cmc', 'cmc, memory', 'cmc, memory by NCE']
 KEY = jax.random.key(3)
 
 
