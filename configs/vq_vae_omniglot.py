@@ -1,6 +1,17 @@
 """VQ-VAE on the bundled drawings: van den Oord et al. 2017, https://arxiv.org/abs/1711.00937.
 
   python train.py --config configs/vq_vae_omniglot.py
+
+Not yet measured at its full length. Chosen on drawers 13-15 after pretraining on drawers 1-12
+(--config.data.name=omniglot_validation), seed 0, trials of 400 steps; 5-NN there of the encoder's output h, raw pixels
+.295, the randomly initialised encoder .296; error and perplexity of the last training batch, of 128 entries:
+- this config with batch norm in encoder and decoder, .328, squared error .0196, perplexity 95;
+- without, .424 (z .411, of a random encoder .183; z averaged over places .052), .0072, 96, all entries used. On the
+  drawings of drawers 13-15 themselves, not warped, the squared error is .0142.
+- One code of 32 dimensions for each place, batch norm, a residual block, decay .99, 300 steps: .289, .0271, 67: 112
+  bits are too few for a drawing. In that trial the linear probe of h was .317, of a random encoder .318, of raw pixels
+  .237; of the others it was not measured.
+The encoder's output is therefore the default representation.
 """
 
 from ml_collections import ConfigDict
