@@ -10,9 +10,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 
-def forward(network: nn.Module, params: Any, stats: Any, *inputs) -> tuple[Any, Any]:
-  """Applies `network` in training mode; returns its output and the updated stats."""
-  return network.apply({'params': params, **stats}, *inputs, train=True, mutable=list(stats))
+def forward(network: nn.Module, params: Any, stats: Any, *inputs, rngs: Any = None) -> tuple[Any, Any]:
+  """Applies `network` in training mode; returns its output and the updated stats.
+
+  `rngs` are the keys of what is random in it: {'dropout': key} for dropout and stochastic depth.
+  """
+  return network.apply({'params': params, **stats}, *inputs, train=True, mutable=list(stats), rngs=rngs)
 
 
 def forward_in_chunks(network: nn.Module, params: Any, stats: Any, x: jax.Array, chunks: int) -> tuple[Any, Any]:
