@@ -14,6 +14,8 @@ from jaxssl.training import optimizers, schedules
 NETWORKS = {
     'resnet': models.ResNet,
     **{f'resnet{depth}': getattr(models, f'resnet{depth}') for depth in (18, 34, 50, 101, 152, 200)},
+    'vit': models.ViT,
+    **{f'vit_{size}': getattr(models, f'vit_{size}') for size in ('tiny', 'small', 'base', 'large', 'huge')},
     'mlp': models.MLP,
     'audio': models.AudioEncoder,
     'log_mel': models.LogMelEncoder,
@@ -28,14 +30,19 @@ NETWORKS = {
     'grid': models.GridPredictor,
     'by_shape': models.ByShape,
     'pooled': models.Pooled,
+    'mae_decoder': models.MAEDecoder,
     'conv_encoder': models.ConvEncoder,
     'conv_decoder': models.ConvDecoder,
     'mlp_encoder': models.MLPEncoder,
     'mlp_decoder': models.MLPDecoder,
 }
+# Fields that the presets of a network, such as `resnet50(**fields)`, have chosen.
+SIZES: dict[Callable, tuple[str, ...]] = {
+    models.ResNet: ('stage_sizes', 'block'), models.ViT: ('width', 'depth', 'heads')}
 METHODS = {
     'simclr': methods.SimCLR, 'cpc': methods.CPC, 'cpc_image': methods.CPCImage, 'cmc': methods.CMC,
-    'moco': methods.MoCo, 'autoencoder': methods.Autoencoder, 'vae': methods.VAE}
+    'moco': methods.MoCo, 'autoencoder': methods.Autoencoder, 'vae': methods.VAE, 'vq_vae': methods.VQVAE,
+    'mae': methods.MAE}
 CORRUPTIONS = {
     'masking': augment.MaskingNoise, 'gaussian': augment.GaussianNoise, 'salt_and_pepper': augment.SaltAndPepperNoise}
 SPARSITIES = {
@@ -188,12 +195,13 @@ def _choices(key: str) -> Mapping[str, Any]:
 
 def _keywords(constructor: Callable) -> Iterable[str]:
   """The keyword arguments of a constructor; those of ResNet, but its depth, for `resnet50(**fields)` and the like."""
-  parameters, given = inspect.signature(constructor).parameters, ['parent', 'name', 'num_examples']
+  signature, given = inspect.signature(constructor), ['parent', 'name', 'num_examples']
+  parameters = signature.parameters
   if constructor in SCHEDULES.values():
     given += SHAPE_OF_THE_RUN  # Which the run knows.
   if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-    parameters = inspect.signature(models.ResNet).parameters
-    given += ['stage_sizes', 'block']
+    parameters = inspect.signature(signature.return_annotation).parameters
+    given += SIZES[signature.return_annotation]
   return [name for name in parameters if name not in given]
 
 

@@ -61,6 +61,50 @@ def step_mask(mask: jax.Array, steps: int, size: int | None = None) -> jax.Array
   return mask[:, size - 1::size][:, :steps]
 
 
+def patch_grid(images: jax.Array, patch: int | tuple[int, int]) -> tuple[int, int]:
+  """Returns how many rows and columns of patches images [b, h, w, c] make; `patch` is a side, or (height, width).
+
+  Raises:
+    ValueError: unless `patch` divides the images' height and width.
+  """
+  if images.ndim != 4:
+    raise ValueError(f'images must be [b, h, w, c], got shape {images.shape}')
+  sides = (patch, patch) if isinstance(patch, int) else tuple(patch)
+  if len(sides) != 2 or min(sides) < 1:
+    raise ValueError(f'patch must be a positive side, or a height and a width, got {patch}')
+  height, width = images.shape[1:3]
+  if height % sides[0] or width % sides[1]:
+    raise ValueError(f'patch must divide the images: {sides[0]} x {sides[1]} does not divide {height} x {width}')
+  return height // sides[0], width // sides[1]
+
+
+def to_patches(images: jax.Array, patch: int | tuple[int, int]) -> jax.Array:
+  """Cuts images [b, h, w, c] into patches [b, n, p], row by row; the p pixels row by row, channels last.
+
+  Raises:
+    ValueError: as `patch_grid`.
+  """
+  rows, columns = patch_grid(images, patch)
+  b, h, w, c = images.shape
+  cells = images.reshape(b, rows, h // rows, columns, w // columns, c)
+  return jnp.swapaxes(cells, 2, 3).reshape(b, rows * columns, -1)
+
+
+def from_patches(patches: jax.Array, grid: tuple[int, int], patch: int | tuple[int, int]) -> jax.Array:
+  """Puts patches [b, n, p] in a grid of so many rows and columns together: `to_patches` undone, [b, h, w, c].
+
+  Raises:
+    ValueError: if the grid does not hold n patches, or p is no multiple of the pixels of a patch.
+  """
+  height, width = (patch, patch) if isinstance(patch, int) else patch
+  b, n, p = patches.shape
+  if n != grid[0] * grid[1] or p % (height * width):
+    raise ValueError(
+        f'patches must be [b, {grid[0]} x {grid[1]}, {height} x {width} x c], got shape {patches.shape}')
+  cells = patches.reshape(b, *grid, height, width, -1)
+  return jnp.swapaxes(cells, 2, 3).reshape(b, grid[0] * height, grid[1] * width, -1)
+
+
 def single(views: Any) -> jax.Array:
   """Returns the first of a tuple of views, or the array that stands for the only one."""
   return views[0] if isinstance(views, tuple) else views

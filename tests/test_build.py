@@ -46,7 +46,9 @@ def test_every_config_builds_and_has_the_same_sections(path):
   assert made.keys() == default.keys()
   for section in ('data', 'checkpoint', 'logging', 'evaluation', 'mesh'):
     absent = {'sgd', 'finetune'} if hears and section == 'evaluation' else set()  # What trains on images.
-    assert made[section].keys() == default[section].keys() - absent
+    added = {'reconstruction'} & {*made[section].get('protocols', ())}
+    assert made[section].keys() == (default[section].keys() - absent) | added
+    assert hasattr(experiment.method, 'score') or not added
 
 
 def test_simclr_with_multi_label_cpc_and_its_schedule():
@@ -60,7 +62,7 @@ def test_simclr_with_multi_label_cpc_and_its_schedule():
 
 
 @pytest.mark.parametrize(
-    'path', [path for path in CONFIGS if path.stem.startswith(('cpc', 'cmc'))], ids=lambda path: path.stem)
+    'path', [path for path in CONFIGS if path.stem.startswith(('cpc', 'cmc', 'mae'))], ids=lambda path: path.stem)
 def test_configs_fit_their_windows_patches_and_views(path):
   """A step at the real shapes, traced."""
   made = load(path)
@@ -92,6 +94,14 @@ def test_names_become_things_with_their_arguments():
   assert [view.size for view in experiment.recipe.views] == [32, 32, 16, 16]
   views = experiment.prepare({'inputs': jnp.zeros((4, 40, 40, 3), jnp.uint8)}, jax.random.key(0))['views']
   assert [view.shape for view in views] == [(4, 32, 32, 3)] * 2 + [(4, 16, 16, 3)] * 2
+
+
+def test_presets_take_the_fields_of_their_own_network():
+  build_encoder = lambda **section: build.construct('method.encoder', section, {})
+  assert build_encoder(name='vit_small', patch=(8, 4), registers=4) == models.vit_small((8, 4), registers=4)
+  for field in ('width', 'stem'):
+    with pytest.raises(ValueError, match=rf"config.method.encoder \(vit_small\) cannot be '{field}'"):
+      build_encoder(name='vit_small', **{field: 1})
 
 
 def test_learning_rate_scales_with_the_batch_and_its_accumulation():

@@ -45,3 +45,29 @@ def test_step_mask_is_that_of_each_steps_last_input():
   for steps, size in ((12, None), (3, 4), (2, 3)):
     with pytest.raises(ValueError, match=rf'mask must be that of the inputs of {steps} steps, .* got shape \[5, 11\]'):
       ops.step_mask(mask, steps, size)
+
+
+def test_patches_are_cut_row_by_row_and_put_together_again():
+  images = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
+  patches = ops.to_patches(images, (2, 3))
+  assert ops.patch_grid(images, (2, 3)) == (2, 2) and patches.shape == (2, 4, 18)
+  for n, (row, column) in enumerate([(0, 0), (0, 3), (2, 0), (2, 3)]):
+    np.testing.assert_array_equal(patches[:, n], images[:, row : row + 2, column : column + 3].reshape(2, -1))
+  np.testing.assert_array_equal(ops.from_patches(patches, (2, 2), (2, 3)), images)
+  np.testing.assert_array_equal(ops.from_patches(ops.to_patches(images, 2), (2, 3), 2), images)
+
+
+@pytest.mark.parametrize('shape, patch, message', [
+    ((2, 4, 6), 2, r'images must be \[b, h, w, c\], got shape \(2, 4, 6\)'),
+    ((2, 4, 6, 1), 4, 'patch must divide the images: 4 x 4 does not divide 4 x 6'),
+    ((2, 4, 6, 1), 0, 'patch must be a positive side, or a height and a width, got 0'),
+    ((2, 4, 6, 1), (2, 3, 1), r'got \(2, 3, 1\)'),
+])
+def test_patches_that_do_not_fit(shape, patch, message):
+  with pytest.raises(ValueError, match=message):
+    ops.to_patches(np.zeros(shape), patch)
+
+
+def test_patches_of_another_grid_are_refused():
+  with pytest.raises(ValueError, match=r'patches must be \[b, 2 x 3, 2 x 2 x c\], got shape \(1, 4, 12\)'):
+    ops.from_patches(np.zeros((1, 4, 12)), (2, 3), 2)

@@ -23,6 +23,7 @@ from jaxssl.models.cpc import (
 from jaxssl.models.cpc_image import GridPredictor, MaskedConvContext, PatchEncoder, RowGRUContext
 from jaxssl.models.critics import ConcatenatedCritic, LogBaseline, SeparableCritic
 from jaxssl.models.heads import MLP, Projected, Truncated
+from jaxssl.models.mae import MAEDecoder, MAENetwork
 from jaxssl.models.multiview import (
   ByShape,
   MultiviewNetwork,
@@ -40,6 +41,8 @@ from jaxssl.models.resnet import (
   resnet152,
   resnet200,
 )
+from jaxssl.models.vector_quantizer import VectorQuantizer
+from jaxssl.models.vit import ViT, load_timm, vit_base, vit_huge, vit_large, vit_small, vit_tiny
 
 __all__ = [
   'AudioEncoder',
@@ -53,6 +56,8 @@ __all__ = [
   'LinearPredictor',
   'LogBaseline',
   'LogMelEncoder',
+  'MAEDecoder',
+  'MAENetwork',
   'MLP',
   'MLPDecoder',
   'MLPEncoder',
@@ -71,8 +76,11 @@ __all__ = [
   'TransformerContext',
   'TransformerPredictor',
   'Truncated',
+  'ViT',
   'VariationalNetwork',
+  'VectorQuantizer',
   'audio_encoder_8khz',
+  'load_timm',
   'load_torchvision',
   'log_mel_encoder_8khz',
   'resnet18',
@@ -81,4 +89,9 @@ __all__ = [
   'resnet101',
   'resnet152',
   'resnet200',
+  'vit_base',
+  'vit_huge',
+  'vit_large',
+  'vit_small',
+  'vit_tiny',
 ]

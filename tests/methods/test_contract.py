@@ -10,16 +10,23 @@ import pytest
 from flax import linen as nn
 from jax.sharding import AxisType
 
-from jaxssl import methods
+from jaxssl import augment, methods
+from jaxssl.methods.autoencoder import KLSparsity
 from jaxssl.models import (
   MLP,
   AudioEncoder,
+  ConvDecoder,
+  ConvEncoder,
   GridPredictor,
   LinearPredictor,
+  MAEDecoder,
   MaskedConvContext,
+  MLPDecoder,
+  MLPEncoder,
   PatchEncoder,
   RNNContext,
   RowGRUContext,
+  ViT,
 )
 from jaxssl.training import loop, mesh
 
@@ -59,11 +66,24 @@ def build(name):
       'cmc, memory': lambda: cmc(contrast='memory', num_examples=20, num_negatives=9),
       'cmc, memory by NCE': lambda: cmc(
           views=3, graph='core', contrast='memory_nce', num_examples=20, num_negatives=9, temperature=0.5),
+      'autoencoder': lambda: methods.Autoencoder(
+          ConvEncoder((4,), batch_norm=True), ConvDecoder((4,), batch_norm=True), optimizer, code_size=5,
+          corruption=augment.MaskingNoise(0.25), sparsity=KLSparsity(0.1)),
+      'vae': lambda: methods.VAE(
+          MLPEncoder((8,), batch_norm=True), MLPDecoder((8,), batch_norm=True), optax.sgd(0.001, momentum=0.9), 5,
+          beta=lambda step: 1 / (1 + step), binarize=True),
+      'vq-vae': lambda: methods.VQVAE(
+          ConvEncoder((3, 4), pool='grid'), ConvDecoder((4, 3)), optimizer, num_codes=8, code_dim=3, decay=0.9,
+          restart_below=0.3),
+      'vq-vae, groups': lambda: methods.VQVAE(
+          TinyEncoder(), MLPDecoder((5,)), optimizer, num_codes=5, code_dim=2, groups=3, decay=None),
+      'mae': lambda: methods.MAE(
+          ViT(2, 8, 1, 2), MAEDecoder(8, 1, 2), optimizer, mask_ratio=0.6, normalize_targets=False),
   }[name]()
 
 
 METHODS = ['simclr', 'simclr, multi-label', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc', 'image cpc, drawn',
-           'moco', 'cmc', 'cmc, memory', 'cmc, memory by NCE']
+           'moco', 'autoencoder', 'vae', 'vq-vae', 'vq-vae, groups', 'mae', 'cmc', 'cmc, memory', 'cmc, memory by NCE']
 KEY = jax.random.key(3)
 
 

@@ -1,0 +1,333 @@
+"""Vision transformers for images and spectrograms of any size.
+
+ViT: Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929; initialised and given fixed positions as in masked
+autoencoders, He et al. 2021, https://arxiv.org/abs/2111.06377. Stochastic depth: Huang et al. 2016,
+https://arxiv.org/abs/1603.09382. Layer scale: Touvron et al. 2021, https://arxiv.org/abs/2103.17239. Registers: Darcet
+et al. 2023, https://arxiv.org/abs/2309.16588. Axial rotary positions: Heo et al. 2024,
+https://arxiv.org/abs/2403.13298.
+"""
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jaxssl import ops
+
+POOLS = ('class', 'mean')
+POSITIONS = ('sincos', 'learned', 'rotary')
+TOKEN_INIT = nn.initializers.normal(0.02)
+
+
+class Block(nn.Module):
+  """A pre-norm transformer layer, x [b, t, d] -> [b, t, d], float32: self-attention, then a perceptron with GELU.
+
+  Attributes:
+    heads: attention heads, a divisor of d.
+    mlp_ratio: width of the perceptron, in d.
+    drop_path: probability that an example skips a branch, drawn for each of the two from the rng 'dropout'.
+    layer_scale: initial scale of the branches' channels; None: they have none.
+    qkv_bias: whether queries, keys and values have a bias.
+    epsilon: of the norms.
+    dtype: of the computation; parameters, norms' statistics and the residual stream are float32.
+  """
+
+  heads: int
+  mlp_ratio: float = 4.0
+  drop_path: float = 0.0
+  layer_scale: float | None = None
+  qkv_bias: bool = True
+  epsilon: float = 1e-6
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, angles: jax.Array | None = None) -> jax.Array:
+    """`angles` [b or 1, t, 1, d / heads / 2] turn queries and keys (`rotary_angles`)."""
+    dense = functools.partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype)
+    norm = functools.partial(nn.LayerNorm, self.epsilon, dtype=self.dtype)
+    width = x.shape[-1]
+    y = dense(3 * width, use_bias=self.qkv_bias, name='qkv')(norm(name='norm1')(x))
+    query, key, value = jnp.moveaxis(y.reshape(*x.shape[:2], 3, self.heads, -1), 2, 0)
+    if angles is not None:
+      query, key = rotate(query, angles), rotate(key, angles)
+    y = jax.nn.dot_product_attention(query, key, value).reshape(x.shape)
+    x = x + self._branch(dense(width, name='out')(y), 1)
+    y = nn.gelu(dense(int(self.mlp_ratio * width), name='mlp1')(norm(name='norm2')(x)), approximate=False)
+    return x + self._branch(dense(width, name='mlp2')(y), 2)
+
+  def _branch(self, y: jax.Array, i: int) -> jax.Array:
+    """What is added to the residual stream, float32."""
+    y = y.astype(jnp.float32)
+    if self.layer_scale is not None:
+      y = y * self.param(f'layer_scale{i}', nn.initializers.constant(self.layer_scale), y.shape[-1:])[None, None]
+    return nn.Dropout(self.drop_path, broadcast_dims=(1, 2), name=f'drop_path{i}')(y, deterministic=False)
+
+
+class ViT(nn.Module):
+  """A vision transformer without its classifier: images [b, h, w, c] -> features [b, width], float32.
+
+  Patches, which must divide the image, become tokens by one linear map. Fixed and rotary positions suit images of any
+  size; learned ones only the size of `init`. In training with `drop_path` it needs the rng 'dropout':
+  `vit.apply(variables, x, train=True, rngs={'dropout': key})`, or the argument `rngs` of `models.forward.forward`.
+
+  Attributes:
+    patch: side of a patch, in pixels, or (height, width), such as all frequencies by 4 frames of a spectrogram.
+    width: d, of the tokens.
+    depth: number of blocks.
+    heads: attention heads, a divisor of `width`.
+    mlp_ratio: width of the blocks' perceptrons, in `width`.
+    pool: 'class', the class token after the last norm, or 'mean', the mean of the patches' tokens after it.
+    class_token: whether there is one; pool='class' needs it.
+    registers: tokens more that belong to no patch.
+    positions: 'sincos', fixed and two-dimensional, as MAE has them; 'learned', one of the class token included;
+      'rotary', which turn queries and keys by row and column in every block.
+    drop_path: stochastic depth: the probability that the last block's branches are skipped; 0 for the first block's,
+      linear in between.
+    layer_scale: initial scale of the branches' channels, such as 1e-5; None: they have none.
+    qkv_bias: whether queries, keys and values have a bias.
+    epsilon: of the norms.
+    dtype: of the computation, jnp.float32 or jnp.bfloat16; parameters, norms' statistics, the residual stream and the
+      outputs are float32.
+    remat: compute each block again in the backward pass, to hold the activations of only one.
+  """
+
+  patch: int | tuple[int, int]
+  width: int
+  depth: int
+  heads: int
+  mlp_ratio: float = 4.0
+  pool: str = 'class'
+  class_token: bool = True
+  registers: int = 0
+  positions: str = 'sincos'
+  drop_path: float = 0.0
+  layer_scale: float | None = None
+  qkv_bias: bool = True
+  epsilon: float = 1e-6
+  dtype: Any = jnp.float32
+  remat: bool = False
+
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    if self.pool not in POOLS or (self.pool == 'class' and not self.class_token):
+      choices = POOLS if self.class_token else ('mean',)
+      raise ValueError(
+          f'pool must be one of {choices} with class_token={self.class_token}, got {self.pool!r}.')
+    tokens = self.tokens(x, train=train)
+    return tokens[:, 0] if self.pool == 'class' else tokens[:, self.num_prefix:].mean(axis=1)
+
+  @property
+  def num_prefix(self) -> int:
+    """How many tokens come before those of the patches."""
+    return int(self.class_token) + self.registers
+
+  @nn.compact
+  def tokens(self, x: jax.Array, keep: jax.Array | None = None, train: bool = False) -> jax.Array:
+    """Returns all tokens after the last norm: class token, registers, patches row by row, [b, t, width], float32.
+
+    Args:
+      x: [b, h, w, c].
+      keep: int [b, k], the numbers of the patches to encode, in the order of their tokens; each keeps its position.
+        None: all.
+      train: whether to drop paths.
+    """
+    self._check()
+    grid = ops.patch_grid(x, self.patch)
+    patches = ops.to_patches(x, self.patch)
+    if keep is not None:  # Of pixels, not of tokens: the rest is not even embedded.
+      patches = jnp.take_along_axis(patches, keep[..., None], axis=1)
+    tokens = nn.Dense(
+        self.width, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype, name='patch_embed')(patches)
+    tokens = self._add_prefix(tokens.astype(jnp.float32), grid, keep)
+    angles = self._angles(grid, keep) if self.positions == 'rotary' else None
+    block = nn.remat(Block) if self.remat else Block
+    for i in range(self.depth):
+      drop_path = self.drop_path * i / max(self.depth - 1, 1) if train else 0.0
+      tokens = block(
+          self.heads, self.mlp_ratio, drop_path, self.layer_scale, self.qkv_bias, self.epsilon, self.dtype,
+          name=f'block{i}')(tokens, angles)
+    return nn.LayerNorm(self.epsilon, name='norm')(tokens)
+
+  def _add_prefix(self, patches: jax.Array, grid: tuple[int, int], keep: jax.Array | None) -> jax.Array:
+    """Adds positions to the patches' tokens, and puts the class token and registers in front."""
+    class_position = jnp.zeros((1, self.width))
+    if self.positions == 'learned':
+      table = self._learned_positions(grid)
+      class_position, table = table[:int(self.class_token)], table[int(self.class_token):]
+    elif self.positions == 'sincos':
+      table = jnp.asarray(sincos_positions(grid, self.width))
+    if self.positions != 'rotary':
+      patches = patches + (table[None] if keep is None else jnp.take(table, keep, axis=0))
+    prefix = []
+    if self.class_token:
+      prefix.append(self.param('class_token', TOKEN_INIT, (self.width,))[None] + class_position)
+    if self.registers:
+      prefix.append(self.param('registers', TOKEN_INIT, (self.registers, self.width)))
+    prefix = [jnp.broadcast_to(tokens[None], (len(patches), *tokens.shape)) for tokens in prefix]
+    return jnp.concatenate([*prefix, patches], axis=1)
+
+  def _learned_positions(self, grid: tuple[int, int]) -> jax.Array:
+    shape = (int(self.class_token) + math.prod(grid), self.width)
+    if self.has_variable('params', 'positions'):
+      found = jnp.shape(self.get_variable('params', 'positions'))
+      if found != shape:
+        raise ValueError(
+            f'x must be of the size that the learned positions are for, {found[0] - int(self.class_token)} patches; '
+            f"it has {grid[0]} x {grid[1]}. positions='sincos' and 'rotary' suit every size.")
+    return self.param('positions', TOKEN_INIT, shape)
+
+  def _angles(self, grid: tuple[int, int], keep: jax.Array | None) -> jax.Array:
+    """Rotary angles of all tokens, [b or 1, t, 1, width / heads / 2]; those before the patches are not turned."""
+    table = jnp.asarray(rotary_angles(grid, self.width // self.heads))
+    table = table[None] if keep is None else jnp.take(table, keep, axis=0)
+    return jnp.pad(table, ((0, 0), (self.num_prefix, 0), (0, 0)))[:, :, None]
+
+  def _check(self) -> None:
+    if min(self.width, self.depth, self.heads) < 1 or self.registers < 0:
+      raise ValueError(
+          f'width, depth and heads must be positive, and registers not negative, got {self.width}, {self.depth}, '
+          f'{self.heads} and {self.registers}.')
+    if self.positions not in POSITIONS:
+      raise ValueError(f'positions must be one of {POSITIONS}, got {self.positions!r}.')
+    if self.width % self.heads:
+      raise ValueError(f'width must be a multiple of heads = {self.heads}, got {self.width}.')
+    if self.positions == 'rotary' and self.width // self.heads % 4:
+      raise ValueError(
+          f"width / heads must be a multiple of 4 for positions='rotary', got {self.width} / {self.heads}.")
+    if not 0 <= self.drop_path < 1:
+      raise ValueError(f'drop_path must lie in [0, 1), got {self.drop_path}.')
+
+
+def sincos_positions(grid: tuple[int, int], width: int) -> np.ndarray:
+  """Returns MAE's positions of a grid of patches, [rows x columns, width] float32.
+
+  A half of the channels are sines, then cosines, of column / 10000^(4i / width); the other half the same of the row
+  (facebookresearch/mae, `pos_embed.py`).
+
+  Raises:
+    ValueError: unless `width` is a multiple of 4.
+  """
+  if width % 4:
+    raise ValueError(f"width must be a multiple of 4 for positions='sincos', got {width}.")
+  row, column = np.divmod(np.arange(math.prod(grid)), grid[1])
+  frequency = 10_000 ** (-np.arange(0, width, 4) / width)
+  angles = [place[:, None] * frequency[None] for place in (column, row)]
+  return np.concatenate([f(angle) for angle in angles for f in (np.sin, np.cos)], axis=1).astype(np.float32)
+
+
+def rotary_angles(grid: tuple[int, int], head_width: int) -> np.ndarray:
+  """Returns the angles of a grid of patches, [rows x columns, head_width / 2] float32, for `rotate`.
+
+  A half are row x 100^(-4i / head_width), the other half the same of the column: RoPE-Axial of Heo et al. 2024,
+  https://arxiv.org/abs/2403.13298, section 3.2.
+  """
+  row, column = np.divmod(np.arange(math.prod(grid)), grid[1])
+  frequency = 100.0 ** (-np.arange(0, head_width, 4) / head_width)
+  return np.concatenate([place[:, None] * frequency[None] for place in (row, column)], axis=1).astype(np.float32)
+
+
+def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
+  """Turns channel i of x [b, t, heads, c] and channel i + c / 2 by angle i of [b or 1, t, 1, c / 2]."""
+  first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  cos, sin = jnp.cos(angles), jnp.sin(angles)
+  return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+def vit_tiny(patch: int | tuple[int, int] = 16, **fields: Any) -> ViT:
+  """ViT-Ti (Touvron et al. 2020, https://arxiv.org/abs/2012.12877, table 1), d = 192; `fields` are ViT's."""
+  return ViT(patch, 192, 12, 3, **fields)
+
+
+def vit_small(patch: int | tuple[int, int] = 16, **fields: Any) -> ViT:
+  """ViT-S (Touvron et al. 2020, https://arxiv.org/abs/2012.12877, table 1), d = 384; `fields` are ViT's."""
+  return ViT(patch, 384, 12, 6, **fields)
+
+
+def vit_base(patch: int | tuple[int, int] = 16, **fields: Any) -> ViT:
+  """ViT-B (Dosovitskiy et al. 2020, table 1), d = 768; `fields` are ViT's."""
+  return ViT(patch, 768, 12, 12, **fields)
+
+
+def vit_large(patch: int | tuple[int, int] = 16, **fields: Any) -> ViT:
+  """ViT-L (Dosovitskiy et al. 2020, table 1), d = 1024; `fields` are ViT's."""
+  return ViT(patch, 1024, 24, 16, **fields)
+
+
+def vit_huge(patch: int | tuple[int, int] = 14, **fields: Any) -> ViT:
+  """ViT-H (Dosovitskiy et al. 2020, table 1), d = 1280; `fields` are ViT's."""
+  return ViT(patch, 1280, 32, 16, **fields)
+
+
+_LAYERS = {
+    'norm1': 'norm1', 'attn.qkv': 'qkv', 'attn.proj': 'out', 'ls1': 'layer_scale1', 'norm2': 'norm2', 'mlp.fc1': 'mlp1',
+    'mlp.fc2': 'mlp2', 'ls2': 'layer_scale2'}
+
+
+def load_timm(state_dict: Mapping[str, Any], grid: tuple[int, int] | None = None) -> dict[str, Any]:
+  """Converts the weights of a timm VisionTransformer to the variables of the same `ViT` here.
+
+  MAE's published encoders have the same names; a decoder beside them is left out. The weights have positions, so that
+  they are for `positions='learned'`, MAE's fixed ones too.
+
+  Args:
+    state_dict: name -> array, such as `{k: v.numpy() for k, v in timm.create_model(...).state_dict().items()}`. The
+      classifier `head` is left out.
+    grid: rows and columns of patches; None: a square.
+
+  Returns:
+    `{'params': ...}` of float32 arrays for `ViT.apply`.
+
+  Raises:
+    ValueError: for a weight that ViT has no place for, or positions of another number than `grid` has patches.
+  """
+  arrays = {name: np.asarray(value, np.float32) for name, value in state_dict.items()
+            if not name.startswith(('head.', 'decoder_', 'mask_token'))}
+  params: dict[str, Any] = _special(arrays, grid)
+  for name, array in arrays.items():
+    module, leaf = name.rsplit('.', 1)
+    *block, layer = module.split('.', 2)
+    place = f'block{block[1]}' if block[:1] == ['blocks'] else None
+    if module == 'norm':
+      path = ['norm']
+    elif place and layer in _LAYERS:
+      path = [place, _LAYERS[layer]]
+    else:
+      raise ValueError(f'state_dict must be of a plain VisionTransformer, found the weight {name!r}.')
+    scope = params
+    for key in path[:-1]:
+      scope = scope.setdefault(key, {})
+    if leaf == 'gamma':
+      scope[path[-1]] = array
+    else:
+      kernel = 'scale' if array.ndim == 1 else 'kernel'
+      scope.setdefault(path[-1], {})[kernel if leaf == 'weight' else leaf] = array.T
+  return {'params': params}
+
+
+def _special(arrays: dict[str, np.ndarray], grid: tuple[int, int] | None) -> dict[str, Any]:
+  """Takes the weights of what comes before the blocks out of `arrays`, and returns ours."""
+  kernel = arrays.pop('patch_embed.proj.weight')  # [d, c, p, p]
+  embed = {'kernel': kernel.transpose(2, 3, 1, 0).reshape(-1, len(kernel)), 'bias': arrays.pop('patch_embed.proj.bias')}
+  prefix = [(ours, arrays.pop(theirs)[0]) for ours, theirs in (('class_token', 'cls_token'), ('registers', 'reg_token'))
+            if theirs in arrays]
+  positions = arrays.pop('pos_embed')[0]
+  before = sum(len(tokens) for _, tokens in prefix)
+  of_prefix = len(positions) - (math.prod(grid) if grid else math.isqrt(len(positions)) ** 2)
+  if of_prefix not in (0, before):
+    raise ValueError(
+        f'grid must have as many patches as state_dict has positions, found {len(positions)}, those of up to {before} '
+        f'other tokens included, with grid={grid}.')
+  # Registers have no position of their own here, and the class token of a model without one has 0.
+  own = positions[:of_prefix] if of_prefix else np.zeros((before, positions.shape[1]), np.float32)
+  params: dict[str, Any] = {'patch_embed': embed}
+  for name, tokens in prefix:
+    if name == 'class_token':
+      params[name], class_position, own = tokens[0], own[:1], own[1:]
+      positions = np.concatenate([class_position, positions[of_prefix:]])
+    else:
+      params[name] = tokens + own
+  return {**params, 'positions': positions}
