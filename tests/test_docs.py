@@ -9,8 +9,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize(
-    'page', ['README.md', 'docs/losses.md', 'docs/cpc.md', 'docs/cmc.md', 'docs/mutual_information.md'])
+@pytest.mark.parametrize('page', ['README.md', *(f'docs/{path.name}' for path in sorted(ROOT.glob('docs/*.md')))])
 def test_examples_run(page, capsys):
   blocks = re.findall(r'^```python\n(.*?)^```', (ROOT / page).read_text(encoding='utf-8'), re.DOTALL | re.MULTILINE)
   assert blocks

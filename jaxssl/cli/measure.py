@@ -11,11 +11,11 @@ from ml_collections import ConfigDict
 
 from jaxssl import evaluation
 from jaxssl.build import Experiment, Source
-from jaxssl.cli import measure_audio
+from jaxssl.cli import measure_audio, measure_generative
 from jaxssl.cli.runs import Run
 from jaxssl.evaluation import finetune, geometry, sgd_probe, subsets, supervised
 
-PROTOCOLS = ('knn', 'linear', 'sgd', 'finetune')
+PROTOCOLS = ('knn', 'linear', 'sgd', 'finetune', measure_generative.PROTOCOL)
 Encode = Callable[[jax.Array], jax.Array]
 Row = dict[str, Any]
 
@@ -27,26 +27,47 @@ def measure(run: Run, train: Source, test: Source, pretrain: Source | None = Non
   """
   options = run.config.evaluation
   check(options, run.experiment)
-  if run.hears:
-    rows = measure_audio.measure(run, train, test)
-  elif train.labels is None or test.labels is None:
-    rows = spread(run, test)
-  else:
-    rows = evaluation.evaluate(
-        encoders(run), train, test,
-        knn=options.knn.to_dict() if 'knn' in options.protocols else None,
-        linear=options.linear.to_dict() if 'linear' in options.protocols else None,
-        fractions=options.fractions, batch_size=options.batch_size,
-        representation=representation(run), seed=run.config.seed)
-    if 'sgd' in options.protocols:
-      rows += _trained(run, train, test, 'sgd', probes(run))
-    if 'finetune' in options.protocols:
-      rows += _trained(run, train, test, 'finetune', fine_tuned(run))
+  rows = measure_audio.measure(run, train, test) if run.hears else _of_inputs(run, train, test)
   about = {'data': test.name, 'step': int(run.state.step)}
   seen = None if pretrain is None else subsets.count_shared(test.inputs, pretrain.inputs)
   if seen is not None:
     about['num_test_seen'] = seen
   return [{**row, **about} for row in rows]
+
+
+def _of_inputs(run: Run, train: Source, test: Source) -> list[Row]:
+  """Returns the rows of all protocols but those of audio; a method that reconstructs stands beside PCA too."""
+  protocols = run.config.evaluation.protocols
+  labelled = train.labels is not None and test.labels is not None
+  compared = encoders(run)
+  generative = hasattr(run.experiment.method, 'score')
+  reconstructed = generative and measure_generative.PROTOCOL in protocols
+  if reconstructed or (generative and labelled and {'knn', 'linear'} & {*protocols}):
+    size = measure_generative.sizes(run, test, representation(run))
+    basis = measure_generative.fit_pca(run, train, size)
+    compared['pca'] = measure_generative.pca_encoder(run, basis.first(size.representation))
+  rows = _labelled(run, train, test, compared) if labelled else spread(run, test)
+  for row in rows:
+    if row['features'] == 'pca':
+      row['dimensions'] = basis.first(size.representation).dimensions
+  return rows + measure_generative.measure(run, test, basis, size) if reconstructed else rows
+
+
+def _labelled(run: Run, train: Source, test: Source, compared: dict[str, Encode]) -> list[Row]:
+  """Returns the rows of the protocols that need labels, of the encoders `compared`."""
+  options, rows = run.config.evaluation, []
+  if {'knn', 'linear'} & {*options.protocols}:
+    rows += evaluation.evaluate(
+        compared, train, test,
+        knn=options.knn.to_dict() if 'knn' in options.protocols else None,
+        linear=options.linear.to_dict() if 'linear' in options.protocols else None,
+        fractions=options.fractions, batch_size=options.batch_size,
+        representation=representation(run), seed=run.config.seed)
+  if 'sgd' in options.protocols:
+    rows += _trained(run, train, test, 'sgd', probes(run))
+  if 'finetune' in options.protocols:
+    rows += _trained(run, train, test, 'finetune', fine_tuned(run))
+  return rows
 
 
 def check(options: ConfigDict, experiment: Experiment) -> None:
@@ -55,6 +76,7 @@ def check(options: ConfigDict, experiment: Experiment) -> None:
   for protocol in options.protocols:
     if protocol not in protocols:
       raise ValueError(f'config.evaluation.protocols must be among {", ".join(protocols)}; got {protocol!r}')
+  measure_generative.check(options, experiment)
   if not options.protocols:
     raise ValueError(f'config.evaluation.protocols must name at least one of {", ".join(protocols)}; got none')
   representations = experiment.method.representations

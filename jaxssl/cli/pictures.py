@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxssl.build import Source, hears, stream, views
-from jaxssl.cli import measure, pictures_audio, pictures_distance, runs, workdir
+from jaxssl.cli import measure, pictures_audio, pictures_distance, pictures_generative, runs, workdir
 from jaxssl.evaluation import Subset, extract, geometry, knn, plots, report
 from jaxssl.training import logging
 
@@ -56,6 +56,7 @@ def draw(run: runs.Run, train: Source, test: Source, path: str) -> dict[str, str
   found |= pictures_distance.draw(run, test, file('distance.png'))
   if run.hears:
     return {**found, **pictures_audio.draw(run, test, file)}
+  found |= pictures_generative.draw(run, test, file)
   encode = functools.partial(
       extract, measure.encoders(run)['trained'], batch_size=run.config.evaluation.batch_size)
   shown = _spread(len(test), POINTS)

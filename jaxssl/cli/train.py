@@ -11,7 +11,7 @@ from flax.errors import FlaxError
 from ml_collections import ConfigDict, config_flags
 
 from jaxssl.build import Experiment, Source, build, load_source
-from jaxssl.cli import conclusion, measure, measure_audio, pictures, runs, workdir
+from jaxssl.cli import conclusion, measure, measure_audio, measure_generative, pictures, runs, workdir
 from jaxssl.cli.launch import given, launch
 from jaxssl.cli.pretrain import batches, pretrain
 from jaxssl.training import mesh
@@ -91,6 +91,7 @@ def check(config: ConfigDict, experiment: Experiment, source: Source, begins: bo
     if not experiment.hears:
       seen = jax.eval_shape(experiment.prepare, batch, key)['inputs']
       jax.eval_shape(experiment.method.represent, state, seen)
+      measure_generative.trace(experiment, state, seen)
   except (AttributeError, FlaxError, TypeError, ValueError, ZeroDivisionError) as error:
     raise ValueError(f'config.method does not suit the data: {error}') from error
   if experiment.hears:

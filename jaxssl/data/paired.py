@@ -21,8 +21,8 @@ def load_npz(name: str | None, path: str | None, split: str, size: int | None = 
   """One split of an .npz file whose arrays view_0, view_1, … hold the views of the same examples, row by row.
 
   An array [n, h, w, c] is images, uint8 or float in [0, 1]; uint8 [n, h, w] is grey images; anything else is vectors,
-  waveforms, … [n, ...], read as float32, of int16 scaled to [-1, 1). `name` and `size` are not read. Pickled objects
-  are refused.
+  waveforms, … [n, ...], read as float32, of int16 scaled to [-1, 1). `view_0` may stand alone, for methods that need no
+  second view. `name` and `size` are not read. Pickled objects are refused.
   """
   del name, size
   if path is None:
@@ -106,8 +106,6 @@ def _keys(path: str, keys: tuple[str, ...], part: str) -> list[str]:
   if beyond and found:
     raise ValueError(
       f'path={path!r} holds {beyond[0]!r} but no {f"{part}view_{len(found)}"!r}: views are numbered from 0')
-  if len(found) < 2:
-    raise ValueError(f"path={path!r} holds {', '.join(map(repr, keys))}: one view alone is not paired; {LAYOUT}")
   return found
 
 

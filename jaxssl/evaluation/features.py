@@ -38,12 +38,14 @@ def pixels(
 ) -> jax.Array:
   """The raw-pixel baseline, [b, ...] -> [b, d]: what an encoder was trained on, flattened.
 
-  Of several views those of `which`, None being all: of an image with all its colours together, of paired views each
-  scaled to length 1, so that they weigh the same.
+  Of several views those of `which`, None being all: of an image with all its colours together, of paired views, where
+  there are several, each scaled to length 1, so that they weigh the same.
   """
   views = adapt(images, recipe, channels)
   if isinstance(views, tuple) and which is not None and len(which) < len(views):
     views = tuple(views[i] for i in which)
+  elif isinstance(recipe, recipes.Paired) and len(views) == 1:
+    return flatten(views)
   elif isinstance(recipe, recipes.Recipe):
     return flatten(adapt(images, dataclasses.replace(recipe, modalities=()), channels))
   return jnp.concatenate([ops.l2_normalize(flatten(view)) for view in views], axis=1)

@@ -10,7 +10,7 @@ from jaxssl.evaluation import linear_probe
 from jaxssl.evaluation.features import Encode, extract
 from jaxssl.evaluation.linear_probe import L2_GRID
 from jaxssl.evaluation.subsets import balanced_subset
-from jaxssl.evaluation.table import Row
+from jaxssl.evaluation.table import BASELINES, Row
 
 
 class Labelled(Protocol):
@@ -34,7 +34,7 @@ def _labels(source: Labelled, name: str) -> np.ndarray:
 
 
 def _common(features: str, label: str, split: str, representation: str, seed: int) -> Row:
-  return {'label': label, 'split': split, 'representation': 'inputs' if features == 'raw' else representation,
+  return {'label': label, 'split': split, 'representation': 'inputs' if features in BASELINES else representation,
           'features': features, 'seed': seed, 'metric': 'accuracy'}
 
 

@@ -36,7 +36,8 @@ def _results(rows: Sequence[table.Row]) -> Iterator[str]:
   yield ''.join(f'<th>{html.escape(cell)}</th>' for cell in head)
   yield '</tr>'
   for text, *values in lines:
-    best = max((value for value in values if value != '-'), key=float, default=None) if head[0] == 'accuracy' else None
+    accurate = head[0] == 'accuracy' or ': accuracy' in text
+    best = max((value for value in values if value != '-'), key=float, default=None) if accurate else None
     cells = (f'<td class="best">{value}</td>' if value == best else f'<td>{value}</td>' for value in values)
     yield f'<tr><td>{html.escape(text)}</td>{"".join(cells)}</tr>'
   yield '</table></div>'

@@ -1,6 +1,7 @@
 """Results as rows: one flat dict a figure, the same in results.json and in the printed table."""
 
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,11 +12,15 @@ Row = dict[str, Any]
 NAMES = {
     'raw': 'raw pixels',
     'mfcc': 'MFCC',
+    'mean': 'training mean',
+    'mean_patch': 'mean patch',
     'pca': 'PCA',
     'random': 'random encoder',
     'trained': 'trained encoder',
 }
-BASELINES = ('raw', 'mfcc', 'pca')  # That no network computes.
+BASELINES = ('raw', 'mfcc', 'mean', 'mean_patch', 'pca')  # That no network computes.
+NONE = 'none'  # The label or the representation of a figure that is not about any.
+NATS = ('elbo', 'iwae', 'kl')
 
 
 def _percent(fraction: float) -> str:
@@ -37,11 +42,29 @@ def describe(row: Mapping[str, Any]) -> str:
     text = f'z of a view finds its counterpart (of {row["num_test"]:,})'
   elif protocol == 'finetune':
     text = f'fine-tuning ({row["epochs"]:g} epochs)'
+  elif protocol == 'reconstruction':
+    return _reconstructed(row)
   else:
     text = protocol
   if row.get('fraction', 1) != 1:
     text += f', {_percent(row["fraction"])} of labels'
   return text if row['metric'] == 'accuracy' else f'{text}: {row["metric"]}'
+
+
+def _reconstructed(row: Mapping[str, Any]) -> str:
+  metric = row['metric']
+  draws = f', k = {row["samples"]:,}' if metric == 'iwae' else ''
+  return f'reconstruction: {metric.replace("_", " ")}{draws}{", nats" if metric in NATS else ""}'
+
+
+def _number(value: float, row: Mapping[str, Any]) -> str:
+  """Returns a figure as text: three decimals, but of reconstructions, which have all orders, four digits."""
+  if row['protocol'] != 'reconstruction':
+    return f'{value:.3f}'
+  if row['metric'] == 'active_units':
+    return f'{value:.4g}'
+  order = math.floor(math.log10(abs(value))) if value else 0
+  return f'{value:.{max(0, 3 - order)}f}' if order >= -4 else f'{value:.3e}'
 
 
 def _ordered(features: Iterable[str]) -> list[str]:
@@ -60,33 +83,51 @@ def grid(rows: Sequence[Row]) -> list[list[str]]:
   """Returns the table as cells: a head line, then a line a protocol, with one column a kind of features.
 
   Several values in one cell (seeds, say) are averaged. Where several labels or representations are evaluated, each
-  has lines of its own; what baselines have no representation of the method's stand in all of them.
+  has lines of its own; what baselines have no representation of the method's stand in all of them. Of several metrics
+  each line names its own.
   """
   columns = _ordered(row['features'] for row in rows)
-  names = list(dict.fromkeys(row['representation'] for row in rows if row['features'] not in BASELINES)) or ['']
+  names = representations(rows) or ['']
+  mixed = len({row['metric'] for row in rows}) > 1
+  several = len({row['label'] for row in rows} - {NONE}) > 1
   cells: dict[str, dict[str, dict[str, list[float]]]] = {}
+  examples: dict[str, Row] = {}
   for row in rows:
-    text = describe(row) if len({row['label'] for row in rows}) == 1 else f'{row["label"]}: {describe(row)}'
-    for name in names if row['features'] in BASELINES else [row['representation']]:
+    text = f'{row["label"]}: {describe(row)}' if several and row['label'] != NONE else describe(row)
+    text += ': accuracy' if mixed and row['metric'] == 'accuracy' else ''
+    examples[text] = row
+    own = [''] if row['representation'] == NONE else names if row['features'] in BASELINES else [row['representation']]
+    for name in own:
       cells.setdefault(text, {}).setdefault(name, {}).setdefault(row['features'], []).append(row['value'])
-  lines = {f'{text}, {name}' if len(names) > 1 else text: found[name]
-           for text, found in cells.items() for name in names if name in found}
-  mean = lambda values: f'{sum(values) / len(values):.3f}' if values else '-'
-  head = [rows[0]['metric'] if len({row['metric'] for row in rows}) == 1 else '', *(NAMES.get(c, c) for c in columns)]
-  return [head, *([text, *(mean(found.get(c, [])) for c in columns)] for text, found in lines.items())]
+  head = ['' if mixed else rows[0]['metric'], *(NAMES.get(c, c) for c in columns)]
+  lines = []
+  for text, found in cells.items():
+    cell = lambda values, text=text: _number(sum(values) / len(values), examples[text]) if values else '-'
+    for name in dict.fromkeys(['', *names]):
+      if name in found:
+        lines.append([f'{text}, {name}' if len(names) > 1 and name else text,
+                      *(cell(found[name].get(c, [])) for c in columns)])
+  return [head, *lines]
+
+
+def representations(rows: Sequence[Row]) -> list[str]:
+  """Returns the names of the representations that the rows are about."""
+  names = (row['representation'] for row in rows if row['features'] not in BASELINES)
+  return [name for name in dict.fromkeys(names) if name != NONE]
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
   """Returns what the table's head cannot hold: data, sizes, and how each probe's penalty came about."""
-  return [*_about_data(rows), *_about_sequences(rows), *_about_penalties(rows)] if rows else []
+  about = (_about_data, _about_sequences, _about_reconstructions, _about_penalties)
+  return [note for each in about for note in each(rows)] if rows else []
 
 
 def _about_data(rows: Sequence[Row]) -> Iterator[str]:
   first = next((row for row in rows if 'num_train' in row), rows[0])
   name = ', step '.join(str(first[key]) for key in ('data', 'step') if key in first)
-  representations = {row['representation'] for row in rows if row['features'] not in BASELINES}
-  if name and len(representations) == 1:  # Otherwise each line has its own.
-    name += f', representation {representations.pop()}'
+  names = representations(rows)
+  if name and len(names) == 1:  # Otherwise each line has its own.
+    name += f', representation {names[0]}'
   name = f'{name}: ' if name else ''
   if 'num_train' in first:
     yield name + '{num_train:,} training and {num_test:,} test examples, {num_classes:,} classes.'.format(**first)
@@ -94,6 +135,8 @@ def _about_data(rows: Sequence[Row]) -> Iterator[str]:
     yield f'{name}{first["num_test"]:,} test examples without labels.'
     yield ('Effective rank (RankMe): over how many directions the features spread. Uniformity: from -8, spread over '
            'the whole sphere, to 0, collapsed. Neither says how useful the features are.')
+  elif first['protocol'] == 'reconstruction':
+    yield f'{name}{first["num_test"]:,} test examples.'
   if seen := first.get('num_test_seen'):
     yield f'CAUTION: {seen:,} of these test examples stand among the pretraining examples too.'
 
@@ -105,6 +148,21 @@ def _about_sequences(rows: Sequence[Row]) -> Iterator[str]:
   if folds > 1:
     yield (f'Unheard: each of the {folds} speakers in turn is held out of the classifier, and the mean is shown; the '
            'encoder has heard all of them, without labels.')
+
+
+def _about_reconstructions(rows: Sequence[Row]) -> Iterator[str]:
+  metrics = {row['metric'] for row in rows if row['protocol'] == 'reconstruction'}
+  if 'squared_error' in metrics:
+    yield 'Squared error: of an example\'s values, in [0, 1] where they are pixels, the mean; lower is better.'
+  if metrics & {'elbo', 'iwae'}:
+    yield 'elbo, iwae: lower bounds on log p(x) of a whole example, in nats; higher is better.'
+  components = [row for row in rows if row['features'] == 'pca' and 'dimensions' in row]
+  features = {row['dimensions'] for row in components if row['protocol'] != 'reconstruction'}
+  codes = {row['dimensions'] for row in components if row['protocol'] == 'reconstruction'}
+  if components:
+    listed = lambda sizes: ', '.join(f'{size:,}' for size in sorted(sizes))
+    own = f'; of {listed(codes)} for reconstructions' if features and codes - features else ''
+    yield f'PCA: of {listed(features or codes)} dimensions{own}, fitted on training examples.'
 
 
 def _about_penalties(rows: Sequence[Row]) -> Iterator[str]:

@@ -59,10 +59,16 @@ def test_wrong_arrays_are_named(tmp_path, change, message):
     load(path)
 
 
+def test_one_view_alone_is_a_tuple_of_one(tmp_path):
+  rows = np.arange(20.0)
+  alone = save(tmp_path / 'alone.npz', view_0=np.stack([rows, rows], axis=1))
+  (train,), (test,) = load(alone).inputs[:], load(alone, split='test').inputs[:]
+  np.testing.assert_array_equal(np.sort([*train[:, 0], *test[:, 0]]), rows)
+  assert train.dtype == np.float32 and len(test) == 4
+
+
 def test_wrong_files_are_named(tmp_path):
   one = save(tmp_path / 'one.npz', view_0=VIEWS['view_0'])
-  with pytest.raises(ValueError, match='one view alone is not paired'):
-    load(one)
   with pytest.raises(ValueError, match="holds 'view_0'; .*paired views take the recipe 'paired'"):
     data.load('npz', None, one, 'train')
   images = save(tmp_path / 'images.npz', images=VIEWS['view_0'])

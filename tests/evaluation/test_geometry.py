@@ -38,6 +38,16 @@ def test_orthonormal_rows():
   np.testing.assert_allclose(geometry.alignment(z, jnp.roll(z, 1, axis=0)), 2, rtol=1e-6)
 
 
+def test_health_of_one_view_is_that_of_two_alike_without_alignment():
+  z = jax.random.normal(jax.random.key(2), (64, 8))
+  one, two = geometry.health(z), geometry.health(z, z)
+  assert set(two) - set(one) == {'alignment'}
+  for name, value in one.items():
+    np.testing.assert_allclose(value, two[name], rtol=1e-5)
+  with pytest.raises(ValueError, match=r'n >= 2; got \[1, 8\]'):
+    geometry.health(z[:1])
+
+
 def test_gaussian_embedding_is_healthy():
   z = jax.random.normal(jax.random.key(0), (4096, 8))
   health = geometry.health(z, z)

@@ -10,14 +10,19 @@ import pytest
 from flax import linen as nn
 from jax.sharding import AxisType
 
-from jaxssl import methods
+from jaxssl import augment, methods
+from jaxssl.methods.autoencoder import KLSparsity
 from jaxssl.models import (
   MLP,
   AudioEncoder,
+  ConvDecoder,
+  ConvEncoder,
   GridPredictor,
   LinearPredictor,
   MAEDecoder,
   MaskedConvContext,
+  MLPDecoder,
+  MLPEncoder,
   PatchEncoder,
   RNNContext,
   RowGRUContext,
@@ -61,13 +66,19 @@ def build(name):
       'cmc, memory': lambda: cmc(contrast='memory', num_examples=20, num_negatives=9),
       'cmc, memory by NCE': lambda: cmc(
           views=3, graph='core', contrast='memory_nce', num_examples=20, num_negatives=9, temperature=0.5),
+      'autoencoder': lambda: methods.Autoencoder(
+          ConvEncoder((4,), batch_norm=True), ConvDecoder((4,), batch_norm=True), optimizer, code_size=5,
+          corruption=augment.MaskingNoise(0.25), sparsity=KLSparsity(0.1)),
+      'vae': lambda: methods.VAE(
+          MLPEncoder((8,), batch_norm=True), MLPDecoder((8,), batch_norm=True), optax.sgd(0.001, momentum=0.9), 5,
+          beta=lambda step: 1 / (1 + step), binarize=True),
       'mae': lambda: methods.MAE(
           ViT(2, 8, 1, 2), MAEDecoder(8, 1, 2), optimizer, mask_ratio=0.6, normalize_targets=False),
   }[name]()
 
 
 METHODS = ['simclr', 'simclr, multi-label', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc', 'image cpc, drawn',
-           'moco', 'cmc', 'cmc, memory', 'cmc, memory by NCE', 'mae']
+           'moco', 'autoencoder', 'vae', 'mae', 'cmc', 'cmc, memory', 'cmc, memory by NCE']
 KEY = jax.random.key(3)
 
 

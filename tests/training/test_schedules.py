@@ -35,6 +35,15 @@ def test_step_decay():
     schedules.step_decay(0.03, **CONTEXT, milestones=(120,))
 
 
+@pytest.mark.parametrize('warmup_epochs, warmup', [(10, 200), (0, 0), (100, 500)])
+def test_linear_warmup_stays_where_it_arrives(warmup_epochs, warmup):
+  schedule = schedules.linear_warmup(4.0, **CONTEXT, warmup_epochs=warmup_epochs)
+  for step in (0, 1, 100, 200, 499, 500, 1000):
+    np.testing.assert_allclose(schedule(step), 4.0 * min(1, step / warmup if warmup else 1), rtol=1e-5)
+  with pytest.raises(ValueError, match='warmup_epochs must be finite and not negative: got -1'):
+    schedules.linear_warmup(4.0, **CONTEXT, warmup_epochs=-1)
+
+
 def test_the_two_rules_of_simclr_meet_at_4096():
   assert schedules.peak(0.3, 4096, 'linear') == pytest.approx(4.8)
   assert schedules.peak(0.075, 4096, 'sqrt') == pytest.approx(4.8)

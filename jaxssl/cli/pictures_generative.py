@@ -1,0 +1,133 @@
+"""The pictures of a generative method: what it makes of test examples and of its prior, and how it uses its code."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxssl import evaluation
+from jaxssl.build import Source
+from jaxssl.cli import measure_generative, runs
+from jaxssl.evaluation import features, plots_generative, reconstruction
+
+EXAMPLES, STEPS, SAMPLES = 12, 10, (6, 12)  # Images drawn; between a pair of them; rows and columns from the prior.
+DIMENSIONS, POINTS = 10, 2000  # Latent dimensions that are varied; examples that the statistics of the code are of.
+DEVIATIONS = np.arange(-3, 4)
+
+File = Callable[[str], str]
+Found = dict[str, str]
+
+
+def draw(run: runs.Run, test: Source, file: File) -> Found:
+  """Draws whatever the method can: reconstructions, interpolation, samples, the latent space; the files by caption."""
+  method = run.experiment.method
+  found: Found = {}
+  if not any(hasattr(method, name) for name in ('reconstruct', 'sample', 'decode', 'latent_kl', 'codes')):
+    return found
+  see = jax.jit(lambda images: measure_generative.adapter(run)(evaluation.to_float(images)))
+  inputs = see(test.inputs[_chosen(test, EXAMPLES)])  # As the encoder sees them.
+  examples = np.asarray(jax.tree.leaves(inputs)[0])
+  if hasattr(method, 'reconstruct'):
+    found |= _reconstructions(run, inputs, file('reconstructions.png'))
+  if hasattr(method, 'sample') and examples.ndim == 4:
+    found |= _samples(run, examples.shape[1:], file('samples.png'))
+  if measure_generative.decodes(method) and examples.ndim == 4:
+    z, decode = _code(run, inputs)
+    if len(z) > 1:
+      found |= _interpolations(examples, z, decode, file('interpolations.png'))
+    if not hasattr(method, 'codes'):  # Which are discrete.
+      found |= _traversals(run, test, z[len(z) // 2], decode, file('traversals.png'))
+  if hasattr(method, 'latent_kl'):
+    plots_generative.latent_kl(_latent_kl(run, test), file('latent_kl.png'))
+    found[f'KL of each latent dimension, on test {run.examples}'] = file('latent_kl.png')
+  if hasattr(method, 'codes') and hasattr(method, 'num_codes'):
+    found |= _codebook(run, test, file('codebook.png'))
+  return found
+
+
+def _chosen(source: Source, count: int) -> np.ndarray:
+  """Returns at most `count` of the examples, evenly spread."""
+  return np.unique(np.linspace(0, len(source) - 1, min(len(source), count)).round().astype(int))
+
+
+def _few(source: Source) -> Source:
+  """Returns a source of at most so many examples as statistics need."""
+  return Source(source.name, features.Subset(source.inputs, _chosen(source, POINTS)))
+
+
+def _reconstructions(run: runs.Run, inputs: Any, path: str) -> Found:
+  method: Any = run.experiment.method
+  made = jax.jit(method.reconstruct)(run.state, inputs, jax.random.key(run.config.seed))
+  original = {'original': jax.tree.leaves(inputs)[0]}
+  # What a method was given, where that is not the original, stands above what it made of it.
+  rows = {name: np.asarray(x) for name, x in ({**original, **made} if len(made) == 1 else {**made, **original}).items()}
+  if rows['original'].ndim == 4:
+    plots_generative.sheet({name: list(images) for name, images in rows.items()}, path)
+  else:
+    plots_generative.curves(rows, path)
+  return {f'Reconstructions of test {run.examples}': path}
+
+
+def _samples(run: runs.Run, shape: tuple[int, ...], path: str) -> Found:
+  method: Any = run.experiment.method
+  lines, columns = SAMPLES
+  make = jax.jit(lambda state, key: method.sample(state, key, lines * columns, shape))
+  images = np.asarray(make(run.state, jax.random.key(run.config.seed)))
+  plots_generative.sheet(list(images.reshape(lines, columns, *shape)), path)
+  return {'Samples from the prior': path}
+
+
+def _code(run: runs.Run, inputs: Any) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+  """Returns z [k, d] of inputs [k, ...], and a function of any z [n, d] that makes inputs [n, ...] of them."""
+  method: Any = run.experiment.method
+  shape = jax.tree.leaves(inputs)[0].shape[1:]
+  z = jax.jit(lambda state, x: method.represent(state, x, 'z'))(run.state, inputs)
+  decode = jax.jit(lambda state, z: method.decode(state, z, shape))
+  return np.asarray(z), lambda z: np.asarray(decode(run.state, jnp.asarray(z, jnp.float32)))
+
+
+def _interpolations(examples: np.ndarray, z: np.ndarray, decode: Callable, path: str) -> Found:
+  half = len(z) // 2
+  weight = np.linspace(0, 1, STEPS)[None, :, None]
+  between = (1 - weight) * z[:half, None] + weight * z[half:2 * half, None]
+  made = decode(between.reshape(-1, z.shape[1])).reshape(half, STEPS, *examples.shape[1:])
+  rows = [[examples[i], *made[i], examples[half + i]] for i in range(half)]
+  plots_generative.sheet(rows, path, heads=('test', *[''] * STEPS, 'test'), divided=(1, STEPS + 1))
+  return {f'From one test image to another, along the line between their codes z ({STEPS} steps)': path}
+
+
+def _traversals(run: runs.Run, test: Source, z: np.ndarray, decode: Callable, path: str) -> Found:
+  method: Any = run.experiment.method
+  every = measure_generative.encoded(run, _few(test), lambda x: method.represent(run.state, x, 'z'))
+  deviation = every.std(axis=0)
+  told = hasattr(method, 'latent_kl')
+  information = _latent_kl(run, test) if told else deviation**2
+  best = np.argsort(-information, kind='stable')[:DIMENSIONS]
+  moved = np.tile(z, (len(best), len(DEVIATIONS), 1))
+  for row, dimension in enumerate(best):
+    moved[row, :, dimension] += DEVIATIONS * deviation[dimension]
+  made = decode(moved.reshape(-1, len(z)))
+  made = made.reshape(len(best), len(DEVIATIONS), *made.shape[1:])
+  measure = 'KL' if told else 'variance'
+  plots_generative.sheet(
+      {f'z{dimension}: {measure} {information[dimension]:.2g}': made[row] for row, dimension in enumerate(best)},
+      path, heads=[f'{each:+d} σ'.replace('-', '−') if each else 'as it is' for each in DEVIATIONS])
+  kind = 'the largest KL' if told else 'most variance'
+  return {f'A test image with one latent dimension varied; those of {kind}, σ over the test set': path}
+
+
+def _latent_kl(run: runs.Run, test: Source) -> np.ndarray:
+  """Returns the mean KL of each latent dimension, [d], in nats."""
+  method: Any = run.experiment.method
+  return measure_generative.encoded(run, _few(test), lambda x: method.latent_kl(run.state, x)).mean(axis=0)
+
+
+def _codebook(run: runs.Run, test: Source, path: str) -> Found:
+  counts = measure_generative.codebook(run, run.state, test)
+  figures = reconstruction.of_codebook(counts)
+  plots_generative.codebook(
+      counts, path, f'{np.count_nonzero(counts):,} of {len(counts):,} entries used, perplexity '
+      f'{figures["codebook_perplexity"]:.1f}')
+  return {f'Use of the codebook, on test {run.examples}': path}
