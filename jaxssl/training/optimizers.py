@@ -21,11 +21,13 @@ LearningRate: TypeAlias = float | optax.Schedule
 def adapted(params: Any) -> Any:
   """Returns True for each parameter that takes weight decay and adaptation: neither a bias nor a norm's scale.
 
-  Those are the leaves named 'bias' or 'scale' and all of rank 0 and 1 (class tokens, temperatures, layer scales).
+  Those are the leaves named 'bias' or 'scale', a ViT's 'positions' and 'registers', and all of rank 0 and 1 (class
+  tokens, temperatures, layer scales).
   """
+  plain = ('bias', 'scale', 'positions', 'registers')
 
   def is_adapted(path, leaf) -> bool:
-    return leaf.ndim > 1 and jax.tree_util.keystr(path[-1:], simple=True) not in ('bias', 'scale')
+    return leaf.ndim > 1 and jax.tree_util.keystr(path[-1:], simple=True) not in plain
 
   return jax.tree_util.tree_map_with_path(is_adapted, params)
 

@@ -120,12 +120,14 @@ def test_exclusion_in_a_network():
       x = nn.BatchNorm(use_running_average=True, name='norm')(x)
       stacked = self.param('scale', nn.initializers.ones, (2, 4))
       token = self.param('token', nn.initializers.ones, (3,))
-      return nn.Dense(3, name='head')(x.mean((1, 2))) + stacked.sum() + token[None]
+      positions = self.param('positions', nn.initializers.ones, (2, 3))
+      return nn.Dense(3, name='head')(x.mean((1, 2))) + stacked.sum() + token[None] + positions[:1]
 
   params = jax.eval_shape(Network().init, jax.random.key(0), jnp.zeros((2, 8, 8, 1)))['params']
   assert optimizers.adapted(params) == {
       'conv': {'kernel': True, 'bias': False}, 'norm': {'scale': False, 'bias': False},
-      'head': {'kernel': True, 'bias': False}, 'scale': False, 'token': False}
+      'head': {'kernel': True, 'bias': False}, 'scale': False, 'token': False,
+      'positions': False}
   assert optimizers.adapted(np.zeros((2, 2))) is True
   assert optimizers.adapted([np.zeros((2, 2)), np.zeros(2)]) == [True, False]
 
