@@ -1,10 +1,17 @@
+"""An autoencoder on the bundled drawings: Hinton and Salakhutdinov, Science 2006.
+
+  python train.py --config configs/autoencoder_omniglot.py
+
+MEASURED
+"""
+
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
   return ConfigDict({
       'seed': 0,
-      'steps': 1500,
+      'steps': 1200,
       'batch_size': 128,
       'init_from': '',  # The work directory of a run to take the encoder from.
       'data': {
@@ -24,17 +31,18 @@ def get_config() -> ConfigDict:
           'decoder': {'name': 'conv_decoder', 'widths': (128, 64, 32)},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 1e-4,
-              'learning_rate': {'name': 'warmup_cosine', 'base': 0.002, 'scaling': 'none', 'warmup_epochs': 1.0},
+              'learning_rate': {'name': 'warmup_cosine', 'base': 0.003, 'scaling': 'none', 'warmup_epochs': 1.0},
           },
       },
       'checkpoint': {'every': 500, 'keep_last': 3, 'keep_every': 1000},
       'logging': {'every': 10},
       'evaluation': {
-          'protocols': ('knn', 'linear'),  # And 'sgd', 'finetune'.
+          'protocols': ('knn', 'linear', 'reconstruction'),  # And 'sgd', 'finetune'.
           'representation': '',  # '': the method's default.
           'knn': {'k': 5, 'temperature': 0.1},
           # L2 strengths; the share of the training labels that chooses among them.
           'linear': {'grid': (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), 'validation': 0.2},
+          'reconstruction': {'samples': 1},
           'sgd': {'epochs': 90, 'batch_size': 256, 'learning_rate': 10.0},
           'finetune': {'epochs': 60, 'batch_size': 256, 'learning_rate': 1.0},
           'fractions': (),  # Shares of the labels, such as (0.01, 0.1).

@@ -1,10 +1,17 @@
+"""A VAE on the bundled drawings: Kingma and Welling 2013, https://arxiv.org/abs/1312.6114.
+
+  python train.py --config configs/vae_omniglot.py
+
+MEASURED
+"""
+
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
   return ConfigDict({
       'seed': 0,
-      'steps': 1500,
+      'steps': 1200,
       'batch_size': 128,
       'init_from': '',  # The work directory of a run to take the encoder from.
       'data': {
@@ -26,7 +33,7 @@ def get_config() -> ConfigDict:
           'decoder': {'name': 'conv_decoder', 'widths': (128, 64, 32)},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 1e-4,
-              'learning_rate': {'name': 'warmup_cosine', 'base': 0.002, 'scaling': 'none', 'warmup_epochs': 1.0},
+              'learning_rate': {'name': 'warmup_cosine', 'base': 0.003, 'scaling': 'none', 'warmup_epochs': 1.0},
           },
       },
       'checkpoint': {'every': 500, 'keep_last': 3, 'keep_every': 1000},

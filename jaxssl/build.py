@@ -41,7 +41,8 @@ SIZES: dict[Callable, tuple[str, ...]] = {
     models.ResNet: ('stage_sizes', 'block'), models.ViT: ('width', 'depth', 'heads')}
 METHODS = {
     'simclr': methods.SimCLR, 'cpc': methods.CPC, 'cpc_image': methods.CPCImage, 'cmc': methods.CMC,
-    'moco': methods.MoCo, 'autoencoder': methods.Autoencoder, 'vae': methods.VAE, 'mae': methods.MAE}
+    'moco': methods.MoCo, 'autoencoder': methods.Autoencoder, 'vae': methods.VAE, 'vq_vae': methods.VQVAE,
+    'mae': methods.MAE}
 CORRUPTIONS = {
     'masking': augment.MaskingNoise, 'gaussian': augment.GaussianNoise, 'salt_and_pepper': augment.SaltAndPepperNoise}
 SPARSITIES = {

@@ -22,6 +22,7 @@ from jaxssl.augment.image import (
     solarize,
     thicken,
 )
+from jaxssl.augment.mixing import cutmix, mixup, mixup_or_cutmix
 from jaxssl.augment.modalities import gradients, modalities, modality, rgb_to_lab, rgb_to_ycbcr
 from jaxssl.augment.patches import random_color_drop, random_patch_flip, random_subcrop
 from jaxssl.augment.random import (
@@ -38,10 +39,10 @@ from jaxssl.augment.resampling import affine_matrix, displacement, resize, resiz
 from jaxssl.augment.sampling import jitter_order, sample
 
 __all__ = [
-    'GaussianNoise', 'MaskingNoise', 'SaltAndPepperNoise',
-    'adjust_brightness', 'adjust_contrast', 'adjust_hue', 'adjust_saturation', 'affine_matrix', 'apply', 'audio',
-    'color_jitter', 'cut_patches', 'displacement', 'flip', 'gaussian_blur', 'gradients', 'grayscale', 'jitter_order',
-    'modalities', 'modality', 'paired', 'prepare', 'random_color_drop', 'random_color_jitter', 'random_flip',
+    'GaussianNoise', 'MaskingNoise', 'SaltAndPepperNoise', 'adjust_brightness', 'adjust_contrast', 'adjust_hue',
+    'adjust_saturation', 'affine_matrix', 'apply', 'audio', 'color_jitter', 'cut_patches', 'cutmix', 'displacement',
+    'flip', 'gaussian_blur', 'gradients', 'grayscale', 'jitter_order', 'mixup', 'mixup_or_cutmix', 'modalities',
+    'modality', 'paired', 'prepare', 'random_color_drop', 'random_color_jitter', 'random_flip',
     'random_gaussian_blur', 'random_grayscale', 'random_patch_flip', 'random_resized_crop', 'random_solarize',
     'random_subcrop', 'random_thickness', 'random_warp', 'resize', 'resize_inputs', 'resized_crop', 'rgb_to_lab',
     'rgb_to_ycbcr', 'sample', 'solarize', 'thicken', 'views', 'warp',

@@ -61,6 +61,7 @@ def get_config() -> ConfigDict:
           'knn': {'k': 5, 'temperature': 0.1},
           # L2 strengths; the share of the training labels that chooses among them.
           'linear': {'grid': (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), 'validation': 0.2},
+          # All their keys: evaluation.sgd_probe.Recipe, evaluation.finetune.Recipe.
           # The paper's rates, 0.1 and 0.05, are for runs a hundred times as long.
           'sgd': {'epochs': 90, 'batch_size': 256, 'learning_rate': 10.0},
           'finetune': {'epochs': 60, 'batch_size': 256, 'learning_rate': 1.0},

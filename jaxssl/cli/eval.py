@@ -22,6 +22,7 @@ def main() -> None:
   embed = flags.DEFINE_string('embed', None, 'Also write features, labels and file names to this .npz.')
   with parsing():
     stored = ConfigDict() if path is None else workdir.read_config(path)
+    measure.complete(stored.get('evaluation', {}))
     config = config_flags.DEFINE_config_dict('config', stored, 'Overrides: --config.KEY=VALUE.')
   launch(lambda: evaluate(config.value, os.path.abspath(directory.value), step.value, embed.value), USAGE)
 

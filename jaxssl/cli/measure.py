@@ -1,5 +1,6 @@
 """Measures a run by the protocols of its config: the rows of results.json."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from jaxssl import evaluation
 from jaxssl.build import Experiment, Source
@@ -16,6 +18,7 @@ from jaxssl.cli.runs import Run
 from jaxssl.evaluation import finetune, geometry, sgd_probe, subsets, supervised
 
 PROTOCOLS = ('knn', 'linear', 'sgd', 'finetune', measure_generative.PROTOCOL)
+RECIPES = {'sgd': sgd_probe.Recipe, 'finetune': finetune.Recipe}  # Protocols that train on images.
 Encode = Callable[[jax.Array], jax.Array]
 Row = dict[str, Any]
 
@@ -27,6 +30,7 @@ def measure(run: Run, train: Source, test: Source, pretrain: Source | None = Non
   """
   options = run.config.evaluation
   check(options, run.experiment)
+  check_fine_tuning(options, run.experiment, run.state)
   rows = measure_audio.measure(run, train, test) if run.hears else _of_inputs(run, train, test)
   about = {'data': test.name, 'step': int(run.state.step)}
   seen = None if pretrain is None else subsets.count_shared(test.inputs, pretrain.inputs)
@@ -97,6 +101,42 @@ def check(options: ConfigDict, experiment: Experiment) -> None:
     if not in_range:
       value = functools.reduce(lambda section, name: section[name], key.split('.'), options)
       raise ValueError(f'config.evaluation.{key} is out of range: got {value!r}')
+  for protocol in RECIPES:
+    if protocol in options.protocols:
+      recipe(options, protocol)
+
+
+def recipe(options: ConfigDict, protocol: str) -> Any:
+  """Returns what the section of 'sgd' or 'finetune' in config.evaluation describes."""
+  fields = [field.name for field in dataclasses.fields(RECIPES[protocol])]
+  for key in options[protocol]:
+    if key not in fields:
+      raise ValueError(f'config.evaluation.{protocol}.{key} does not exist; the keys are: {", ".join(fields)}')
+  try:
+    return RECIPES[protocol](**options[protocol])
+  except ValueError as error:
+    raise ValueError(f'config.evaluation.{protocol}.{error}') from error
+
+
+def complete(options: ConfigDict) -> None:
+  """Adds to the sections of config.evaluation the keys that they leave out, so that the command line can set them."""
+  for protocol, default in RECIPES.items():
+    if protocol in options:
+      # What is None is a number where it is set.
+      known = {key: placeholder(float) if value is None else value for key, value in vars(default()).items()}
+      options[protocol] = {**known, **options[protocol]}
+
+
+def check_fine_tuning(options: ConfigDict, experiment: Experiment, state: Any) -> None:
+  """Raises ValueError if config.evaluation.finetune does not suit the encoder; `state` may be traced."""
+  if 'finetune' not in options.protocols:
+    return
+  encoder, variables = experiment.method.backbone(state, options.representation or None)
+  wanted = recipe(options, 'finetune')
+  try:
+    finetune.check(encoder, variables['params'], wanted)
+  except ValueError as error:
+    raise ValueError(f'config.evaluation.finetune.{error}') from error
 
 
 def check_views(trained_on: Any, source: Source) -> None:
@@ -150,12 +190,15 @@ def fine_tuned(run: Run) -> dict[str, Callable[..., float]]:
 
 
 def _trained(run: Run, train: Source, test: Source, protocol: str, classifiers) -> list[Row]:
-  """Runs a protocol that trains on images; its section in the config gives epochs, batch_size and learning_rate."""
+  """Runs a protocol that trains on images; its section in the config gives the fields of the recipe."""
   options = run.config.evaluation
+  wanted, default = (vars(each) for each in (recipe(options, protocol), RECIPES[protocol]()))
+  always = ('epochs', 'batch_size', 'learning_rate')
+  given = {key: value for key, value in wanted.items() if key in always or value != default[key]}
   return evaluation.evaluate_trained(
       classifiers, train, test, protocol=protocol, fractions=options.fractions or (1.0,),
       representation=representation(run), seed=run.config.seed,
-      augment_fn=supervised.crops(run.experiment.recipe, run.channels), **options[protocol])
+      augment_fn=supervised.crops(run.experiment.recipe, run.channels), **given)
 
 
 def spread(run: Run, source: Source, limit: int = 2048) -> list[Row]:

@@ -96,6 +96,7 @@ def check(config: ConfigDict, experiment: Experiment, source: Source, begins: bo
     raise ValueError(f'config.method does not suit the data: {error}') from error
   if experiment.hears:
     measure_audio.check(experiment, state)
+  measure.check_fine_tuning(config.evaluation, experiment, state)
   if config.init_from and begins:
     runs.start_from(state, config.init_from)
   return runs.describe_batch(batch)

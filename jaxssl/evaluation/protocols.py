@@ -12,6 +12,10 @@ from jaxssl.evaluation.linear_probe import L2_GRID
 from jaxssl.evaluation.subsets import balanced_subset
 from jaxssl.evaluation.table import BASELINES, Row
 
+# What rows tell of a recipe, where it is given.
+RECORDED = ('optimizer', 'weight_decay', 'layer_decay', 'warmup_epochs', 'batch_norm', 'drop_path', 'mixup', 'cutmix',
+            'label_smoothing')
+
 
 class Labelled(Protocol):
   """A labelled set of images, such as `jaxssl.data.sources.Source`."""
@@ -138,18 +142,19 @@ def evaluate_trained(
     split: name of what `test` is.
     representation: name of what the encoders return.
     seed: of the subsets, the order and the augmentation; recorded in the rows.
-    **options: passed on: `augment_fn`, `batch_size`, `learning_rate`, …
+    **options: passed on: `augment_fn`, and the fields of `sgd_probe.Recipe` or `finetune.Recipe`.
 
   Returns:
-    Rows as `evaluate` makes them, with `epochs` and `fraction`.
+    Rows as `evaluate` makes them, with `epochs`, `fraction` and what is `RECORDED` of the options.
   """
   labels, test_labels = _labels(train, 'train'), _labels(test, 'test')
   sizes = {'num_train': len(labels), 'num_test': len(test_labels), 'num_classes': len(np.unique(labels))}
+  recorded = {key: options[key] for key in RECORDED if isinstance(options.get(key), str | float | int)}
   rows: list[Row] = []
   for features, classifier in classifiers.items():
     for fraction in fractions:
       value = classifier(train.inputs, labels, test.inputs, test_labels,
                          epochs=epochs, fraction=fraction, seed=seed, **options)
       rows.append({'protocol': protocol, **_common(features, label, split, representation, seed), 'value': value,
-                   **sizes, 'epochs': epochs, 'fraction': fraction})
+                   **sizes, 'epochs': epochs, 'fraction': fraction, **recorded})
   return rows

@@ -27,13 +27,19 @@ def _percent(fraction: float) -> str:
   return f'{100 * fraction:g} %'
 
 
+def _optimizer(row: Mapping[str, Any]) -> str:
+  name = row.get('optimizer', 'sgd')
+  return str({'sgd': 'SGD', 'lars': 'LARS', 'adamw': 'AdamW'}.get(name, name))
+
+
 def describe(row: Mapping[str, Any]) -> str:
   """Returns a row's protocol in words, such as 'k-NN (cosine, k = 5, weights exp(cos/0.1))'."""
   protocol = row['protocol']
   if protocol == 'knn':
     text = f'k-NN (cosine, k = {row["k"]}, weights exp(cos/{row["temperature"]:g}))'
   elif protocol == 'sgd':
-    text = f'linear probe (SGD with augmentation, {row["epochs"]:g} epochs)'
+    norm = ', batch norm' if row.get('batch_norm') else ''
+    text = f'linear probe ({_optimizer(row)} with augmentation{norm}, {row["epochs"]:g} epochs)'
   elif protocol == 'linear':
     text = 'linear probe (L-BFGS)'
   elif protocol == 'linear_steps':
@@ -41,7 +47,9 @@ def describe(row: Mapping[str, Any]) -> str:
   elif protocol == 'retrieval':
     text = f'z of a view finds its counterpart (of {row["num_test"]:,})'
   elif protocol == 'finetune':
-    text = f'fine-tuning ({row["epochs"]:g} epochs)'
+    words = [_optimizer(row)] if row.get('optimizer', 'sgd') != 'sgd' else []
+    words += [name for name in ('mixup', 'cutmix') if row.get(name)]
+    text = f'fine-tuning ({"".join(f"{word}, " for word in words)}{row["epochs"]:g} epochs)'
   elif protocol == 'reconstruction':
     return _reconstructed(row)
   else:

@@ -1,7 +1,8 @@
 """Losses of codes: how sparse a code is, and how far from the codebook that quantizes it.
 
 All compute in float32. Means are those of the batch at hand: inside `jax.vmap`, `jax.pmap` or `jax.shard_map` average
-them with `lax.pmean`; under `jax.jit` the batch is the global one.
+them with `lax.pmean`; under `jax.jit` the batch is the global one. `sparsity_kl` and `codebook_perplexity` are no means
+over examples: there give them the mean activations over all devices, as [1, d], and the sum of the counts.
 """
 
 import jax
@@ -37,8 +38,9 @@ def sparsity_kl(activations: ArrayLike, *, target: float = 0.05) -> jax.Array:
   _checks.number('target', target, 0.0, 1.0)
   if not target > 0:
     raise ValueError(f'target must be positive, found {target}.')
-  epsilon = jnp.finfo(jnp.float32).eps  # A unit that is always on or off has a large penalty, not an infinite one.
-  mean = jnp.clip(jnp.mean(activations, axis=0), epsilon, 1 - epsilon)
+  # A unit that is always on or off has a large penalty, not an infinite one, and a gradient (with a clip it had none).
+  epsilon = jnp.finfo(jnp.float32).eps
+  mean = epsilon + (1 - 2 * epsilon) * jnp.mean(activations, axis=0)
   rho = jnp.float32(target)
   kl = rho * (jnp.log(rho) - jnp.log(mean)) + (1 - rho) * (jnp.log1p(-rho) - jnp.log1p(-mean))
   return jnp.sum(kl)

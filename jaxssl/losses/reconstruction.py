@@ -216,6 +216,7 @@ def normalize_patches(patches: ArrayLike, *, epsilon: float = 1e-6) -> jax.Array
   patches = _checks.floating('patches', patches)
   if patches.ndim < 1 or patches.shape[-1] < 2:
     raise ValueError(f'patches must be [..., d] of at least 2 pixels, found shape {list(patches.shape)}.')
+  patches = patches - patches[..., :1]  # A flat patch is then exactly 0, not the rounding of its mean.
   mean = jnp.mean(patches, axis=-1, keepdims=True)
   variance = jnp.var(patches, axis=-1, keepdims=True, ddof=1)
   return (patches - mean) * jax.lax.rsqrt(variance + epsilon)
@@ -224,8 +225,9 @@ def normalize_patches(patches: ArrayLike, *, epsilon: float = 1e-6) -> jax.Array
 def masked_patch_error(prediction: ArrayLike, target: ArrayLike, mask: ArrayLike) -> jax.Array:
   """Mean squared error of the masked patches alone: the loss of masked autoencoders.
 
-  Averaged over a patch's pixels, then over all masked patches of the batch. The gradient is exactly zero at visible
-  patches. He et al. 2021, https://arxiv.org/abs/2111.06377, section 3.
+  Averaged over a patch's pixels, then over all masked patches of the batch, so that a mean over devices is right where
+  all have as many. The gradient is exactly zero at visible patches. He et al. 2021, https://arxiv.org/abs/2111.06377,
+  section 3.
 
   Example:
     >>> import jax.numpy as jnp
@@ -251,8 +253,9 @@ def masked_patch_error(prediction: ArrayLike, target: ArrayLike, mask: ArrayLike
     raise ValueError(
         f'prediction must be [b, n, d] and mask [b, n], found {list(prediction.shape)} and {list(mask.shape)}.')
   weight = mask.astype(jnp.float32)
-  error = jnp.mean(jnp.square(prediction - target), axis=-1)
-  return jnp.sum(jnp.where(weight > 0, error, 0.0) * weight) / jnp.maximum(jnp.sum(weight), 1.0)
+  difference = jnp.where(weight[:, :, None] > 0, prediction - target, 0.0)
+  error = jnp.mean(jnp.square(difference), axis=-1)
+  return jnp.sum(error * weight) / jnp.maximum(jnp.sum(weight), 1.0)
 
 
 def _per_example(terms: jax.Array) -> jax.Array:

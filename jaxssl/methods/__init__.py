@@ -8,5 +8,6 @@ from jaxssl.methods.mae import MAE
 from jaxssl.methods.moco import MoCo
 from jaxssl.methods.simclr import SimCLR
 from jaxssl.methods.vae import VAE
+from jaxssl.methods.vq_vae import VQVAE
 
-__all__ = ['CMC', 'CPC', 'VAE', 'Autoencoder', 'CPCImage', 'MAE', 'MoCo', 'SimCLR']
+__all__ = ['CMC', 'CPC', 'MAE', 'VAE', 'VQVAE', 'Autoencoder', 'CPCImage', 'MoCo', 'SimCLR']

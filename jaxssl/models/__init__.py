@@ -41,6 +41,7 @@ from jaxssl.models.resnet import (
   resnet152,
   resnet200,
 )
+from jaxssl.models.vector_quantizer import VectorQuantizer
 from jaxssl.models.vit import ViT, load_timm, vit_base, vit_huge, vit_large, vit_small, vit_tiny
 
 __all__ = [
@@ -77,6 +78,7 @@ __all__ = [
   'Truncated',
   'ViT',
   'VariationalNetwork',
+  'VectorQuantizer',
   'audio_encoder_8khz',
   'load_timm',
   'load_torchvision',

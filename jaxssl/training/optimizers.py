@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 import jax
 import optax
 
+from jaxssl.training.layer_decay import scale_by_depth
+
 LearningRate: TypeAlias = float | optax.Schedule
 
 
@@ -49,13 +51,20 @@ def adamw(
     b2: float = 0.999,
     eps: float = 1e-8,
     weight_decay: float = 1e-4,
+    layer_decay: float | None = None,
     clip_norm: float | None = None,
     accumulate_steps: int = 1,
 ) -> optax.GradientTransformation:
-  """Adam with decoupled weight decay (Loshchilov & Hutter, arXiv:1711.05101)."""
+  """Adam with decoupled weight decay (Loshchilov & Hutter, arXiv:1711.05101).
+
+  `layer_decay` lowers the rate by this factor for each layer that lies above a parameter (`layer_decay.scales`); None
+  or 1: not at all.
+  """
   rate = _per_update(learning_rate, accumulate_steps)
-  return _complete(
-      optax.adamw(rate, b1, b2, eps, weight_decay=weight_decay, mask=adapted), clip_norm, accumulate_steps)
+  optimizer = optax.adamw(rate, b1, b2, eps, weight_decay=weight_decay, mask=adapted)
+  if layer_decay not in (None, 1.0):
+    optimizer = optax.chain(optimizer, scale_by_depth(layer_decay))
+  return _complete(optimizer, clip_norm, accumulate_steps)
 
 
 def lars(

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from jaxssl import build
-from jaxssl.cli import runs, workdir
+from jaxssl.cli import measure, runs, workdir
 from jaxssl.cli.eval import evaluate
 from jaxssl.cli.train import train
 
@@ -47,10 +47,17 @@ def folder(path, sizes, labelled=True):
   return path
 
 
-def test_every_protocol_stands_beside_its_baselines(run):
-  evaluate(stored(run, **{
+def test_every_protocol_stands_beside_its_baselines_by_the_recipes_of_the_config(run, capsys):
+  config = stored(run)
+  measure.complete(config.evaluation)  # As the command does, before it reads the flags.
+  config.update_from_flattened_dict({
       'evaluation.protocols': ('knn', 'linear', 'sgd', 'finetune'), 'evaluation.fractions': (0.1,),
-      'data.name': 'omniglot_unseen', 'evaluation.representation': 'head1'}), str(run))
+      'data.name': 'omniglot_unseen', 'evaluation.representation': 'head1',
+      'evaluation.sgd.optimizer': 'lars', 'evaluation.sgd.batch_norm': True, 'evaluation.sgd.warmup_epochs': 0.5,
+      'evaluation.finetune.optimizer': 'adamw', 'evaluation.finetune.layer_decay': 0.65,
+      'evaluation.finetune.weight_decay': 0.05, 'evaluation.finetune.mixup': 0.8, 'evaluation.finetune.cutmix': 1.0,
+      'evaluation.finetune.label_smoothing': 0.1, 'evaluation.finetune.warmup_epochs': 0.2})
+  evaluate(config, str(run))
   rows = rows_of(run)
   found = {(row['protocol'], row['features'], row.get('fraction')) for row in rows}
   assert found == {
@@ -60,6 +67,12 @@ def test_every_protocol_stands_beside_its_baselines(run):
       *(('finetune', features, 0.1) for features in ('random', 'trained'))}
   assert {row['representation'] for row in rows if row['features'] == 'trained'} == {'head1'}
   assert {row['data'] for row in rows} == {'omniglot_unseen'} and {row['step'] for row in rows} == {2}
+  recipes = {(row['protocol'], row['optimizer'], row.get('batch_norm'), row.get('mixup'))
+             for row in rows if 'optimizer' in row}
+  assert recipes == {('sgd', 'lars', True, None), ('finetune', 'adamw', None, 0.8)}
+  out = capsys.readouterr().out
+  assert 'linear probe (LARS with augmentation, batch norm, 1 epochs), 10 % of labels' in out
+  assert 'fine-tuning (AdamW, mixup, cutmix, 1 epochs), 10 % of labels' in out
 
 
 def test_pictures_of_other_sizes_and_channels_and_features_to_a_file(run, tmp_path, capsys):
@@ -90,10 +103,17 @@ def test_unlabelled_pictures_get_the_geometry_of_their_features(run, tmp_path):
     ({'evaluation.protocols': ('knm',)}, r"must be among knn, linear, sgd, finetune; got 'knm'"),
     ({'evaluation.representation': 'y'}, r"evaluation.representation must be among h, head1, z; got 'y'"),
     ({'data.name': 'omnigolt'}, r"'omnigolt'.*'omniglot'"),
+    ({'evaluation.protocols': ('finetune',), 'evaluation.finetune.optimizer': 'adam'},
+     r"config.evaluation.finetune.optimizer must be one of 'sgd', 'adamw', got 'adam'"),
+    ({'evaluation.protocols': ('finetune',), 'evaluation.finetune.drop_path': 0.1},
+     r'config.evaluation.finetune.drop_path must be None .*stochastic depth, Truncated\(Projected\(ResNet\)\)'),
 ])
 def test_mistakes_are_named(run, overrides, message):
+  config = stored(run)
+  measure.complete(config.evaluation)
+  config.update_from_flattened_dict(overrides)
   with pytest.raises(ValueError, match=message):
-    evaluate(stored(run, **overrides), str(run))
+    evaluate(config, str(run))
 
 
 def test_absent_runs_and_steps_are_named(run, tmp_path):

@@ -159,6 +159,19 @@ def test_a_wrong_start_is_refused_before_the_run(finished, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.parametrize('overrides,message', [
+    ({'finetune.layer_deca': 0.65}, 'evaluation.finetune.layer_deca does not exist; the keys are: epochs, .*mix'),
+    ({'finetune.layer_decay': 0.65}, "config.evaluation.finetune.layer_decay must be None without optimizer='adamw'"),
+    ({'finetune.drop_path': 0.1}, 'config.evaluation.finetune.drop_path must be None .*ResNet'),
+    ({'sgd.optimizer': 'adamw'}, "config.evaluation.sgd.optimizer must be one of 'sgd', 'lars', got 'adamw'"),
+])
+def test_a_wrong_recipe_of_a_classifier_is_refused_before_the_run(tmp_path, overrides, message):
+  made = config(**{'evaluation.protocols': ('sgd', 'finetune'), **{f'evaluation.{k}': v for k, v in overrides.items()}})
+  with pytest.raises(ValueError, match=message):
+    train(made, str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
+
+
 @pytest.mark.parametrize('arguments,message', [
     (['--config.method.temprature=3'], r"no such config key: 'temprature'; did you mean \"temperature\""),
     (['--config.data.source=tdfs'], "'tdfs'.*did you mean 'tfds'"),

@@ -23,7 +23,7 @@ def test_num_steps(arguments, expected):
 
 def test_nesterov_against_the_formula():
   base, batch_size, steps = 0.1, 512, 5
-  optimizer = supervised.nesterov(base, batch_size, steps)
+  optimizer = supervised.make_optimizer('sgd', base, batch_size, steps)
   params, velocity, state = 1.0, 0.0, optimizer.init(jnp.float32(1.0))
   found = jnp.float32(1.0)
   for i in range(steps):
@@ -31,9 +31,31 @@ def test_nesterov_against_the_formula():
     rate = base * batch_size / 256 * 0.5 * (1 + np.cos(np.pi * i / steps))
     velocity = 0.9 * velocity + gradient
     params = params - rate * (gradient + 0.9 * velocity)
-    updates, state = optimizer.update(2 * found, state)
+    updates, state = optimizer.update(2 * found, state, found)
     found = optax.apply_updates(found, updates)
     np.testing.assert_allclose(found, params, rtol=1e-4, atol=1e-6)
+
+
+def test_optimizers_warm_up_and_have_names():
+  params, gradient = {'block0': jnp.ones((2, 2)), 'head': jnp.ones((2, 2))}, jnp.full((2, 2), 0.5)
+  make = lambda name, **options: supervised.make_optimizer(
+      name, 0.1, 512, 8, steps_per_epoch=2, warmup_epochs=1, weight_decay=0.5, **options)
+  for name in ('sgd', 'lars', 'adamw'):
+    optimizer = make(name, **({'layer_decay': 0.5} if name == 'adamw' else {}))
+    state, moves = optimizer.init(params), []
+    for _ in range(2):
+      updates, state = optimizer.update({key: gradient for key in params}, state, params)
+      moves.append(updates)
+    assert not np.any(moves[0]['head']) and np.all(moves[1]['head'] < 0)  # The rate begins at 0.
+    if name == 'adamw':  # Adam's direction is 1, decay adds .5 x 1; a half of the peak rate, .2.
+      np.testing.assert_allclose(moves[1]['head'], -0.1 * 1.5, rtol=1e-5)
+      np.testing.assert_allclose(moves[1]['block0'], -0.05 * 1.5, rtol=1e-5)
+    if name == 'lars':  # 1e-3 |w| / |d| d, and |w| = 2, d = |d| / 2 everywhere.
+      np.testing.assert_allclose(moves[1]['head'], -0.1 * 1e-3, rtol=1e-5)
+    if name == 'sgd':  # d = .5 + .5; v = d, then 1.9 d; Nesterov's step d + .9 v.
+      np.testing.assert_allclose(moves[1]['head'], -0.1 * (1 + 0.9 * 1.9), rtol=1e-5)
+  with pytest.raises(ValueError, match="optimizer must be 'sgd', 'lars' or 'adamw', got 'adam'"):
+    make('adam')
 
 
 def test_crop_flip_keeps_the_colours():
@@ -58,8 +80,9 @@ def test_train_is_plain_gradient_descent_on_the_chosen_rows():
     return 2 * images
 
   params, stats = supervised.train(
-      lambda params, stats, x: (x @ params, {'steps': stats['steps'] + 1}), jnp.zeros((4, 3)), {'steps': jnp.int32(0)},
-      images, targets, rows=rows, augment_fn=augment_fn, optimizer=optax.sgd(0.3), batch_size=4, steps=3, seed=0)
+      lambda params, stats, x, key: (x @ params, {'steps': stats['steps'] + 1}), jnp.zeros((4, 3)),
+      {'steps': jnp.int32(0)}, images, targets, rows=rows, augment_fn=augment_fn,
+      optimizer=optax.sgd(0.3), batch_size=4, steps=3, seed=0)
   weight = np.zeros((4, 3))
   for _ in range(3):
     logits = 2 * images[rows] @ weight
@@ -71,9 +94,43 @@ def test_train_is_plain_gradient_descent_on_the_chosen_rows():
   assert len({key.tobytes() for keys in seen for key in keys}) == 12
 
 
+def test_mixed_labels_and_the_keys_of_what_is_random():
+  rng = np.random.default_rng(0)
+  images, targets = rng.normal(size=(4, 4)).astype(np.float32), np.array([0, 1, 2, 2])
+  seen = []
+
+  def note(name, keys):
+    jax.debug.callback(lambda x: seen.extend((name, key.tobytes()) for key in x.reshape(-1, 2)),
+                       jax.random.key_data(keys))
+
+  def apply(params, stats, x, key):
+    note('apply', key)
+    return x @ params, stats
+
+  def mix(key, images, targets):
+    note('mix', key)
+    return 2 * images, 0.9 * jax.nn.one_hot(targets, 3) + 0.1 / 3
+
+  def augment_fn(keys, images):
+    note('augment', keys)
+    return images
+
+  params, _ = supervised.train(
+      apply, jnp.zeros((4, 3)), {}, images, targets, rows=np.arange(4), augment_fn=augment_fn,
+      optimizer=optax.sgd(0.3), batch_size=4, steps=2, seed=0, mix=mix)
+  weight = np.zeros((4, 3))
+  for _ in range(2):
+    exponential = np.exp(2 * images @ weight)
+    probability = exponential / exponential.sum(axis=1, keepdims=True)
+    weight -= 0.3 * (2 * images).T @ (probability - 0.9 * np.eye(3)[targets] - 0.1 / 3) / 4
+  np.testing.assert_allclose(params, weight, atol=1e-5)
+  jax.effects_barrier()
+  assert len({key for _, key in seen}) == 2 * (4 + 1 + 1) and {name for name, _ in seen} == {'augment', 'mix', 'apply'}
+
+
 def test_divergence_is_an_error():
   with pytest.raises(FloatingPointError, match='not finite at step 0 of 2'):
     supervised.train(
-        lambda params, stats, x: (x @ params * jnp.nan, stats), jnp.ones((2, 2)), {}, np.ones((4, 2), np.float32),
+        lambda params, stats, x, key: (x @ params * jnp.nan, stats), jnp.ones((2, 2)), {}, np.ones((4, 2), np.float32),
         np.zeros(4, int), rows=np.arange(4), augment_fn=lambda keys, x: x, optimizer=optax.sgd(1.0), batch_size=2,
         steps=2, seed=0)

@@ -43,7 +43,7 @@ def test_a_linear_autoencoder_finds_the_subspace_of_pca():
       Linear(), models.MLPDecoder(()), optax.adam(optax.cosine_decay_schedule(0.02, 3000)), code_size=3)
   state, _ = train(method, x, 3000)
   weight = np.asarray(state.params['decoder']['output']['kernel'], np.float64).T  # [10, 3]
-  centred = np.asarray(x, np.float64) - np.mean(x, axis=0, dtype=np.float64)
+  centred = np.asarray(x, np.float64) - np.asarray(x, np.float64).mean(axis=0)
   axes = np.linalg.svd(centred, full_matrices=False)[2][:3].T
   cosines = np.linalg.svd(np.linalg.qr(weight)[0].T @ axes, compute_uv=False)
   assert np.degrees(np.arccos(np.minimum(cosines.min(), 1))) < 0.5, 'the largest principal angle'

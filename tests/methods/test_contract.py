@@ -72,13 +72,18 @@ def build(name):
       'vae': lambda: methods.VAE(
           MLPEncoder((8,), batch_norm=True), MLPDecoder((8,), batch_norm=True), optax.sgd(0.001, momentum=0.9), 5,
           beta=lambda step: 1 / (1 + step), binarize=True),
+      'vq-vae': lambda: methods.VQVAE(
+          ConvEncoder((3, 4), pool='grid'), ConvDecoder((4, 3)), optimizer, num_codes=8, code_dim=3, decay=0.9,
+          restart_below=0.3),
+      'vq-vae, groups': lambda: methods.VQVAE(
+          TinyEncoder(), MLPDecoder((5,)), optimizer, num_codes=5, code_dim=2, groups=3, decay=None),
       'mae': lambda: methods.MAE(
           ViT(2, 8, 1, 2), MAEDecoder(8, 1, 2), optimizer, mask_ratio=0.6, normalize_targets=False),
   }[name]()
 
 
 METHODS = ['simclr', 'simclr, multi-label', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc', 'image cpc, drawn',
-           'moco', 'autoencoder', 'vae', 'mae', 'cmc', 'cmc, memory', 'cmc, memory by NCE']
+           'moco', 'autoencoder', 'vae', 'vq-vae', 'vq-vae, groups', 'mae', 'cmc', 'cmc, memory', 'cmc, memory by NCE']
 KEY = jax.random.key(3)
 
 

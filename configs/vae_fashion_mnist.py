@@ -1,0 +1,54 @@
+"""A VAE on Fashion-MNIST: Kingma and Welling 2013, https://arxiv.org/abs/1312.6114.
+
+  python train.py --config configs/vae_fashion_mnist.py
+
+Raw pixels are strong here: see configs/simclr_fashion_mnist.py. Not yet measured.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  return ConfigDict({
+      'seed': 0,
+      'steps': 2_000,
+      'batch_size': 128,
+      'init_from': '',
+      'data': {
+          'source': 'tfds',
+          'name': 'fashion_mnist',
+          'path': '',
+          'engine': 'device',
+          'recipe': {'name': 'crop_flip', 'size': 28, 'area': (1.0, 1.0), 'views': 1},
+      },
+      'method': {
+          'name': 'vae',
+          'latent_size': 32,
+          'beta': {'name': 'linear_warmup', 'base': 1.0, 'warmup_epochs': 2.0},
+          'likelihood': 'bernoulli',  # Or 'gaussian', with its variance.
+          'binarize': False,
+          'encoder': {'name': 'conv_encoder', 'widths': (32, 64, 128), 'pool': 'flatten'},
+          'decoder': {'name': 'conv_decoder', 'widths': (128, 64, 32)},
+          'optimizer': {
+              'name': 'adamw',
+              'weight_decay': 1e-4,
+              'learning_rate': {'name': 'warmup_cosine', 'base': 0.002, 'scaling': 'none', 'warmup_epochs': 0.2},
+          },
+      },
+      'checkpoint': {'every': 100, 'keep_last': 3, 'keep_every': 500},
+      'logging': {'every': 20},
+      'evaluation': {
+          'protocols': ('knn', 'linear', 'reconstruction'),  # And 'sgd', 'finetune'.
+          'representation': '',  # '': the method's default.
+          'batch_size': 512,
+          'knn': {'k': 5, 'temperature': 0.1},
+          # L2 strengths; the share of the training labels that chooses among them.
+          'linear': {'grid': (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), 'validation': 0.2},
+          'reconstruction': {'samples': 50},  # Of z, for the importance-weighted bound.
+          'sgd': {'epochs': 90, 'batch_size': 256, 'learning_rate': 10.0},
+          'finetune': {'epochs': 60, 'batch_size': 256, 'learning_rate': 1.0},
+          'fractions': (),  # Shares of the labels, such as (0.01, 0.1).
+          'pictures': True,
+      },
+      'mesh': {'data': -1, 'model': 1},
+  })
