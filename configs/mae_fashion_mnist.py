@@ -3,8 +3,11 @@
   python train.py --config configs/mae_fashion_mnist.py
 
 4 x 4 patches of 7 pixels, two blocks in the encoder and one in the decoder, 1000 steps, raw pixels as targets: minutes
-on a CPU. A published model of this size and length comes to a masked error of .0341 on the test set, where the mean
-patch has .0876. Not yet measured.
+on a CPU. A published model of this size and length comes to a masked error of .0341 on the test set, where its mean
+patch has .0876: 39 % of it.
+
+Measured on two cores (busy), seed 0, 7 minutes: masked error of the 10,000 test images .0540, where the mean of an
+image's visible patches has .1397: 39 %. With random weights 1.16. Probes: not yet measured.
 """
 
 from ml_collections import ConfigDict
