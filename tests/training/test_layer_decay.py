@@ -112,7 +112,8 @@ def test_adamw_against_its_formula(accumulate_steps):
       m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
       direction = m / (1 - b1 ** (i + 1)) / (np.sqrt(v / (1 - b2 ** (i + 1))) + 1e-8)
       lr = rate(i * accumulate_steps + accumulate_steps - 1) * decay ** (3 - depth)
-      w = w - lr * (direction + (0.05 * w if w.ndim > 1 and not {'positions', 'registers'} & {names.split('/')[-1]} else 0))
+      plain = w.ndim < 2 or names.endswith(('positions', 'registers'))
+      w = w - lr * (direction + (0 if plain else 0.05 * w))
     return w
 
   jax.tree.map(
