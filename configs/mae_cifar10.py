@@ -43,14 +43,17 @@ def get_config() -> ConfigDict:
       'checkpoint': {'every': 500, 'keep_last': 3, 'keep_every': 5000},
       'logging': {'every': 50},
       'evaluation': {
-          'protocols': ('knn', 'linear'),  # And 'sgd', 'finetune'.
+          'protocols': ('knn', 'linear', 'reconstruction'),  # And 'sgd', 'finetune'.
           'representation': '',  # '': 'mean', of the patches' tokens; or 'class', the class token.
           'batch_size': 512,
           'knn': {'k': 200, 'temperature': 0.1},
           # L2 strengths; the share of the training labels that chooses among them.
           'linear': {'grid': (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), 'validation': 0.2},
-          'sgd': {'epochs': 90, 'batch_size': 256, 'learning_rate': 0.1},
-          'finetune': {'epochs': 100, 'batch_size': 128, 'learning_rate': 0.05},
+          'reconstruction': {'samples': 1},  # Masks for each image.
+          'sgd': {'epochs': 90, 'batch_size': 256, 'learning_rate': 0.1, 'batch_norm': True},
+          'finetune': {'epochs': 100, 'batch_size': 128, 'learning_rate': 1e-3, 'optimizer': 'adamw',
+                       'weight_decay': 0.05, 'layer_decay': 0.75, 'warmup_epochs': 5, 'drop_path': 0.1, 'mixup': 0.8,
+                       'cutmix': 1.0, 'label_smoothing': 0.1},
           'fractions': (),  # Shares of the labels, such as (0.01, 0.1).
           'pictures': True,
       },

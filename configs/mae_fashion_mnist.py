@@ -42,12 +42,13 @@ def get_config() -> ConfigDict:
       'checkpoint': {'every': 100, 'keep_last': 3, 'keep_every': 500},
       'logging': {'every': 20},
       'evaluation': {
-          'protocols': ('knn', 'linear'),  # And 'sgd', 'finetune'.
+          'protocols': ('knn', 'linear', 'reconstruction'),  # And 'sgd', 'finetune'.
           'representation': '',  # '': 'mean', of the patches' tokens; or 'class', the class token.
           'batch_size': 512,
           'knn': {'k': 5, 'temperature': 0.1},
           # L2 strengths; the share of the training labels that chooses among them.
           'linear': {'grid': (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), 'validation': 0.2},
+          'reconstruction': {'samples': 1},  # Masks for each image.
           'sgd': {'epochs': 90, 'batch_size': 256, 'learning_rate': 10.0},
           'finetune': {'epochs': 60, 'batch_size': 256, 'learning_rate': 1.0},
           'fractions': (),  # Shares of the labels, such as (0.01, 0.1).

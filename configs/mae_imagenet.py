@@ -41,16 +41,20 @@ def get_config() -> ConfigDict:
       'checkpoint': {'every': 500, 'keep_last': 3, 'keep_every': 20000},
       'logging': {'every': 50},
       'evaluation': {
-          'protocols': ('knn', 'linear'),  # And 'sgd', 'finetune'.
+          'protocols': ('knn', 'linear', 'reconstruction'),  # And 'sgd', 'finetune'.
           'representation': '',  # '': 'mean', of the patches' tokens; or 'class', the class token.
           'batch_size': 512,
           'knn': {'k': 200, 'temperature': 0.1},
           # L2 strengths; the share of the training labels that chooses among them.
           'linear': {'grid': (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), 'validation': 0.2},
-          # Table 10; the paper has LARS and a batch norm without scale and bias before the layer.
-          'sgd': {'epochs': 90, 'batch_size': 16_384, 'learning_rate': 0.1},
-          # Table 9; the paper has AdamW at 5e-4, layer-wise decay .65, drop path .1, mixup .8 and cutmix 1.
-          'finetune': {'epochs': 100, 'batch_size': 1024, 'learning_rate': 0.05},
+          'reconstruction': {'samples': 1},  # Masks for each image.
+          # Table 10.
+          'sgd': {'epochs': 90, 'batch_size': 16_384, 'learning_rate': 0.1, 'optimizer': 'lars', 'batch_norm': True,
+                  'warmup_epochs': 10},
+          # Table 9, but for RandAugment and random erasing.
+          'finetune': {'epochs': 100, 'batch_size': 1024, 'learning_rate': 5e-4, 'optimizer': 'adamw',
+                       'weight_decay': 0.05, 'layer_decay': 0.65, 'warmup_epochs': 5, 'drop_path': 0.1, 'mixup': 0.8,
+                       'cutmix': 1.0, 'label_smoothing': 0.1},
           'fractions': (),  # Shares of the labels, such as (0.01, 0.1).
           'pictures': True,
       },
