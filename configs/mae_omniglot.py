@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   return ConfigDict({
       'seed': 0,
-      'steps': 1500,
+      'steps': 1200,
       'batch_size': 128,
       'init_from': '',  # The work directory of a run to take the encoder from.
       'data': {
