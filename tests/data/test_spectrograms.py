@@ -1,4 +1,4 @@
-"""Recordings as images: a slow version, where tones and clicks light up, loudness, silence, and the rest of a source."""
+"""Recordings as images: a slow version, tones and clicks, loudness, silence, and the rest of a source."""
 
 import itertools
 
@@ -110,7 +110,8 @@ def test_chunks_make_no_difference(monkeypatch):
   np.testing.assert_array_equal(images(*waves), at_once)
 
 
-@pytest.mark.parametrize('rate, seconds, size', [(8000, 1.0, 128), (16000, 3.0, 224), (8000, 0.5, 64), (44100, 1.0, 64)])
+@pytest.mark.parametrize('rate, seconds, size', [
+    (8000, 1.0, 128), (16000, 3.0, 224), (8000, 0.5, 64), (44100, 1.0, 64)])
 def test_no_band_falls_between_two_bins(rate, seconds, size):
   settings = recipes.Spectrogram(rate, seconds)
   window = max(round(2 * settings.length / size), spectral.frame_sizes(rate)[0])
