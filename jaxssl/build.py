@@ -51,7 +51,8 @@ OPTIMIZERS = {name: getattr(optimizers, name) for name in ('sgd', 'adamw', 'lars
 SCHEDULES: dict[str, Callable] = {
     name: getattr(schedules, name) for name in ('warmup_cosine', 'step_decay', 'constant', 'linear_warmup')}
 RECIPES = {name: getattr(recipes, name) for name in (
-    'simclr', 'byol', 'multi_crop', 'crop_flip', 'multiview', 'paired', 'patches', 'drawings', 'speech')}
+    'simclr', 'byol', 'multi_crop', 'crop_flip', 'multiview', 'paired', 'patches', 'drawings', 'spectrogram',
+    'speech')}
 RECIPES['audio'] = recipes.Audio
 
 
@@ -136,6 +137,9 @@ def load_source(config: Mapping[str, Any], split: str) -> Source:
   try:
     if hears(recipe):
       return data.load_audio(section['source'], section['name'], section['path'], split, rate=recipe.rate)
+    if getattr(recipe, 'spectrogram', None) is not None:
+      return data.load_spectrograms(
+          section['source'], section['name'], section['path'], split, recipe.spectrogram, recipe.input_size)
     decoded_on_host = section['engine'] != 'device' and split == 'pretrain'
     size = None if decoded_on_host else round(recipe.input_size / recipe.input_crop)
     load = data.load_paired if isinstance(recipe, recipes.Paired) else data.load

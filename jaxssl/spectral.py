@@ -30,11 +30,18 @@ def log_mel(wave: jax.Array, rate: int, bands: int = 40) -> jax.Array:
     raise ValueError(f'wave must hold at least one window of {length} samples, got shape {list(wave.shape)}')
   starts = jnp.arange(0, wave.shape[-1] - length + 1, hop)
   frames = wave.astype(jnp.float32)[..., starts[:, None] + jnp.arange(length)[None]]
+  return jnp.log(mel_energies(frames, mel_filters(rate, _power_of_two(length), bands)) + FLOOR)
+
+
+def mel_energies(frames: jax.Array, filters: np.ndarray) -> jax.Array:
+  """Energy in mel bands, float32 [..., bands], of frames [..., samples] under a Hann window.
+
+  `filters` [bands, points // 2 + 1] are `mel_filters`' for a transform of `points`, at least the samples of a frame.
+  """
+  length, points = frames.shape[-1], 2 * (filters.shape[-1] - 1)
   window = jnp.asarray(np.hanning(length + 1)[:-1], jnp.float32)
-  points = 2 ** math.ceil(math.log2(length))
   power = jnp.abs(jnp.fft.rfft(frames * window.reshape((1,) * (frames.ndim - 1) + (-1,)), points)) ** 2
-  filters = jnp.asarray(mel_filters(rate, points, bands), jnp.float32)
-  return jnp.log(jnp.matmul(power, filters.T, precision=jax.lax.Precision.HIGHEST) + FLOOR)
+  return jnp.matmul(power, jnp.asarray(filters.T, jnp.float32), precision=jax.lax.Precision.HIGHEST)
 
 
 def mfcc(wave: jax.Array, rate: int, coefficients: int = 13, bands: int = 40) -> jax.Array:
@@ -60,20 +67,36 @@ def frame_mask(mask: jax.Array, rate: int) -> jax.Array:
 
 
 @functools.cache
-def mel_filters(rate: int, points: int, bands: int) -> np.ndarray:
+def mel_filters(rate: int, points: int, bands: int, low: float = 0.0, high: float | None = None) -> np.ndarray:
   """[bands, points // 2 + 1]: triangles of height 1 over the bins of a real Fourier transform of `points` samples.
+
+  They lie between `low` and `high` Hz, None being half the rate.
 
   Raises ValueError if the bands are so many that a triangle falls between two bins.
   """
-  mel = lambda hertz: 2595.0 * np.log10(1.0 + hertz / 700.0)
-  edges = np.linspace(0.0, mel(rate / 2), bands + 2)
-  bins = mel(np.arange(points // 2 + 1) * rate / points)
+  edges = np.linspace(_mel(low), _mel(rate / 2 if high is None else high), bands + 2)
+  bins = _mel(np.arange(points // 2 + 1) * rate / points)
   rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
   falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
   filters = np.maximum(0.0, np.minimum(rising, falling))
   if not filters.any(axis=1).all():
     raise ValueError(f'bands must be fewer for a transform of {points} samples at {rate} Hz, got {bands}')
   return filters
+
+
+def enough_points(length: int, rate: int, bands: int, low: float = 0.0, high: float | None = None) -> int:
+  """The least power of two, not below `length`, with which no band of `mel_filters` falls between two bins for sure."""
+  edges = np.linspace(_mel(low), _mel(rate / 2 if high is None else high), bands + 2)
+  narrowest = 700.0 * (10 ** (edges[2] / 2595.0) - 10 ** (edges[0] / 2595.0))  # In Hz: the lowest.
+  return _power_of_two(max(length, rate / narrowest + 1))
+
+
+def _mel(hertz):
+  return 2595.0 * np.log10(1.0 + hertz / 700.0)
+
+
+def _power_of_two(least: float) -> int:
+  return 2 ** math.ceil(math.log2(least))
 
 
 def _cosines(n: int) -> np.ndarray:

@@ -22,7 +22,7 @@ ALLOWED = {
     'evaluation': {'losses', 'models', 'augment', 'training', 'recipes', 'core', 'ops', 'spectral'},
     'training': {'core'},
     'augment': {'recipes', 'ops'},
-    'data': {'recipes', 'ops'},
+    'data': {'recipes', 'ops', 'spectral'},  # Audio as images.
     'losses': {'ops'},
     'models': {'ops', 'spectral'},
     'core': set(),

@@ -38,7 +38,7 @@ def test_every_config_builds_and_has_the_same_sections(path):
   experiment = build.build(made, 2_000_000)
   hears = isinstance(experiment.recipe, recipes.Audio)
   expected = build.METHODS[made['method']['name']]
-  assert isinstance(experiment.method, expected) and hears == ('rate' in made['data']['recipe'])
+  assert isinstance(experiment.method, expected) and hears == (made['data']['recipe']['name'] in ('audio', 'speech'))
   rate = experiment.schedules['learning_rate']
   warms_up = made['method']['optimizer']['learning_rate']['name'] == 'warmup_cosine'
   assert rate(made['steps'] // 2) > 0 and (rate(0) == 0) == warms_up

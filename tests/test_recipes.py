@@ -102,6 +102,27 @@ def test_recipe_errors_name_the_argument():
     recipes.simclr(strength=3)
 
 
+def test_spectrograms_are_neither_mirrored_nor_recoloured():
+  recipe = recipes.spectrogram(32, 8000, 0.5)
+  assert len(recipe.views) == 2 and (recipe.input_size, recipe.input_crop) == (32, 1.0) and not recipe.recolours
+  assert recipe.spectrogram == recipes.Spectrogram(8000, 0.5) and recipe.spectrogram.length == 4000
+  with pytest.raises(ValueError, match='^flip must be 0 of a spectrogram'):
+    dataclasses.replace(recipe, views=(View(32),))
+  with pytest.raises(ValueError, match='^input_crop must be 1 of a spectrogram, got 0.5'):
+    dataclasses.replace(recipe, input_crop=0.5)
+  with pytest.raises(ValueError, match='^seconds must be at least 0.004, .* 32 columns .*, got 0.003'):
+    recipes.spectrogram(32, 8000, 0.003)
+
+
+@pytest.mark.parametrize('name, value', [
+    ('rate', 0), ('rate', 8000.0), ('seconds', 0.0), ('seconds', float('inf')), ('seconds', float('nan')),
+    ('low', -1.0), ('low', 4000.0), ('high', 50.0), ('high', 4001.0), ('dynamic_range', 0.0),
+    ('dynamic_range', 130.0)])
+def test_spectrogram_errors_name_the_argument(name, value):
+  with pytest.raises(ValueError, match=rf'{name} .*{value}'):
+    recipes.Spectrogram(**{'rate': 8000, 'seconds': 1.0, name: value})
+
+
 def test_lists_from_a_config_become_tuples():
   view = View(8, area=[0.2, 0.5], ratio=[1, 1], sigma=[1, 2])
   assert hash(view) == hash(View(8, area=(0.2, 0.5), ratio=(1, 1), sigma=(1, 2)))

@@ -1,6 +1,6 @@
 """Where images, audio and paired views come from (`load`, `load_audio`, `load_paired`), and their `batches`.
 
-None of them needs TensorFlow unless asked to.
+`load_spectrograms` shows audio as images. None of them needs TensorFlow unless asked to.
 """
 
 from jaxssl.data._source import Views
@@ -16,8 +16,9 @@ from jaxssl.data.sources import (
   load_audio,
   load_paired,
 )
+from jaxssl.data.spectrograms import load_spectrograms, spectrogram_images
 
 __all__ = [
   'AUDIO_SOURCES', 'ENGINES', 'PAIRED_SOURCES', 'SOURCES', 'SPLITS', 'Clips', 'Source', 'Views', 'batches', 'indices',
-  'load', 'load_audio', 'load_paired', 'padded',
+  'load', 'load_audio', 'load_paired', 'load_spectrograms', 'padded', 'spectrogram_images',
 ]

@@ -1,6 +1,6 @@
 """Which views to make of an example: values only, read by both augmentation engines (JAX and tf.data)."""
 
-from jaxssl.recipes.audio import Audio, speech
+from jaxssl.recipes.audio import Audio, Spectrogram, speech
 from jaxssl.recipes.image import (
     MODALITIES,
     Params,
@@ -14,10 +14,11 @@ from jaxssl.recipes.image import (
     multiview,
     patches,
     simclr,
+    spectrogram,
 )
 from jaxssl.recipes.paired import Paired, paired
 
 __all__ = [
-    'MODALITIES', 'Audio', 'Paired', 'Params', 'Patches', 'Recipe', 'View', 'byol', 'crop_flip',
-    'drawings', 'multi_crop', 'multiview', 'paired', 'patches', 'simclr', 'speech',
+    'MODALITIES', 'Audio', 'Paired', 'Params', 'Patches', 'Recipe', 'Spectrogram', 'View', 'byol', 'crop_flip',
+    'drawings', 'multi_crop', 'multiview', 'paired', 'patches', 'simclr', 'spectrogram', 'speech',
 ]

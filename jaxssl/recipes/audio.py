@@ -1,4 +1,4 @@
-"""Which views to make of audio."""
+"""Which views to make of audio, and how to show it as an image."""
 
 import dataclasses
 import math
@@ -58,6 +58,37 @@ class Audio:
   def frame(self) -> int:
     """Samples of a frame in which the tempo is changed: a power of two near 32 ms (256 at 8 kHz, 512 at 16 kHz)."""
     return 2 ** max(2, round(math.log2(0.032 * self.rate)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Spectrogram:
+  """How a clip becomes a square image: time from left to right, mel bands upwards, the louder the brighter.
+
+  A pixel is 1 at the loudest of the clip and 0 at `dynamic_range` below it: how loud the clip is does not show.
+  """
+
+  rate: int  # Samples a second, to which recordings are resampled.
+  seconds: float  # The width of the image: clips are cut to it, or end in silence.
+  low: float = 50.0  # The lowest frequency, in Hz.
+  high: float | None = None  # The highest, in Hz; None is half the rate.
+  dynamic_range: float = 60.0  # In dB.
+
+  def __post_init__(self):
+    _checks.at_least('rate', self.rate, 1)
+    if not 0.5 <= self.seconds * self.rate < math.inf:
+      raise ValueError(f'seconds must be at least one sample, got {self.seconds}')
+    high = self.rate / 2 if self.high is None else self.high
+    if not 0 <= self.low < high <= self.rate / 2:
+      raise ValueError(
+          f'low and high must be frequencies with 0 <= low < high <= {self.rate / 2:g} Hz, half the rate, got '
+          f'{self.low} and {self.high}')
+    if not 0 < self.dynamic_range <= 120:  # Beyond which the transform's rounding errors show.
+      raise ValueError(f'dynamic_range must lie in (0, 120] dB, got {self.dynamic_range}')
+
+  @property
+  def length(self) -> int:
+    """Samples of a clip that the image shows."""
+    return round(self.seconds * self.rate)
 
 
 def speech(

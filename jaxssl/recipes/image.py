@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 from jaxssl.recipes import _checks
+from jaxssl.recipes.audio import Spectrogram
 
 
 class Params(NamedTuple):
@@ -132,7 +133,8 @@ class Recipe:
   `input_size` is the side in pixels of the un-augmented input; `input_crop` the share of the image's shorter side that
   its central square crop keeps; `input_grey` whether it loses its colours, as views of `grey` 1 do. With `patches`,
   views are cut in patches; the input stays whole. With `modalities`, each view shows its own of its crop, or all show
-  theirs of the same crop where `views` holds one; the input, too, becomes a tuple of them.
+  theirs of the same crop where `views` holds one; the input, too, becomes a tuple of them. With `spectrogram`, the data
+  are recordings, each of which becomes an image of `input_size`, grey, when it is read.
   """
 
   views: tuple[View, ...]
@@ -141,6 +143,7 @@ class Recipe:
   input_grey: bool = False
   patches: Patches | None = None
   modalities: tuple[str, ...] = ()
+  spectrogram: Spectrogram | None = None
 
   def __post_init__(self):
     object.__setattr__(self, 'views', tuple(self.views))
@@ -163,6 +166,18 @@ class Recipe:
     if self.patches is not None:
       for view in self.views:
         _fits(view.size, self.patches)
+    if self.spectrogram is not None:
+      self._check_spectrogram(self.spectrogram)
+
+  def _check_spectrogram(self, shown: Spectrogram) -> None:
+    if shown.length < self.input_size:
+      raise ValueError(
+          f'seconds must be at least {self.input_size / shown.rate:g}, one sample for each of the {self.input_size} '
+          f'columns of the image, got {shown.seconds}')
+    if self.input_crop != 1:
+      raise ValueError(f'input_crop must be 1 of a spectrogram, got {self.input_crop}')
+    if any(view.flip for view in self.views):
+      raise ValueError('flip must be 0 of a spectrogram, which would be played backwards')
 
   @property
   def signed(self) -> tuple[bool, ...]:
@@ -307,6 +322,27 @@ def drawings(
       translation=translation, elastic=elastic, elastic_grid=elastic_grid, thickness=thickness, jitter=0.0, grey=0.0,
       blur=blur)
   return Recipe((view,) * views, size)
+
+
+def spectrogram(
+    size: int = 64,
+    rate: int = 16_000,
+    seconds: float = 1.0,
+    low: float = 50.0,
+    high: float | None = None,
+    dynamic_range: float = 60.0,
+    area: tuple[float, float] = (0.6, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    translation: float = 0.0,
+    views: int = 2,
+) -> Recipe:
+  """Recordings as log-mel images, `size` bands by `size` frames of `seconds` / `size`, for every method for images.
+
+  A crop, resized, is a change of tempo and of pitch, and of where in time and frequency the sound lies; `translation`
+  shifts it besides. No flip, no colours. `Spectrogram` says what the others mean; the numbers are ours.
+  """
+  view = View(size, area=area, ratio=ratio, flip=0.0, translation=translation, jitter=0.0, grey=0.0, blur=0.0)
+  return Recipe((view,) * views, size, spectrogram=Spectrogram(rate, seconds, low, high, dynamic_range))
 
 
 def _fits(size: int, cut: Patches) -> None:
