@@ -20,7 +20,7 @@ class MaskingNoise:
     _check_rate(self.rate)
 
   def __call__(self, key: jax.Array, x: jax.Array) -> jax.Array:
-    return jnp.where(jax.random.bernoulli(key, self.rate, x.shape), 0.0, x)
+    return jnp.where(jax.random.bernoulli(key, float(self.rate), x.shape), 0.0, x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class GaussianNoise:
       raise ValueError(f'sigma must be finite and not negative, got {self.sigma}')
 
   def __call__(self, key: jax.Array, x: jax.Array) -> jax.Array:
-    return x + self.sigma * jax.random.normal(key, x.shape)
+    return x + self.sigma * jax.random.normal(key, x.shape, x.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +48,8 @@ class SaltAndPepperNoise:
 
   def __call__(self, key: jax.Array, x: jax.Array) -> jax.Array:
     where, which = jax.random.split(key)
-    return jnp.where(
-        jax.random.bernoulli(where, self.rate, x.shape), jax.random.bernoulli(which, 0.5, x.shape).astype(x.dtype), x)
+    noise = jax.random.bernoulli(which, 0.5, x.shape).astype(x.dtype)
+    return jnp.where(jax.random.bernoulli(where, float(self.rate), x.shape), noise, x)
 
 
 def _check_rate(rate: float) -> None:

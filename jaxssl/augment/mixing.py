@@ -21,6 +21,7 @@ def mixup(key: jax.Array, images: Any, labels: jax.Array, alpha: float) -> tuple
     alpha: positive; .8 in MAE's fine-tuning. Large: halves; small: hardly a mixture.
   """
   _check('alpha', alpha, 0 < alpha < math.inf, 'positive')
+  _check_floating(images, labels)
   weight = jax.random.beta(key, alpha, alpha)
   blend = lambda x: weight.astype(x.dtype) * x + (1 - weight).astype(x.dtype) * x[::-1]
   return jax.tree.map(blend, images), blend(labels)
@@ -40,6 +41,7 @@ def cutmix(key: jax.Array, images: Any, labels: jax.Array, alpha: float) -> tupl
     alpha: positive; 1 in MAE's fine-tuning.
   """
   _check('alpha', alpha, 0 < alpha < math.inf, 'positive')
+  _check_floating(images, labels)
   shapes = [x.shape for x in jax.tree.leaves(images)]
   if any(len(shape) != 4 or shape[1:3] != shapes[0][1:3] for shape in shapes):
     raise ValueError(f'images must be [b, h, w, c], all views of one height and width, got {shapes}')
@@ -81,3 +83,10 @@ def _span(key: jax.Array, size: int, share: jax.Array) -> jax.Array:
 def _check(name: str, value: float, in_range: bool, what: str) -> None:
   if not in_range:
     raise ValueError(f'{name} must be {what}, got {value}')
+
+
+def _check_floating(images: Any, labels: jax.Array) -> None:
+  for name, leaves in (('images', jax.tree.leaves(images)), ('labels', [labels])):
+    for x in leaves:
+      if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f'{name} must be floating-point, to be mixed, got {x.dtype}')

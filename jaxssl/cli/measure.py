@@ -49,7 +49,8 @@ def _of_inputs(run: Run, train: Source, test: Source) -> list[Row]:
   if reconstructed or (generative and labelled and {'knn', 'linear'} & {*protocols}):
     size = measure_generative.sizes(run, test, representation(run))
     basis = measure_generative.fit_pca(run, train, size)
-    compared['pca'] = measure_generative.pca_encoder(run, basis.first(size.representation))
+    if basis.dimensions:  # None where all examples are the same.
+      compared['pca'] = measure_generative.pca_encoder(run, basis.first(size.representation))
   rows = _labelled(run, train, test, compared) if labelled else spread(run, test)
   for row in rows:
     if row['features'] == 'pca':
@@ -127,12 +128,16 @@ def complete(options: ConfigDict) -> None:
       options[protocol] = {**known, **options[protocol]}
 
 
-def check_fine_tuning(options: ConfigDict, experiment: Experiment, state: Any) -> None:
-  """Raises ValueError if config.evaluation.finetune does not suit the encoder; `state` may be traced."""
+def check_fine_tuning(options: ConfigDict, experiment: Experiment, state: Any, inputs: Any = None) -> None:
+  """Raises ValueError if config.evaluation.finetune does not suit the encoder, or the inputs; all may be traced."""
   if 'finetune' not in options.protocols:
     return
   encoder, variables = experiment.method.backbone(state, options.representation or None)
   wanted = recipe(options, 'finetune')
+  shapes = [list(x.shape) for x in jax.tree.leaves(inputs)]
+  if wanted.cutmix and any(len(shape) != 4 or shape[1:3] != shapes[0][1:3] for shape in shapes):
+    raise ValueError('config.evaluation.finetune.cutmix must be 0 for what is not images of one size, got '
+                     f'{wanted.cutmix:g} for inputs {", ".join(map(str, shapes))}')
   try:
     finetune.check(encoder, variables['params'], wanted)
   except ValueError as error:

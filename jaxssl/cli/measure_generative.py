@@ -43,8 +43,9 @@ def check(options: ConfigDict, experiment: Experiment) -> None:
   section = options.get(PROTOCOL, {})
   if unknown := set(section) - {'samples'}:
     raise ValueError(f'config.evaluation.{PROTOCOL} has samples alone; got {", ".join(map(repr, sorted(unknown)))}')
-  if section.get('samples', 1) < 1:
-    raise ValueError(f'config.evaluation.{PROTOCOL}.samples must be at least 1, got {section["samples"]}')
+  samples = section.get('samples', 1)
+  if type(samples) is not int or samples < 1:
+    raise ValueError(f'config.evaluation.{PROTOCOL}.samples must be an integer from 1 on, got {samples!r}')
 
 
 def trace(experiment: Experiment, state: Any, inputs: Any) -> None:

@@ -84,7 +84,7 @@ def check(config: ConfigDict, experiment: Experiment, source: Source, begins: bo
   measure.check(config.evaluation, experiment)
   with contextlib.closing(batches(config, source)) as examples:
     batch = next(examples)
-  key = jax.random.key(0)
+  key, seen = jax.random.key(0), None
   try:
     state = jax.eval_shape(runs.initializer(experiment), key, batch)
     jax.eval_shape(lambda *args: experiment.method.step(args[0], experiment.prepare(*args[1:]), key), state, batch, key)
@@ -96,7 +96,7 @@ def check(config: ConfigDict, experiment: Experiment, source: Source, begins: bo
     raise ValueError(f'config.method does not suit the data: {error}') from error
   if experiment.hears:
     measure_audio.check(experiment, state)
-  measure.check_fine_tuning(config.evaluation, experiment, state)
+  measure.check_fine_tuning(config.evaluation, experiment, state, seen)
   if config.init_from and begins:
     runs.start_from(state, config.init_from)
   return runs.describe_batch(batch)

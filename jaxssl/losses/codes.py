@@ -5,8 +5,11 @@ them with `lax.pmean`; under `jax.jit` the batch is the global one. `sparsity_kl
 over examples: there give them the mean activations over all devices, as [1, d], and the sum of the counts.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from jaxssl.losses import _checks
@@ -41,8 +44,7 @@ def sparsity_kl(activations: ArrayLike, *, target: float = 0.05) -> jax.Array:
   # A unit that is always on or off has a large penalty, not an infinite one, and a gradient (with a clip it had none).
   epsilon = jnp.finfo(jnp.float32).eps
   mean = epsilon + (1 - 2 * epsilon) * jnp.mean(activations, axis=0)
-  rho = jnp.float32(target)
-  kl = rho * (jnp.log(rho) - jnp.log(mean)) + (1 - rho) * (jnp.log1p(-rho) - jnp.log1p(-mean))
+  kl = target * (math.log(target) - jnp.log(mean)) + (1 - target) * (math.log1p(-target) - jnp.log1p(-mean))
   return jnp.sum(kl)
 
 
@@ -91,7 +93,7 @@ def k_sparse(codes: ArrayLike, k: int) -> jax.Array:
   """
   codes, = _checks.embeddings(codes=codes)
   width = codes.shape[1]
-  if not isinstance(k, int) or not 1 <= k <= width:
+  if not isinstance(k, int | np.integer) or not 1 <= k <= width:
     raise ValueError(f'k must be an integer from 1 to the length of a code, {width}, found {k}.')
   _, largest = jax.lax.top_k(codes, k)
   kept = jnp.any(largest[:, :, None] == jnp.arange(width)[None, None, :], axis=1)
@@ -194,7 +196,7 @@ def codebook_perplexity(counts: ArrayLike) -> jax.Array:
   Raises:
     ValueError: if `counts` is not [K].
   """
-  counts = jnp.asarray(counts).astype(jnp.float32)
+  counts = jnp.asarray(counts, jnp.float32)
   if counts.ndim != 1 or not counts.size:
     raise ValueError(f'counts must be [K], found shape {list(counts.shape)}.')
   share = counts / jnp.maximum(jnp.sum(counts), jnp.finfo(jnp.float32).tiny)

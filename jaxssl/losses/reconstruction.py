@@ -252,7 +252,7 @@ def masked_patch_error(prediction: ArrayLike, target: ArrayLike, mask: ArrayLike
   if prediction.ndim != 3 or mask.shape != prediction.shape[:2]:
     raise ValueError(
         f'prediction must be [b, n, d] and mask [b, n], found {list(prediction.shape)} and {list(mask.shape)}.')
-  weight = mask.astype(jnp.float32)
+  weight = (mask != 0).astype(jnp.float32)
   difference = jnp.where(weight[:, :, None] > 0, prediction - target, 0.0)
   error = jnp.mean(jnp.square(difference), axis=-1)
   return jnp.sum(error * weight) / jnp.maximum(jnp.sum(weight), 1.0)

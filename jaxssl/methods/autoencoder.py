@@ -49,6 +49,9 @@ class KLSparsity:
   weight: float = 3.0
   target: float = 0.05
 
+  def __post_init__(self):
+    _check_weight(self.weight)
+
   def bottleneck(self, z: jax.Array) -> jax.Array:
     return jax.nn.sigmoid(z)
 
@@ -61,6 +64,9 @@ class L1Sparsity:
   """A ReLU code whose L1 norm costs."""
 
   weight: float = 1e-4
+
+  def __post_init__(self):
+    _check_weight(self.weight)
 
   def bottleneck(self, z: jax.Array) -> jax.Array:
     return nn.relu(z)
@@ -80,6 +86,11 @@ class KSparse:
 
   def penalty(self, z: jax.Array) -> jax.Array:
     return jnp.float32(0)
+
+
+def _check_weight(weight: float) -> None:
+  if not 0 <= weight < float('inf'):
+    raise ValueError(f'weight must be finite and not negative, got {weight}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +126,8 @@ class Autoencoder:
   def loss(self, params, stats, x, key):
     """Returns the reconstruction error of x [b, ...], summed over an example, and (updated stats, metrics)."""
     corrupted = x if self.corruption is None else self.corruption(key, x)
-    (output, z), stats = forward(self.network, params, stats, corrupted)
+    dropout = {'dropout': jax.random.fold_in(key, 1)}
+    (output, z), stats = forward(self.network, params, stats, corrupted, rngs=dropout)
     if self.likelihood == 'gaussian':
       error = losses.squared_error(output, x)
     else:

@@ -39,6 +39,9 @@ class MAE:
   normalize_targets: bool = True  # Each patch to mean 0 and variance 1 (table 1d).
 
   def __post_init__(self):
+    for name, kind in (('encoder', ViT), ('decoder', MAEDecoder)):
+      if not isinstance(getattr(self, name), kind):
+        raise ValueError(f'{name} must be a {kind.__name__}, got {type(getattr(self, name)).__name__}')
     if not 0 < self.mask_ratio < 1:
       raise ValueError(f'mask_ratio must lie in (0, 1), got {self.mask_ratio}')
 

@@ -67,7 +67,8 @@ class VAE:
     noise_key, pixel_key = jax.random.split(key)
     target = self._target(pixel_key, x)
     noise = jax.random.normal(noise_key, (len(x), self.latent_size))
-    (output, mean, log_variance), stats = forward(self.network, params, stats, target, noise)
+    (output, mean, log_variance), stats = forward(
+        self.network, params, stats, target, noise, rngs={'dropout': jax.random.fold_in(key, 1)})
     log_likelihood = self._log_likelihood(params, output, target)
     kl = jnp.sum(losses.gaussian_kl(mean, log_variance), axis=1)
     beta = self.beta(step) if callable(self.beta) else self.beta
@@ -88,7 +89,8 @@ class VAE:
   def backbone(self, state: core.State, name: str | None = None) -> tuple[nn.Module, Any]:
     """Returns the network up to z or h as a module of inputs, and its variables: what fine-tuning trains."""
     code = core.choose(name, {'z': True, 'h': False})
-    return Coded(self.network, code), core.part_of(state, ('encoder', 'mean') if code else ('encoder',))
+    network = self.network.clone(learned_variance=False)  # Which is no part of it.
+    return Coded(network, code), core.part_of(state, ('encoder', 'mean') if code else ('encoder',))
 
   def reconstruct(self, state: core.State, inputs: Any, key: jax.Array) -> dict[str, jax.Array]:
     """Returns what the mean of q(z | x) stands for, of inputs [b, ...]."""

@@ -120,7 +120,8 @@ class VQVAE:
 
   def loss(self, params, stats, x, key, step=1):
     """Returns the loss of x [b, ...], and (stats with the codebook of the next step, metrics)."""
-    (output, z_e, codes, indices), stats = forward(self.network, params, stats, x)
+    dropout = {'dropout': jax.random.fold_in(key, 1)}
+    (output, z_e, codes, indices), stats = forward(self.network, params, stats, x, rngs=dropout)
     squared_error = jnp.mean(jnp.square(output - x))
     commitment = losses.commitment_loss(z_e, codes) / self.code_dim
     loss = squared_error / jnp.maximum(jnp.var(x), 1e-6) + self.commitment * commitment  # Of one colour: no 0 / 0.

@@ -44,6 +44,10 @@ def _small_uniform(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
 
 def nearest(embedding: jax.Array, z_e: jax.Array) -> jax.Array:
   """Returns which entry of `embedding` [K, d] is nearest to each of z_e [..., d], the first of equals: int32 [...]."""
+  # Distances from a common centre, so that what all share does not take their digits.
+  centre = jnp.mean(embedding, axis=0)
+  z_e = z_e - centre.reshape((1,) * (z_e.ndim - 1) + (-1,))
+  embedding = embedding - centre[None]
   scores = jnp.matmul(z_e, embedding.T, precision=HIGHEST)
   squares = jnp.sum(jnp.square(embedding), axis=1)
   # ||z_e - e||^2 but for ||z_e||^2, which all entries share.

@@ -43,6 +43,8 @@ def linear_warmup(
   """
   del batch_size
   _check_warmup(warmup_epochs)
+  if not 0 <= base < math.inf:
+    raise ValueError(f'base must be finite and not negative: got {base}')
   warmup_steps = min(round(warmup_epochs * steps_per_epoch), steps // 2)
   return optax.linear_schedule(0.0, base, warmup_steps) if warmup_steps else optax.constant_schedule(base)
 

@@ -138,6 +138,26 @@ def test_a_resnet_serves_as_the_encoder():
   assert losses[-1] < 0.7 * losses[0]
 
 
+def test_paths_of_a_vision_transformer_are_dropped_in_training_alone():
+  encoder = models.ViT(2, 8, 2, 2, drop_path=0.5, pool='mean')
+  method = methods.Autoencoder(encoder, models.MLPDecoder(()), optax.adam(1e-2), code_size=3)
+  state = start(method)
+  loss = jax.jit(lambda key: method.loss(state.params, state.stats, X, key)[0])
+  assert float(loss(KEY)) != float(loss(jax.random.key(1)))
+  np.testing.assert_array_equal(method.represent(state, X), method.represent(state, X))
+  with pytest.raises(ValueError, match="drop_path must be 0 where no rng 'dropout' is passed in training, got 0.5"):
+    encoder.apply({'params': state.params['encoder']}, X, train=True)
+
+
+@pytest.mark.parametrize('make_sparsity, message', [
+    (lambda: KLSparsity(weight=-1.0), 'weight must be finite and not negative, got -1.0'),
+    (lambda: L1Sparsity(weight=float('nan')), 'weight must be finite and not negative, got nan'),
+])
+def test_sparsity_refuses(make_sparsity, message):
+  with pytest.raises(ValueError, match=message):
+    make_sparsity()
+
+
 @pytest.mark.parametrize('fields, message', [
     ({'code_size': 0}, 'code_size must be positive, got 0'),
     ({'likelihood': 'poisson'}, "likelihood must be one of 'gaussian', 'bernoulli', got 'poisson'"),

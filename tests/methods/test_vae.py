@@ -130,6 +130,10 @@ def test_a_learned_variance_becomes_that_of_the_error():
   method = methods.VAE(Flat(), models.MLPDecoder(()), optax.adam(0.02), 1, likelihood='gaussian', variance=None)
   state, _ = train(method, jnp.asarray(noise), 500)
   np.testing.assert_allclose(np.exp(0.5 * float(state.params['log_variance'])), 0.2, rtol=0.08)
+  encoder, variables = method.backbone(state)
+  assert 'log_variance' not in variables['params']['network']
+  np.testing.assert_array_equal(encoder.apply(variables, noise), method.represent(state, noise))
+  assert all(np.all(np.isfinite(value)) for value in method.score(state, noise, KEY, samples=3).values())
   assert 'log_variance' not in start(make()).params
 
 
