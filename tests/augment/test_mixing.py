@@ -108,5 +108,10 @@ def test_errors():
     mixup(KEYS[0], images, labels, 0)
   with pytest.raises(ValueError, match=r'images must be \[b, h, w, c\].*\(5, 4\)'):
     cutmix(KEYS[0], images[:, :4, 0, 0], labels, 1.0)
+  for mix in (mixup, cutmix):
+    with pytest.raises(ValueError, match='images must be floating-point, to be mixed, got uint8'):
+      mix(KEYS[0], images.astype(jnp.uint8), labels, 1.0)
+    with pytest.raises(ValueError, match='labels must be floating-point, to be mixed, got int32'):
+      mix(KEYS[0], images, labels.astype(jnp.int32), 1.0)
   with pytest.raises(ValueError, match='switch must be a probability, got 2'):
     mixup_or_cutmix(KEYS[0], images, labels, 1.0, 1.0, 2)

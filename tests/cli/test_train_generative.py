@@ -124,6 +124,22 @@ def test_vectors_from_training_to_the_table(vectors):
   assert 'reconstructions' in names and not {'interpolations', 'traversals', 'neighbours'} & names
 
 
+def test_cutmix_of_vectors_is_refused_before_the_run(vectors, tmp_path):
+  made = config(AUTOENCODER, vectors / 'labelled.npz', **{'evaluation.protocols': ('finetune',)})
+  with made.unlocked():
+    made.evaluation.finetune.cutmix = 1.0
+  with pytest.raises(ValueError, match=r'config.evaluation.finetune.cutmix must be 0 for what is not images .* got 1'):
+    train(made, str(tmp_path / 'refused'))
+  assert not (tmp_path / 'refused').exists()
+
+
+def test_examples_that_are_all_alike_have_no_pca(vectors, tmp_path):
+  np.savez(tmp_path / 'alike.npz', view_0=np.ones((40, 6)), labels=np.arange(40) % 2)
+  train(config(AUTOENCODER, tmp_path / 'alike.npz', **{'steps': 1, 'evaluation.pictures': False}), str(tmp_path / 'run'))
+  assert 'pca' not in {features for _, features in values(tmp_path / 'run', 'knn')}
+  assert values(tmp_path / 'run')['squared_error', 'mean'] < 1e-10
+
+
 def test_without_labels_the_rows_are_there(vectors):
   train(config(AUTOENCODER, vectors / 'alone.npz', **{'steps': 1, 'evaluation.pictures': False}),
         str(vectors / 'alone'))
@@ -132,7 +148,8 @@ def test_without_labels_the_rows_are_there(vectors):
 
 
 @pytest.mark.parametrize('overrides, message', [
-    ({'evaluation.reconstruction.samples': 0}, r'config.evaluation.reconstruction.samples must be at least 1, got 0'),
+    ({'evaluation.reconstruction.samples': 0}, r'config.evaluation.reconstruction.samples must be an integer from 1 on, got 0'),
+    ({'evaluation.reconstruction.samples': 1.5}, r'config.evaluation.reconstruction.samples must be an integer .* 1.5'),
     ({'evaluation.reconstruction': {'draws': 2}}, "config.evaluation.reconstruction has samples alone; got 'draws'"),
     ({'method': get_config().method}, "'reconstruction' is for methods that reconstruct their inputs; SimCLR does not"),
 ])

@@ -94,6 +94,12 @@ def test_perplexity_lies_between_one_and_the_number_of_codes():
   assert losses.codebook_perplexity(jnp.array([0, 9, 0])) == 1
   assert losses.codebook_perplexity(jnp.zeros(3)) == 1
   np.testing.assert_allclose(losses.codebook_perplexity(jnp.array([2**30, 2**30])), 2, rtol=1e-6)
+  np.testing.assert_allclose(losses.codebook_perplexity(np.array([2**33, 2**33])), 2, rtol=1e-6)  # Beyond int32.
+
+
+@pytest.mark.parametrize('target', [1e-50, 1 - 1e-12])
+def test_targets_near_the_ends_are_finite(target):
+  assert np.isfinite(losses.sparsity_kl(jnp.full((4, 2), 0.5), target=target))
 
 
 @pytest.mark.parametrize('name', ['l1_sparsity', 'k_sparse', 'codebook_loss', 'commitment_loss', 'straight_through'])

@@ -269,6 +269,13 @@ def test_decoder_names_a_width_that_heads_do_not_divide():
     jax.eval_shape(method.init, KEY, {'views': (jnp.zeros((2, 8, 16, 3)),)})
 
 
+def test_other_networks_are_refused():
+  with pytest.raises(ValueError, match='encoder must be a ViT, got ConvEncoder'):
+    methods.MAE(models.ConvEncoder((4,)), DECODER, optax.sgd(0.1))
+  with pytest.raises(ValueError, match='decoder must be a MAEDecoder, got MLPDecoder'):
+    methods.MAE(ENCODER, models.MLPDecoder(()), optax.sgd(0.1))
+
+
 def test_stochastic_depth_draws_from_the_step():
   method = methods.MAE(ENCODER.clone(depth=2, drop_path=0.9), DECODER, optax.sgd(0.1))
   params, x = initial(method).params, images(8, 8, 16, 3)

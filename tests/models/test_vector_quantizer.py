@@ -46,6 +46,13 @@ def test_the_nearest_entry_against_loops(num_codes):
   np.testing.assert_array_equal(found, expected)
 
 
+def test_what_all_vectors_share_does_not_matter():
+  embedding, z_e = RNG.normal(size=(64, 8)).astype(np.float32), RNG.normal(size=(500, 8)).astype(np.float32)
+  near = vector_quantizer.nearest(jnp.asarray(embedding), jnp.asarray(z_e))
+  far = vector_quantizer.nearest(jnp.asarray(embedding + 256), jnp.asarray(z_e + 256))
+  assert np.mean(near != far) < 0.005, 'all but ties of the rounded inputs'
+
+
 def test_of_equal_entries_the_first_is_taken():
   embedding = jnp.array([[5.0, 5.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
   np.testing.assert_array_equal(vector_quantizer.nearest(embedding, jnp.array([[1.0, 0.0], [0.5, 0.5]])), [1, 1])
