@@ -135,7 +135,8 @@ def test_cutmix_of_vectors_is_refused_before_the_run(vectors, tmp_path):
 
 def test_examples_that_are_all_alike_have_no_pca(vectors, tmp_path):
   np.savez(tmp_path / 'alike.npz', view_0=np.ones((40, 6)), labels=np.arange(40) % 2)
-  train(config(AUTOENCODER, tmp_path / 'alike.npz', **{'steps': 1, 'evaluation.pictures': False}), str(tmp_path / 'run'))
+  made = config(AUTOENCODER, tmp_path / 'alike.npz', **{'steps': 1, 'evaluation.pictures': False})
+  train(made, str(tmp_path / 'run'))
   assert 'pca' not in {features for _, features in values(tmp_path / 'run', 'knn')}
   assert values(tmp_path / 'run')['squared_error', 'mean'] < 1e-10
 
@@ -148,8 +149,8 @@ def test_without_labels_the_rows_are_there(vectors):
 
 
 @pytest.mark.parametrize('overrides, message', [
-    ({'evaluation.reconstruction.samples': 0}, r'config.evaluation.reconstruction.samples must be an integer from 1 on, got 0'),
-    ({'evaluation.reconstruction.samples': 1.5}, r'config.evaluation.reconstruction.samples must be an integer .* 1.5'),
+    ({'evaluation.reconstruction.samples': 0},
+     'config.evaluation.reconstruction.samples must be an integer from 1 on, got 0'),
     ({'evaluation.reconstruction': {'draws': 2}}, "config.evaluation.reconstruction has samples alone; got 'draws'"),
     ({'method': get_config().method}, "'reconstruction' is for methods that reconstruct their inputs; SimCLR does not"),
 ])
