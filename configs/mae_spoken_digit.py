@@ -7,7 +7,17 @@ Masked spectrograms are those of Huang et al. 2022, https://arxiv.org/abs/2207.0
 .64 s at 8 kHz, which holds nine of ten clips whole. A class is a digit, tested on the customary takes (0 to 4) of the
 same speakers.
 
-MEASURED
+Measured on two cores of a Xeon beside other programs (load about 9), seed 0: 287 s of pretraining, 201 examples a
+second; k-NN (k = 5) and linear probe of the 300 test clips:
+
+  raw pixels     .927  .960   (PCA of 128 dimensions .937, .960)
+  random encoder .517  .840
+  MAE            .763  .940
+
+The mean squared error of hidden pixels is .0164, and .0813 where each patch is predicted to be the mean of the visible
+ones. At this length the encoder is far ahead of its random self and still behind raw pixels; longer runs are untried.
+
+With normalised targets, batches of 128 and 300 steps, .483 and .877: other settings and 33 % fewer examples.
 """
 
 from ml_collections import ConfigDict
@@ -16,8 +26,8 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   return ConfigDict({
       'seed': 0,
-      'steps': 1500,
-      'batch_size': 128,
+      'steps': 900,
+      'batch_size': 64,
       'init_from': '',  # The work directory of a run to take the encoder from.
       'data': {
           'source': 'tfds',  # Or 'folder', 'npz'.
@@ -31,15 +41,15 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'mae',
           'mask_ratio': 0.75,
-          'normalize_targets': True,
+          'normalize_targets': False,  # How loud a patch is tells much of a sound.
           'encoder': {'name': 'vit', 'patch': 4, 'width': 128, 'depth': 4, 'heads': 4},
           'decoder': {'name': 'mae_decoder', 'width': 64, 'depth': 1, 'heads': 4},
           'optimizer': {
               'name': 'adamw', 'b2': 0.95, 'weight_decay': 0.05,
-              'learning_rate': {'name': 'warmup_cosine', 'base': 0.002, 'scaling': 'none', 'warmup_epochs': 2.0},
+              'learning_rate': {'name': 'warmup_cosine', 'base': 0.001, 'scaling': 'none', 'warmup_epochs': 2.0},
           },
       },
-      'checkpoint': {'every': 500, 'keep_last': 3, 'keep_every': 1000},
+      'checkpoint': {'every': 300, 'keep_last': 3, 'keep_every': 900},
       'logging': {'every': 10},
       'evaluation': {
           'protocols': ('knn', 'linear', 'reconstruction'),  # And 'sgd', 'finetune'.

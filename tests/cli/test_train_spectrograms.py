@@ -33,6 +33,7 @@ def recordings(tmp_path_factory):
 
 def config(path, **overrides):
   made = get_config()
+  made.mesh.data = 8
   with made.unlocked():
     made.data = {'source': 'npz', 'name': '', 'path': path, 'engine': 'device', 'recipe': RECIPE}
     made.method = {
