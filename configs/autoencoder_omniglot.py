@@ -2,7 +2,18 @@
 
   python train.py --config configs/autoencoder_omniglot.py
 
-MEASURED
+Measured on two cores of a Xeon, busy with other programs (10 minutes of pretraining; 5.3 minutes of processor time for
+all, about 3 on two free cores), seed 0, tested on drawers 16-20, representation z of 64 numbers:
+
+                          raw pixels  training mean   PCA (64)  random encoder  autoencoder
+  k-NN                          .318                      .377            .179         .545
+  linear probe                  .272                      .300            .199         .457
+  squared error of a pixel                    .0452      .0142           .0608       .00745
+
+Chosen on drawers 13-15 after pretraining on drawers 1-12 (--config.data.name=omniglot_validation), k-NN and error after
+200 steps of rate .002: without batch norm .424, .0201; with it the error stayed at the training mean's (.0430), and so
+it did with batch norm in the decoder alone (.0401); perceptrons 1024, 512 for both .321, .0216. Rate .003 instead of
+.002: no worse at 300 steps, and so the one here.
 """
 
 from ml_collections import ConfigDict
