@@ -2,7 +2,12 @@
 
   python train.py --config configs/vq_vae_omniglot.py
 
-Not yet measured at its full length. Chosen on drawers 13-15 after pretraining on drawers 1-12
+Measured on two cores of a Xeon, busy with other programs (7 minutes of pretraining; 5.2 minutes of processor time in
+all), seed 0, tested on drawers 16-20, raw pixels / PCA of as many numbers as h / random encoder / trained: k-NN .318 /
+.327 / .335 / .464, linear probe .272 / .091 / .383 / .446. Squared error of a pixel .00952 from 64 codes (448 bits) a
+drawing, the training mean's is .0452; all 128 entries used, perplexity 94.7.
+
+Chosen on drawers 13-15 after pretraining on drawers 1-12
 (--config.data.name=omniglot_validation), seed 0, trials of 400 steps; 5-NN there of the encoder's output h, raw pixels
 .295, the randomly initialised encoder .296; error and perplexity of the last training batch, of 128 entries:
 - this config with batch norm in encoder and decoder, .328, squared error .0196, perplexity 95;
