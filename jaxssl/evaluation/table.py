@@ -163,7 +163,17 @@ def _about_reconstructions(rows: Sequence[Row]) -> Iterator[str]:
   if 'squared_error' in metrics:
     yield 'Squared error: of an example\'s values, in [0, 1] where they are pixels, the mean; lower is better.'
   if metrics & {'elbo', 'iwae'}:
-    yield 'elbo, iwae: lower bounds on log p(x) of a whole example, in nats; higher is better.'
+    yield ('elbo, iwae: lower bounds on log p(x) of a whole example, in nats; higher is better. (A Bernoulli of grey '
+           'pixels is no likelihood, unless they are binarized.)')
+  if 'masked_error' in metrics:
+    yield ('Masked error: of hidden patches, in the units of the target. Mean patch: each predicted to be the mean of '
+           'the patches that are visible.')
+  if 'denoising_error' in metrics:
+    yield 'Denoising error: the squared error of reconstructions from noisy examples.'
+  if 'active_units' in metrics:
+    yield 'Active units: latent dimensions whose posterior mean varies by more than .01 over the examples.'
+  if 'codebook_use' in metrics:
+    yield 'Codebook: the share of its entries that stand for anything, and the perplexity of their use.'
   components = [row for row in rows if row['features'] == 'pca' and 'dimensions' in row]
   features = {row['dimensions'] for row in components if row['protocol'] != 'reconstruction'}
   codes = {row['dimensions'] for row in components if row['protocol'] == 'reconstruction'}

@@ -44,9 +44,9 @@ class Dense:
 
 @dataclasses.dataclass(frozen=True)
 class KLSparsity:
-  """A sigmoid code whose units are active `target` of the time (Ng, CS294A: .05, weight 3)."""
+  """A sigmoid code whose units are active `target` of the time (Ng, CS294A)."""
 
-  weight: float = 3.0
+  weight: float = 6.0  # There 3, beside half the squared error.
   target: float = 0.05
 
   def __post_init__(self):
@@ -101,7 +101,8 @@ class Autoencoder:
   decoder: nn.Module  # z [b, code_size], shape -> [b, *shape].
   optimizer: optax.GradientTransformation
   code_size: int = 64
-  likelihood: str = 'gaussian'  # The loss: squared error, or 'bernoulli': binary cross-entropy with logits.
+  # The loss: squared error, which is twice a Gaussian's, or 'bernoulli': binary cross-entropy with logits.
+  likelihood: str = 'gaussian'
   corruption: Callable[[jax.Array, jax.Array], jax.Array] | None = None  # (key, x) -> x; see augment.corruption.
   sparsity: Sparsity = Dense()
 
@@ -126,7 +127,7 @@ class Autoencoder:
   def loss(self, params, stats, x, key):
     """Returns the reconstruction error of x [b, ...], summed over an example, and (updated stats, metrics)."""
     corrupted = x if self.corruption is None else self.corruption(key, x)
-    dropout = {'dropout': jax.random.fold_in(key, 1)}
+    dropout = {'dropout': jax.random.fold_in(key, 2)}  # A split makes 0 and 1.
     (output, z), stats = forward(self.network, params, stats, corrupted, rngs=dropout)
     if self.likelihood == 'gaussian':
       error = losses.squared_error(output, x)

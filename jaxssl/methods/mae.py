@@ -113,8 +113,6 @@ class MAE:
 
     `masked_error`: of the hidden patches' pixels, in the units of the target, which is the loss.
     `masked_error_of_mean_patch`: the same where each is predicted to be the mean of the image's visible patches.
-    `squared_error`: of all pixels, of the picture that `reconstruct` makes, which knows the visible patches and, if
-    targets are normalised, every patch's mean and standard deviation.
     """
     x = ops.single(inputs)
     found = jax.lax.map(lambda key: self._score(state, x, key), jax.random.split(key, samples))
@@ -126,9 +124,7 @@ class MAE:
     mean_patch = jnp.mean(jnp.take_along_axis(target, masking.keep[..., None], axis=1), axis=1, keepdims=True)
     over_hidden = lambda guess: jnp.sum(
         jnp.mean(jnp.square(guess - target), axis=-1) * hidden, axis=1) / jnp.sum(hidden, axis=1)
-    picture = self._picture(x, prediction, masking.mask)
     return {
-        'squared_error': jnp.mean(jnp.square(picture - x), axis=(1, 2, 3)),
         'masked_error': over_hidden(prediction),
         'masked_error_of_mean_patch': over_hidden(mean_patch),
     }

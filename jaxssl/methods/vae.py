@@ -68,7 +68,7 @@ class VAE:
     target = self._target(pixel_key, x)
     noise = jax.random.normal(noise_key, (len(x), self.latent_size))
     (output, mean, log_variance), stats = forward(
-        self.network, params, stats, target, noise, rngs={'dropout': jax.random.fold_in(key, 1)})
+        self.network, params, stats, target, noise, rngs={'dropout': jax.random.fold_in(key, 2)})
     log_likelihood = self._log_likelihood(params, output, target)
     kl = jnp.sum(losses.gaussian_kl(mean, log_variance), axis=1)
     beta = self.beta(step) if callable(self.beta) else self.beta

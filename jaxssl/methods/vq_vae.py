@@ -120,7 +120,7 @@ class VQVAE:
 
   def loss(self, params, stats, x, key, step=1):
     """Returns the loss of x [b, ...], and (stats with the codebook of the next step, metrics)."""
-    dropout = {'dropout': jax.random.fold_in(key, 1)}
+    dropout = {'dropout': jax.random.fold_in(key, 2)}  # A split makes 0 and 1.
     (output, z_e, codes, indices), stats = forward(self.network, params, stats, x, rngs=dropout)
     squared_error = jnp.mean(jnp.square(output - x))
     commitment = losses.commitment_loss(z_e, codes) / self.code_dim

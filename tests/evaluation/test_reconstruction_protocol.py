@@ -139,7 +139,11 @@ def test_the_table_of_accuracies_and_reconstructions():
       ['reconstruction: active units', '-', '-', '12'],
       ['omniglot, step 9, representation z: 3,630 training and 1,210 test examples, 242 classes.'],
       ["Squared error: of an example's values, in [0, 1] where they are pixels, the mean; lower is better."],
-      ['elbo, iwae: lower bounds on log p(x) of a whole example, in nats; higher is better.'],
+      ['elbo, iwae: lower bounds on log p(x) of a whole example, in nats; higher is better. (A Bernoulli of grey '
+       'pixels is no likelihood, unless they are binarized.)'],
+      ['Masked error: of hidden patches, in the units of the target. Mean patch: each predicted to be the mean of the '
+       'patches that are visible.'],
+      ['Active units: latent dimensions whose posterior mean varies by more than .01 over the examples.'],
       ['PCA: of 64 dimensions, fitted on training examples.'],
   ]
 
