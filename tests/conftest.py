@@ -5,10 +5,9 @@ import os
 import shutil
 import tempfile
 
-# Most of the time goes into compiling, not into running: little optimization, and nothing compiled twice, also not by
-# another worker or by a command that a test starts.
-os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + (
-    ' --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0')
+os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
+# Most of the time goes into compiling: nothing is compiled twice, also not by another worker or by a command that a test
+# starts.
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
   os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='jaxssl-tests-')
   atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)

@@ -144,7 +144,9 @@ class VAE:
     return (z - jnp.mean(z, axis=0, keepdims=True),)
 
   def _target(self, key, x):
-    return jax.random.bernoulli(key, x).astype(jnp.float32) if self.binarize else x
+    if not self.binarize:
+      return x
+    return jnp.where(jnp.isnan(x), x, jax.random.bernoulli(key, x).astype(jnp.float32))  # NaN must stop the run.
 
   def _posterior(self, state, x) -> Any:
     return self.network.apply({'params': state.params, **state.stats}, x, method='posterior')
