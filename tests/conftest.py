@@ -6,8 +6,8 @@ import shutil
 import tempfile
 
 os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
-# Most of the time goes into compiling: nothing is compiled twice, also not by another worker or by a command that a test
-# starts.
+# Most of the time goes into compiling: nothing is compiled twice, also not by another worker or by a command that a
+# test starts.
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
   os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='jaxssl-tests-')
   atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
