@@ -3,7 +3,7 @@
   python train.py --config configs/autoencoder_omniglot.py
 
 Measured on two cores of a Xeon, busy with other programs (10 minutes of pretraining; 5.3 minutes of processor time for
-all, about 3 on two free cores), seed 0, tested on drawers 16-20, representation z of 64 numbers:
+all), seed 0, tested on drawers 16-20, representation z of 64 numbers:
 
                           raw pixels  training mean   PCA (64)  random encoder  autoencoder
   k-NN                          .318                      .377            .179         .545

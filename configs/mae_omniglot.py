@@ -4,7 +4,7 @@
 
 Drawings are no good match for MAE: a quarter of the patches of a few strokes on black says little about the rest.
 Measured on two cores of a Xeon, busy with other programs (24 minutes of pretraining; 9.7 minutes of processor time in
-all, five to six minutes on two free cores), seed 0, tested on drawers 16-20, raw pixels / PCA (128) / random encoder /
+all), seed 0, tested on drawers 16-20, raw pixels / PCA (128) / random encoder /
 trained: k-NN .318 / .350 / .056 / .085, linear probe .272 / .208 / .191 / .209. Masked error .310, of the mean patch
 .377. configs/mae_spoken_digit.py and configs/mae_fashion_mnist.py show it where it works: its masked error is a fifth
 and 39 % of the mean patch's.
