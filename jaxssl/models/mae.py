@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxssl import ops
-from jaxssl.models.vit import TOKEN_INIT, Block, ViT, sincos_positions
+from jaxssl.models.vit import TOKEN_INIT, Block, RowDense, ViT, sincos_positions
 
 
 class MAEDecoder(nn.Module):
@@ -48,7 +48,7 @@ class MAEDecoder(nn.Module):
     if min(self.width, self.depth, self.heads) < 1 or self.width % self.heads:
       raise ValueError(
           f'width must be a multiple of heads, and depth positive, got {self.width}, {self.heads} and {self.depth}.')
-    dense = lambda features, name: nn.Dense(
+    dense = lambda features, name: RowDense(
         features, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype, name=name)
     x = dense(self.width, 'embed')(tokens).astype(jnp.float32)
     prefix, visible = x[:, :num_prefix], x[:, num_prefix:]

@@ -24,6 +24,14 @@ POSITIONS = ('sincos', 'learned', 'rotary')
 TOKEN_INIT = nn.initializers.normal(0.02)
 
 
+class RowDense(nn.Dense):
+  """nn.Dense of x [..., d] as one product of matrices: XLA's gradient of a kernel over two axes is slow on CPUs."""
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    rows: Any = super().__call__(x.reshape(-1, x.shape[-1]))
+    return rows.reshape(*x.shape[:-1], self.features)
+
+
 class Block(nn.Module):
   """A pre-norm transformer layer, x [b, t, d] -> [b, t, d], float32: self-attention, then a perceptron with GELU.
 
@@ -48,7 +56,7 @@ class Block(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, angles: jax.Array | None = None) -> jax.Array:
     """`angles` [b or 1, t, 1, d / heads / 2] turn queries and keys (`rotary_angles`)."""
-    dense = functools.partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype)
+    dense = functools.partial(RowDense, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype)
     norm = functools.partial(nn.LayerNorm, self.epsilon, dtype=self.dtype)
     width = x.shape[-1]
     y = dense(3 * width, use_bias=self.qkv_bias, name='qkv')(norm(name='norm1')(x))
@@ -142,7 +150,7 @@ class ViT(nn.Module):
     patches = ops.to_patches(x, self.patch)
     if keep is not None:  # Of pixels, not of tokens: the rest is not even embedded.
       patches = jnp.take_along_axis(patches, keep[..., None], axis=1)
-    tokens = nn.Dense(
+    tokens = RowDense(
         self.width, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype, name='patch_embed')(patches)
     tokens = self._add_prefix(tokens.astype(jnp.float32), grid, keep)
     angles = self._angles(grid, keep) if self.positions == 'rotary' else None
