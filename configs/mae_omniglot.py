@@ -10,13 +10,13 @@ pretraining at 1,193 images a second, 1,750 with the machine to itself), tested 
   k-NN                              .318         .350         .062             .161
   linear probe                      .272         .208         .102             .254
 
-The masked error is .0392, and .0662 where each hidden patch is predicted to be the mean of the visible ones: 59 %. With
-5,000 steps .169, .265 and .0387. A few strokes say little about hidden ones, and the autoencoders of this library beat it
-on this set; configs/mae_spoken_digit.py and configs/mae_fashion_mnist.py show where it works, with errors of a fifth and
-39 % of the mean patch's.
+The masked error is .0392, and .0662 where each hidden patch is predicted to be the mean of the visible ones: 59 %.
+5,000 steps come to .169, .265 and .0387. A few strokes say little about hidden ones, and the autoencoders of this
+library beat it on this set; configs/mae_spoken_digit.py and configs/mae_fashion_mnist.py show where it works, with
+errors of a fifth and 39 % of the mean patch's.
 
-Chosen on drawers 13-15 after pretraining on drawers 1-12 (--config.data.name=omniglot_validation), one seed, 60 to 110 s
-each; random encoder .058 by k-NN:
+Chosen on drawers 13-15 after pretraining on drawers 1-12 (--config.data.name=omniglot_validation), one seed, 90 to
+110 s each, of which the differences below .02 are noise; random encoder .058 by k-NN:
 
   patches of 7, rate 2e-3, batch 64                          k-NN .128, masked error .0386 of .0641
   of these half hidden                                       .110, .0371 of .0583
