@@ -67,10 +67,9 @@ class ResNetDecoder(nn.Module):
     (height, breadth), width = sizes[0], self.widths[0]
     x = nn.Dense(height * breadth * width, dtype=self.dtype, name='start')(z)
     x = x.reshape(-1, height, breadth, width)
-    norm = 'batch' if self.batch_norm else None
     for i, (width, size) in enumerate(zip(self.widths[1:], sizes[1:], strict=True)):
-      x = UpBlock(width, size, norm, self.dtype, name=f'block{i + 1}')(x, train)
-    x = nn.relu(_normalized(x, norm, train, 'bn'))
+      x = UpBlock(width, size, self.batch_norm, self.dtype, name=f'block{i + 1}')(x, train)
+    x = nn.relu(_normalized(x, 'batch' if self.batch_norm else None, train, 'bn'))
     return nn.Conv(shape[2], (3, 3), dtype=self.dtype, name='output')(x).astype(jnp.float32)
 
 
@@ -79,17 +78,19 @@ class UpBlock(nn.Module):
 
   width: int
   size: tuple[int, int]  # Of the output; at most twice that of the input.
-  norm: str | None
+  batch_norm: bool
   dtype: Any
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    y = self._doubled(nn.relu(_normalized(x, self.norm, train, 'bn1')))
-    y = nn.Conv(self.width, (3, 3), dtype=self.dtype, name='conv1')(y)
-    y = nn.relu(_normalized(y, self.norm, train, 'bn2'))
-    y = nn.Conv(self.width, (3, 3), dtype=self.dtype, name='conv2')(y)
+    # No batch norm, not even one that comes after more blocks, lets the mean of a channel pass.
+    conv = lambda side, name: nn.Conv(
+        self.width, (side, side), use_bias=not self.batch_norm, dtype=self.dtype, name=name)
+    norm = 'batch' if self.batch_norm else None
+    y = conv(3, 'conv1')(self._doubled(nn.relu(_normalized(x, norm, train, 'bn1'))))
+    y = conv(3, 'conv2')(nn.relu(_normalized(y, norm, train, 'bn2')))
     # A convolution of single places is the same before the doubling, and cheaper.
-    return y + self._doubled(nn.Conv(self.width, (1, 1), dtype=self.dtype, name='shortcut')(x))
+    return y + self._doubled(conv(1, 'shortcut')(x))
 
   def _doubled(self, x: jax.Array) -> jax.Array:
     x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
@@ -103,12 +104,14 @@ class ConvDiscriminator(nn.Module):
     widths: channels of each convolution. From 28 or 32 pixels three lead to 4 x 4 places, from 128 five.
     norm: of every convolution but the first.
     spectral_norm: of all weights.
+    score_bias: of the linear map; for 'wasserstein' and 'relativistic' losses, which see no offset, False.
     dtype: of the computation; parameters and outputs are float32.
   """
 
   widths: tuple[int, ...] = (64, 128, 256)
   norm: str | None = None
   spectral_norm: bool = False
+  score_bias: bool = True
   dtype: Any = jnp.float32
 
   @property
@@ -125,11 +128,13 @@ class ConvDiscriminator(nn.Module):
     _check_images(x)
     outputs = {}
     for i, width in enumerate(self.widths):
-      conv = nn.Conv(width, (4, 4), 2, dtype=self.dtype, name=f'conv{i + 1}')
+      norm = self.norm if i else None
+      conv = nn.Conv(width, (4, 4), 2, use_bias=norm != 'batch', dtype=self.dtype, name=f'conv{i + 1}')
       x = _spectral(conv, x, self.spectral_norm, train)
-      x = nn.leaky_relu(_normalized(x, self.norm if i else None, train, f'norm{i + 1}'), LEAK)
+      x = nn.leaky_relu(_normalized(x, norm, train, f'norm{i + 1}'), LEAK)
       outputs[f'layer{i + 1}'] = x
-    return outputs, _score(x, self.spectral_norm, train, self.dtype)
+    score = nn.Dense(1, use_bias=self.score_bias, dtype=self.dtype, name='score')
+    return outputs, _scores(score, x, self.spectral_norm, train)
 
 
 class ResNetDiscriminator(nn.Module):
@@ -143,6 +148,7 @@ class ResNetDiscriminator(nn.Module):
     downsamplings: how many of the blocks, the first, halve the resolution.
     norm: before every 3x3 convolution of all blocks but the first.
     spectral_norm: of all weights.
+    score_bias: of the linear map; for 'wasserstein' and 'relativistic' losses, which see no offset, False.
     dtype: of the computation; parameters and outputs are float32.
   """
 
@@ -150,6 +156,7 @@ class ResNetDiscriminator(nn.Module):
   downsamplings: int = 2
   norm: str | None = None
   spectral_norm: bool = False
+  score_bias: bool = True
   dtype: Any = jnp.float32
 
   @property
@@ -175,7 +182,8 @@ class ResNetDiscriminator(nn.Module):
       outputs[f'layer{i + 1}'] = x
     x = jnp.sum(nn.relu(x), axis=(1, 2), dtype=jnp.float32)
     outputs['pooled'] = x
-    return outputs, _score(x, self.spectral_norm, train, self.dtype)
+    score = nn.Dense(1, use_bias=self.score_bias, dtype=self.dtype, name='score')
+    return outputs, _scores(score, x, self.spectral_norm, train)
 
 
 class DownBlock(nn.Module):
@@ -190,10 +198,10 @@ class DownBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    conv = lambda x, side, name: _spectral(
-        nn.Conv(self.width, (side, side), dtype=self.dtype, name=name), x, self.spectral_norm, train)
+    conv = lambda x, side, name, bias=True: _spectral(
+        nn.Conv(self.width, (side, side), use_bias=bias, dtype=self.dtype, name=name), x, self.spectral_norm, train)
     y = x if self.of_pixels else nn.relu(_normalized(x, self.norm, train, 'norm1'))
-    y = nn.relu(_normalized(conv(y, 3, 'conv1'), self.norm, train, 'norm2'))
+    y = nn.relu(_normalized(conv(y, 3, 'conv1', self.norm != 'batch'), self.norm, train, 'norm2'))
     y = self._halved(conv(y, 3, 'conv2'))
     x = self._halved(x)
     # A mean over places and a convolution of single places may change their order.
@@ -212,12 +220,14 @@ class MLPDiscriminator(nn.Module):
     features: size of each hidden layer.
     norm: of every hidden layer but the first.
     spectral_norm: of all weights.
+    score_bias: of the linear map; for 'wasserstein' and 'relativistic' losses, which see no offset, False.
     dtype: of the computation; parameters and outputs are float32.
   """
 
   features: tuple[int, ...] = (1024, 1024)
   norm: str | None = None
   spectral_norm: bool = False
+  score_bias: bool = True
   dtype: Any = jnp.float32
 
   @property
@@ -233,10 +243,13 @@ class MLPDiscriminator(nn.Module):
     _check_widths('features', self.features)
     outputs, x = {}, x.reshape(len(x), -1)
     for i, size in enumerate(self.features):
-      x = _spectral(nn.Dense(size, dtype=self.dtype, name=f'linear{i + 1}'), x, self.spectral_norm, train)
-      x = nn.leaky_relu(_normalized(x, self.norm if i else None, train, f'norm{i + 1}'), LEAK)
+      norm = self.norm if i else None
+      linear = nn.Dense(size, use_bias=norm != 'batch', dtype=self.dtype, name=f'linear{i + 1}')
+      x = _spectral(linear, x, self.spectral_norm, train)
+      x = nn.leaky_relu(_normalized(x, norm, train, f'norm{i + 1}'), LEAK)
       outputs[f'layer{i + 1}'] = x
-    return outputs, _score(x, self.spectral_norm, train, self.dtype)
+    score = nn.Dense(1, use_bias=self.score_bias, dtype=self.dtype, name='score')
+    return outputs, _scores(score, x, self.spectral_norm, train)
 
 
 class DiscriminatorFeatures(nn.Module):
@@ -290,9 +303,8 @@ def _spectral(layer: nn.Module, x: jax.Array, spectral_norm: bool, train: bool) 
   return normalized(x, update_stats=train)
 
 
-def _score(x: jax.Array, spectral_norm: bool, train: bool, dtype: Any) -> jax.Array:
+def _scores(layer: nn.Module, x: jax.Array, spectral_norm: bool, train: bool) -> jax.Array:
   """Returns one number for each example, [b], float32."""
-  layer = nn.Dense(1, dtype=dtype, name='score')
   return _spectral(layer, x.reshape(len(x), -1), spectral_norm, train)[:, 0].astype(jnp.float32)
 
 

@@ -113,7 +113,7 @@ def halve(x):
 
 
 def test_a_block_that_doubles_written_out():
-  block = gan.UpBlock(3, (7, 8), None, jnp.float32)
+  block = gan.UpBlock(3, (7, 8), False, jnp.float32)
   x = inputs(2, 4, 4, 2) - 0.5
   variables = block.init(KEY, x)
   params = variables['params']
