@@ -35,6 +35,11 @@ NETWORKS = {
     'conv_decoder': models.ConvDecoder,
     'mlp_encoder': models.MLPEncoder,
     'mlp_decoder': models.MLPDecoder,
+    'resnet_decoder': models.ResNetDecoder,
+    'generator': models.Generator,
+    'conv_discriminator': models.ConvDiscriminator,
+    'resnet_discriminator': models.ResNetDiscriminator,
+    'mlp_discriminator': models.MLPDiscriminator,
 }
 # Fields that the presets of a network, such as `resnet50(**fields)`, have chosen.
 SIZES: dict[Callable, tuple[str, ...]] = {
@@ -42,7 +47,7 @@ SIZES: dict[Callable, tuple[str, ...]] = {
 METHODS = {
     'simclr': methods.SimCLR, 'cpc': methods.CPC, 'cpc_image': methods.CPCImage, 'cmc': methods.CMC,
     'moco': methods.MoCo, 'autoencoder': methods.Autoencoder, 'vae': methods.VAE, 'vq_vae': methods.VQVAE,
-    'mae': methods.MAE}
+    'mae': methods.MAE, 'gan': methods.GAN}
 CORRUPTIONS = {
     'masking': augment.MaskingNoise, 'gaussian': augment.GaussianNoise, 'salt_and_pepper': augment.SaltAndPepperNoise}
 SPARSITIES = {

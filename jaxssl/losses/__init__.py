@@ -1,6 +1,6 @@
 """Losses: pure functions from arrays to a float32 scalar. They know no modules, so they serve any library on JAX."""
 
-from jaxssl.losses import mutual_information
+from jaxssl.losses import adversarial, mutual_information
 from jaxssl.losses.codes import (
     codebook_loss,
     codebook_perplexity,
@@ -40,6 +40,7 @@ from jaxssl.losses.reconstruction import (
 from jaxssl.losses.retrieval import retrieval_accuracy
 
 __all__ = [
+    'adversarial',
     'bernoulli_log_likelihood',
     'codebook_loss',
     'codebook_perplexity',

@@ -4,10 +4,11 @@ from jaxssl.methods.autoencoder import Autoencoder
 from jaxssl.methods.cmc import CMC
 from jaxssl.methods.cpc import CPC
 from jaxssl.methods.cpc_image import CPCImage
+from jaxssl.methods.gan import GAN
 from jaxssl.methods.mae import MAE
 from jaxssl.methods.moco import MoCo
 from jaxssl.methods.simclr import SimCLR
 from jaxssl.methods.vae import VAE
 from jaxssl.methods.vq_vae import VQVAE
 
-__all__ = ['CMC', 'CPC', 'MAE', 'VAE', 'VQVAE', 'Autoencoder', 'CPCImage', 'MoCo', 'SimCLR']
+__all__ = ['CMC', 'CPC', 'GAN', 'MAE', 'VAE', 'VQVAE', 'Autoencoder', 'CPCImage', 'MoCo', 'SimCLR']

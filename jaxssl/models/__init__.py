@@ -22,6 +22,14 @@ from jaxssl.models.cpc import (
 )
 from jaxssl.models.cpc_image import GridPredictor, MaskedConvContext, PatchEncoder, RowGRUContext
 from jaxssl.models.critics import ConcatenatedCritic, LogBaseline, SeparableCritic
+from jaxssl.models.gan import (
+  ConvDiscriminator,
+  DiscriminatorFeatures,
+  Generator,
+  MLPDiscriminator,
+  ResNetDecoder,
+  ResNetDiscriminator,
+)
 from jaxssl.models.heads import MLP, Projected, Truncated
 from jaxssl.models.mae import MAEDecoder, MAENetwork
 from jaxssl.models.multiview import (
@@ -51,7 +59,10 @@ __all__ = [
   'Coded',
   'ConcatenatedCritic',
   'ConvDecoder',
+  'ConvDiscriminator',
   'ConvEncoder',
+  'DiscriminatorFeatures',
+  'Generator',
   'GridPredictor',
   'LinearPredictor',
   'LogBaseline',
@@ -60,6 +71,7 @@ __all__ = [
   'MAENetwork',
   'MLP',
   'MLPDecoder',
+  'MLPDiscriminator',
   'MLPEncoder',
   'MaskedConvContext',
   'MultiviewNetwork',
@@ -70,6 +82,8 @@ __all__ = [
   'Projected',
   'RNNContext',
   'ResNet',
+  'ResNetDecoder',
+  'ResNetDiscriminator',
   'RowGRUContext',
   'SeparableCritic',
   'SequenceEncoder',

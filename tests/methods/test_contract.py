@@ -16,12 +16,15 @@ from jaxssl.models import (
   MLP,
   AudioEncoder,
   ConvDecoder,
+  ConvDiscriminator,
   ConvEncoder,
+  Generator,
   GridPredictor,
   LinearPredictor,
   MAEDecoder,
   MaskedConvContext,
   MLPDecoder,
+  MLPDiscriminator,
   MLPEncoder,
   PatchEncoder,
   RNNContext,
@@ -50,6 +53,7 @@ def build(name):
   moco = functools.partial(
       methods.MoCo, TinyEncoder(), MLP((8, 6)), optimizer, temperature=0.2, momentum=0.9, queue_size=24)
   cmc = functools.partial(methods.CMC, TinyEncoder(), optimizer, temperature=0.3)
+  gan = functools.partial(methods.GAN, latent_size=3)
   grid = functools.partial(GridPredictor, predictor=LinearPredictor(2, 4), skip=0)
   return {
       'simclr': lambda: methods.SimCLR(TinyEncoder(), MLP((8, 6)), optimizer, temperature=0.2),
@@ -79,11 +83,18 @@ def build(name):
           TinyEncoder(), MLPDecoder((5,)), optimizer, num_codes=5, code_dim=2, groups=3, decay=None),
       'mae': lambda: methods.MAE(
           ViT(2, 8, 1, 2), MAEDecoder(8, 1, 2), optimizer, mask_ratio=0.6, normalize_targets=False),
+      'gan': lambda: gan(
+          ConvDiscriminator((4, 5), norm='batch', spectral_norm=True),
+          Generator(ConvDecoder((4,), batch_norm=True)), optimizer, optimizer),
+      'gan, penalties': lambda: gan(
+          MLPDiscriminator((8,), score_bias=False), Generator(MLPDecoder((8,), batch_norm=True)), optimizer, optimizer,
+          divergence='relativistic', gradient_penalty=0.1, r1=0.1, r2=0.2, clip=0.5, n_critic=2),
   }[name]()
 
 
 METHODS = ['simclr', 'simclr, multi-label', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc', 'image cpc, drawn',
-           'moco', 'autoencoder', 'vae', 'vq-vae', 'vq-vae, groups', 'mae', 'cmc', 'cmc, memory', 'cmc, memory by NCE']
+           'moco', 'autoencoder', 'vae', 'vq-vae', 'vq-vae, groups', 'mae', 'cmc', 'cmc, memory', 'cmc, memory by NCE',
+           'gan', 'gan, penalties']
 KEY = jax.random.key(3)
 
 
