@@ -22,7 +22,7 @@ Chosen on drawers 13-15 after pretraining on drawers 1-12 (--config.data.name=om
   of these half hidden                                       .110, .0371 of .0583
   rate 4e-3; 1e-3; 1e-3 and batch 32                         .067, .0404; .101, .0394; .114, .0390
   no warps; four blocks; a wider and deeper decoder          .109, .0401; .072, .0416; .055, .0424
-  patches of 4: width 128, four blocks; width 64, two        .065, .0432 of .0553; .076, .0411 of .0553
+  patches of 4: width 128, four blocks (228 s); 64, two      .065, .0432 of .0553; .076, .0411 of .0553
   patches of 4, targets normalised (longer, on the test set)  .085, where the random encoder has .056
 """
 
