@@ -36,7 +36,7 @@ from jaxssl.losses import _checks
 Critic = Callable[[jax.Array], jax.Array]
 
 # (a, b, c): what the scores of generated inputs, of real ones and, for the generator, of generated ones are to be.
-CODINGS = {'binary': (0.0, 1.0, 1.0), 'pearson': (-1.0, 1.0, 0.0)}  # Mao et al. 2017, equations 9 and 8.
+CODINGS = {'binary': (0.0, 1.0, 1.0), 'pearson': (-1.0, 1.0, 0.0)}  # Mao et al. 2017.
 
 
 class Terms(NamedTuple):
@@ -151,7 +151,7 @@ def hinge(real: ArrayLike, fake: ArrayLike) -> Terms:
 
   References:
     Lim and Ye, `Geometric GAN <https://arxiv.org/abs/1705.02894>`_, 2017; Miyato et al., `Spectral Normalization for
-    Generative Adversarial Networks <https://arxiv.org/abs/1802.05957>`_, 2018, equations 16 and 17.
+    Generative Adversarial Networks <https://arxiv.org/abs/1802.05957>`_, 2018.
   """
   real, fake = _scores(real=real, fake=fake)
   loss = jnp.mean(jax.nn.relu(1 - real)) + jnp.mean(jax.nn.relu(1 + fake))
@@ -221,7 +221,7 @@ def relativistic(real: ArrayLike, fake: ArrayLike) -> Terms:
 
   References:
     Jolicoeur-Martineau, `The relativistic discriminator <https://arxiv.org/abs/1807.00734>`_, 2018; Huang et al., `The
-    GAN is dead; long live the GAN! <https://arxiv.org/abs/2501.05441>`_, 2024, equation 2.
+    GAN is dead; long live the GAN! <https://arxiv.org/abs/2501.05441>`_, 2024.
   """
   real, fake = _scores(real=real, fake=fake)
   if len(real) != len(fake):
@@ -295,7 +295,7 @@ def zero_centered_penalty(critic: Critic, x: ArrayLike) -> jax.Array:
 
   References:
     Mescheder, Geiger, Nowozin, `Which Training Methods for GANs do actually Converge?
-    <https://arxiv.org/abs/1801.04406>`_, 2018, equations 9 and 10.
+    <https://arxiv.org/abs/1801.04406>`_, 2018.
   """
   return 0.5 * jnp.mean(_squared_slopes(critic, *_checks.alike(x=x)))
 

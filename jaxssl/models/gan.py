@@ -45,7 +45,7 @@ class Generator(nn.Module):
 class ResNetDecoder(nn.Module):
   """Residual blocks, each of which doubles the resolution: codes [b, d] -> images [b, h, w, c] of any size.
 
-  The generator of SNGAN (Miyato et al. 2018, https://arxiv.org/abs/1802.05957, table 4) for 32 pixels; that of WGAN-GP
+  The generator of SNGAN (Miyato et al. 2018, https://arxiv.org/abs/1802.05957) for 32 pixels; that of WGAN-GP
   has 128 channels. Sides that are not a multiple are cropped on the way.
 
   Attributes:
@@ -140,7 +140,7 @@ class ConvDiscriminator(nn.Module):
 class ResNetDiscriminator(nn.Module):
   """Residual blocks, of which the first halve the resolution, then a sum over places and one linear map.
 
-  The discriminator of SNGAN for 32 pixels (Miyato et al. 2018, https://arxiv.org/abs/1802.05957, table 4); WGAN-GP's is
+  The discriminator of SNGAN for 32 pixels (Miyato et al. 2018, https://arxiv.org/abs/1802.05957); WGAN-GP's is
   the same with a mean over places.
 
   Attributes:
@@ -214,7 +214,7 @@ class DownBlock(nn.Module):
 class MLPDiscriminator(nn.Module):
   """Linear layers with leaky ReLU: inputs of any shape, flattened, [b, ...] -> [b].
 
-  The size of BiGAN's for MNIST (Donahue et al. 2016, https://arxiv.org/abs/1605.09782, appendix C.1).
+  The size of BiGAN's for MNIST (Donahue et al. 2016, https://arxiv.org/abs/1605.09782).
 
   Attributes:
     features: size of each hidden layer.
