@@ -53,7 +53,7 @@ CORRUPTIONS = {
 SPARSITIES = {
     'dense': autoencoder.Dense, 'kl': autoencoder.KLSparsity, 'l1': autoencoder.L1Sparsity, 'k': autoencoder.KSparse}
 OPTIMIZERS = {name: getattr(optimizers, name) for name in ('sgd', 'adamw', 'lars', 'lamb')}
-SCHEDULES: dict[str, Callable] = {
+LEARNING_RATES: dict[str, Callable] = {
     name: getattr(schedules, name) for name in ('warmup_cosine', 'step_decay', 'constant', 'linear_warmup')}
 RECIPES = {name: getattr(recipes, name) for name in (
     'simclr', 'byol', 'multi_crop', 'crop_flip', 'multiview', 'paired', 'patches', 'drawings', 'spectrogram',
@@ -67,7 +67,9 @@ def geometric_alpha(high: float, low: float, *, batch_size: int, steps: int, ste
   return functools.partial(losses.geometric_alpha, steps=steps, high=high, low=low)
 
 
-SCHEDULES['geometric_alpha'] = geometric_alpha
+# Of the weight of a term, which knows no batch size to scale with.
+WEIGHTS: dict[str, Callable] = {'linear_warmup': schedules.linear_warmup, 'geometric_alpha': geometric_alpha}
+SCHEDULES = (*LEARNING_RATES.values(), *WEIGHTS.values())
 SHAPE_OF_THE_RUN = ('batch_size', 'steps', 'steps_per_epoch')  # What schedules are given.
 
 
@@ -97,8 +99,8 @@ def build(config: Mapping[str, Any], num_examples: int) -> Experiment:
     raise ValueError(f'there must be at least 2 examples to pretrain on, found {num_examples}')
   if config['batch_size'] > num_examples:
     raise ValueError(
-        f'config.batch_size = {config["batch_size"]} is more than the {num_examples} examples to pretrain on: '
-        f'an example would be its own negative; set --config.batch_size={num_examples} or less')
+        f'config.batch_size = {config["batch_size"]} is more than the {num_examples} examples to pretrain on, '
+        f'so that one would be in a batch twice; set --config.batch_size={num_examples} or less')
   run = {
       'batch_size': config['batch_size'],
       'steps': config['steps'],
@@ -182,7 +184,7 @@ def construct(path: str, section: Mapping[str, Any], run: Mapping[str, Any]) -> 
       raise ValueError(
           _unknown(f'a key of config.{path} ({section["name"]})', key, allowed)
           + '. A section whose name changes needs its own keys: change it in a copy of the config file')
-  if choices is SCHEDULES:
+  if constructor in SCHEDULES:
     arguments |= {key: run[key] for key in SHAPE_OF_THE_RUN}
   if choices is METHODS and 'num_examples' in inspect.signature(constructor).parameters:
     arguments['num_examples'] = run['num_examples']
@@ -197,7 +199,7 @@ def _choices(key: str) -> Mapping[str, Any]:
   if key.endswith('optimizer'):
     return OPTIMIZERS
   sections: dict[str, Mapping[str, Any]] = {
-      'method': METHODS, 'learning_rate': SCHEDULES, 'alpha': SCHEDULES, 'beta': SCHEDULES, 'recipe': RECIPES,
+      'method': METHODS, 'learning_rate': LEARNING_RATES, 'alpha': WEIGHTS, 'beta': WEIGHTS, 'recipe': RECIPES,
       'corruption': CORRUPTIONS, 'sparsity': SPARSITIES}
   return sections.get(key, NETWORKS)
 
@@ -206,7 +208,7 @@ def _keywords(constructor: Callable) -> Iterable[str]:
   """The keyword arguments of a constructor; those of ResNet, but its depth, for `resnet50(**fields)` and the like."""
   signature, given = inspect.signature(constructor), ['parent', 'name', 'num_examples']
   parameters = signature.parameters
-  if constructor in SCHEDULES.values():
+  if constructor in SCHEDULES:
     given += SHAPE_OF_THE_RUN  # Which the run knows.
   if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
     parameters = inspect.signature(signature.return_annotation).parameters

@@ -36,6 +36,18 @@ def given(name: str) -> str | None:
   return found
 
 
+def take(name: str) -> str | None:
+  """As `given`, and takes the flag off the command line."""
+  value, rest = given(name), iter(sys.argv)
+  sys.argv = []
+  for argument in rest:
+    if not argument.startswith('-') or argument.lstrip('-').partition('=')[0] != name:
+      sys.argv.append(argument)
+    elif '=' not in argument:
+      next(rest, None)
+  return value
+
+
 @contextlib.contextmanager
 def parsing() -> Iterator[None]:
   """Ends the process with one line where a flag, or a key of the config, is wrong."""

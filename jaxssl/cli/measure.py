@@ -19,6 +19,7 @@ from jaxssl.evaluation import finetune, geometry, sgd_probe, subsets, supervised
 
 PROTOCOLS = ('knn', 'linear', 'sgd', 'finetune', measure_generative.PROTOCOL)
 RECIPES = {'sgd': sgd_probe.Recipe, 'finetune': finetune.Recipe}  # Protocols that train on images.
+WORDS = {'sgd': 'SGD probe', 'finetune': 'Fine-tuning'}
 Encode = Callable[[jax.Array], jax.Array]
 Row = dict[str, Any]
 
@@ -30,7 +31,7 @@ def measure(run: Run, train: Source, test: Source, pretrain: Source | None = Non
   """
   options = run.config.evaluation
   check(options, run.experiment)
-  check_fine_tuning(options, run.experiment, run.state)
+  check_fine_tuning(options, run.experiment, run.state, None if run.hears else test.inputs[np.arange(1)])
   rows = measure_audio.measure(run, train, test) if run.hears else _of_inputs(run, train, test)
   about = {'data': test.name, 'step': int(run.state.step)}
   seen = None if pretrain is None else subsets.count_shared(test.inputs, pretrain.inputs)
@@ -200,10 +201,21 @@ def _trained(run: Run, train: Source, test: Source, protocol: str, classifiers) 
   wanted, default = (vars(each) for each in (recipe(options, protocol), RECIPES[protocol]()))
   always = ('epochs', 'batch_size', 'learning_rate')
   given = {key: value for key, value in wanted.items() if key in always or value != default[key]}
+  telling = {features: _telling(protocol, features, classifier) for features, classifier in classifiers.items()}
   return evaluation.evaluate_trained(
-      classifiers, train, test, protocol=protocol, fractions=options.fractions or (1.0,),
+      telling, train, test, protocol=protocol, fractions=options.fractions or (1.0,),
       representation=representation(run), seed=run.config.seed,
       augment_fn=supervised.crops(run.experiment.recipe, run.channels), **given)
+
+
+def _telling(protocol: str, features: str, classifier: Callable[..., float]) -> Callable[..., float]:
+  """Says what is about to train, which may take minutes."""
+
+  def train(*arguments, epochs: float, fraction: float, **options) -> float:
+    print(f'{WORDS[protocol]} of {features} features on {fraction:.3g} of the labels, {epochs:g} epochs …', flush=True)
+    return classifier(*arguments, epochs=epochs, fraction=fraction, **options)
+
+  return train
 
 
 def spread(run: Run, source: Source, limit: int = 2048) -> list[Row]:

@@ -2,17 +2,17 @@
 
 import contextlib
 import os
-import sys
 from typing import Any
 
 import jax
+import numpy as np
 from absl import flags
 from flax.errors import FlaxError
 from ml_collections import ConfigDict, config_flags
 
 from jaxssl.build import Experiment, Source, build, load_source
 from jaxssl.cli import conclusion, measure, measure_audio, measure_generative, pictures, runs, workdir
-from jaxssl.cli.launch import given, launch
+from jaxssl.cli.launch import launch, parsing, take
 from jaxssl.cli.pretrain import batches, pretrain
 from jaxssl.training import mesh
 
@@ -26,13 +26,12 @@ DEFAULT_CONFIG = os.path.join(os.path.dirname(__file__), 'default.py')
 
 def main() -> None:
   """Parses the flags and runs."""
-  file = given('config')
-  if file is None:
-    file = DEFAULT_CONFIG
-    sys.argv.insert(1, f'--config={file}')  # As a flag's default it would take other files' overrides.
-  elif not os.path.exists(file.partition(':')[0]):
-    raise SystemExit(f'error: --config={file}: there is no such file')
-  config = config_flags.DEFINE_config_file('config', None, 'Config file.')
+  file = take('config')
+  file = DEFAULT_CONFIG if file is None else file
+  with parsing():
+    described = workdir.load_config(file)
+    measure.complete(described.get('evaluation', {}))
+    config = config_flags.DEFINE_config_dict('config', described, 'Overrides: --config.KEY=VALUE.')
   directory = flags.DEFINE_string('workdir', None, 'Work directory; default: runs/<stem of the config file>.')
   preview = flags.DEFINE_bool('preview', False, 'Only write a picture of examples and their views, and exit.')
   coordinator = flags.DEFINE_string('coordinator', None, 'host:port of process 0, for a run over several hosts.')
@@ -84,6 +83,7 @@ def check(config: ConfigDict, experiment: Experiment, source: Source, begins: bo
   measure.check(config.evaluation, experiment)
   with contextlib.closing(batches(config, source)) as examples:
     batch = next(examples)
+  check_range(experiment, batch, source.name)
   key, seen = jax.random.key(0), None
   try:
     state = jax.eval_shape(runs.initializer(experiment), key, batch)
@@ -100,3 +100,14 @@ def check(config: ConfigDict, experiment: Experiment, source: Source, begins: bo
   if config.init_from and begins:
     runs.start_from(state, config.init_from)
   return runs.describe_batch(batch)
+
+
+def check_range(experiment: Experiment, batch: runs.Batch, name: str) -> None:
+  """Raises ValueError where the inputs must lie in [0, 1] and those of `batch`, from the data `name`, do not."""
+  if not getattr(experiment.method, 'unit_inputs', False):
+    return
+  for x in jax.tree.leaves(batch['inputs']):
+    low, high = float(x.min()), float(x.max())
+    if np.issubdtype(x.dtype, np.floating) and not (low >= 0 and high <= 1):
+      raise ValueError(f"config.method.likelihood = 'bernoulli' is for inputs in [0, 1]; those of {name} lie in "
+                       f"[{low:g}, {high:g}] in the first batch: scale them, or choose 'gaussian'")

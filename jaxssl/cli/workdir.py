@@ -2,10 +2,12 @@
 
 import contextlib
 import fcntl
+import importlib.machinery
 import importlib.metadata
 import json
 import os
 import platform
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -78,6 +80,18 @@ def describe_environment(seed: int) -> dict[str, Any]:
       'processes': jax.process_count(), 'cpus': os.cpu_count(), 'python': platform.python_version(),
       'versions': versions,
   }
+
+
+def load_config(file: str) -> ConfigDict:
+  """Returns what `get_config()` of a config file returns; of FILE.py:ARGUMENT, `get_config(ARGUMENT)`."""
+  path, colon, argument = file.partition(':')
+  if not os.path.isfile(path):
+    raise ValueError(f'--config={file}: there is no such file')
+  module = types.ModuleType('config')
+  importlib.machinery.SourceFileLoader('config', path).exec_module(module)
+  if not hasattr(module, 'get_config'):
+    raise ValueError(f'--config={file}: a config file defines get_config(), which returns a ConfigDict')
+  return module.get_config(*([argument] if colon else []))
 
 
 def read_config(path: str) -> ConfigDict:

@@ -12,8 +12,8 @@ log = logging.getLogger(__name__)
 LARGEST = 1e15  # Whose square is a float32 still.
 LAYOUT = (
   "an .npz file of paired views holds 'view_0', 'view_1', … [n, ...] (a fifth is held out for testing), or "
-  "'train_view_0', … and, where there is one, 'test_view_0', …; optionally 'labels', or 'train_labels' and "
-  "'test_labels'"
+  "'train_view_0', … and, where there is one, 'test_view_0', …; view_0 alone will do for methods of single "
+  "inputs; optionally 'labels', or 'train_labels' and 'test_labels'"
 )
 
 

@@ -51,6 +51,8 @@ class KLSparsity:
 
   def __post_init__(self):
     _check_weight(self.weight)
+    if not 0 < self.target < 1:
+      raise ValueError(f'target must lie in (0, 1), got {self.target}')
 
   def bottleneck(self, z: jax.Array) -> jax.Array:
     return jax.nn.sigmoid(z)
@@ -116,6 +118,11 @@ class Autoencoder:
     k = getattr(self.sparsity, 'k', 1)
     if not 1 <= k <= self.code_size:
       raise ValueError(f'sparsity.k must lie between 1 and code_size = {self.code_size}, got {k}')
+
+  @property
+  def unit_inputs(self) -> bool:
+    """Whether inputs must lie in [0, 1], as a Bernoulli's do."""
+    return self.likelihood == 'bernoulli'
 
   @property
   def network(self) -> AutoencoderNetwork:

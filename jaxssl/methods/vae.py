@@ -54,6 +54,11 @@ class VAE:
       raise ValueError(f"binarize is for likelihood='bernoulli', got {self.likelihood!r}")
 
   @property
+  def unit_inputs(self) -> bool:
+    """Whether inputs must lie in [0, 1], as a Bernoulli's do."""
+    return self.likelihood == 'bernoulli'
+
+  @property
   def network(self) -> VariationalNetwork:
     learned = self.likelihood == 'gaussian' and self.variance is None
     return VariationalNetwork(self.encoder, self.decoder, self.latent_size, learned)

@@ -47,7 +47,8 @@ class MAEDecoder(nn.Module):
     """
     if min(self.width, self.depth, self.heads) < 1 or self.width % self.heads:
       raise ValueError(
-          f'width must be a multiple of heads, and depth positive, got {self.width}, {self.heads} and {self.depth}.')
+          f'{self.name or type(self).__name__}: width must be a multiple of heads, and depth positive, got '
+          f'{self.width}, {self.heads} and {self.depth}.')
     dense = lambda features, name: RowDense(
         features, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype, name=name)
     x = dense(self.width, 'embed')(tokens).astype(jnp.float32)

@@ -197,19 +197,20 @@ class ViT(nn.Module):
     return jnp.pad(table, ((0, 0), (self.num_prefix, 0), (0, 0)))[:, :, None]
 
   def _check(self) -> None:
+    name = self.name or type(self).__name__
     if min(self.width, self.depth, self.heads) < 1 or self.registers < 0:
       raise ValueError(
-          f'width, depth and heads must be positive, and registers not negative, got {self.width}, {self.depth}, '
-          f'{self.heads} and {self.registers}.')
+          f'{name}: width, depth and heads must be positive, and registers not negative, got {self.width}, '
+          f'{self.depth}, {self.heads} and {self.registers}.')
     if self.positions not in POSITIONS:
-      raise ValueError(f'positions must be one of {POSITIONS}, got {self.positions!r}.')
+      raise ValueError(f'{name}: positions must be one of {POSITIONS}, got {self.positions!r}.')
     if self.width % self.heads:
-      raise ValueError(f'width must be a multiple of heads = {self.heads}, got {self.width}.')
+      raise ValueError(f'{name}: width must be a multiple of heads = {self.heads}, got {self.width}.')
     if self.positions == 'rotary' and self.width // self.heads % 4:
       raise ValueError(
-          f"width / heads must be a multiple of 4 for positions='rotary', got {self.width} / {self.heads}.")
+          f"{name}: width / heads must be a multiple of 4 for positions='rotary', got {self.width} / {self.heads}.")
     if not 0 <= self.drop_path < 1:
-      raise ValueError(f'drop_path must lie in [0, 1), got {self.drop_path}.')
+      raise ValueError(f'{name}: drop_path must lie in [0, 1), got {self.drop_path}.')
 
 
 def sincos_positions(grid: tuple[int, int], width: int) -> np.ndarray:

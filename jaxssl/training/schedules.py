@@ -18,6 +18,7 @@ def peak(base: float, batch_size: int, scaling: str) -> float:
     batch_size: examples per update.
     scaling: 'linear', base x batch_size / 256; 'sqrt', base x sqrt(batch_size); or 'none'.
   """
+  _check('base', base)
   if scaling == 'linear':
     return base * batch_size / 256
   if scaling == 'sqrt':
@@ -42,9 +43,8 @@ def linear_warmup(
   At most half of the run, as the warm-up of `warmup_cosine`.
   """
   del batch_size
-  _check_warmup(warmup_epochs)
-  if not 0 <= base < math.inf:
-    raise ValueError(f'base must be finite and not negative: got {base}')
+  _check('warmup_epochs', warmup_epochs)
+  _check('base', base)
   warmup_steps = min(round(warmup_epochs * steps_per_epoch), steps // 2)
   return optax.linear_schedule(0.0, base, warmup_steps) if warmup_steps else optax.constant_schedule(base)
 
@@ -67,6 +67,7 @@ def step_decay(
   del steps_per_epoch
   if not all(0 < share < 1 for share in milestones):
     raise ValueError(f'milestones must be shares of the run, in (0, 1): got {milestones}')
+  _check('factor', factor)
   return optax.piecewise_constant_schedule(
       peak(base, batch_size, scaling), {round(share * steps): factor for share in milestones})
 
@@ -94,7 +95,8 @@ def warmup_cosine(
   """
   if steps < 1:
     raise ValueError(f'steps must be positive: got {steps}')
-  _check_warmup(warmup_epochs)
+  _check('warmup_epochs', warmup_epochs)
+  _check('final', final)
   highest = peak(base, batch_size, scaling)
   warmup_steps = min(round(warmup_epochs * steps_per_epoch), steps // 2)
   decay = optax.cosine_decay_schedule(highest, steps - warmup_steps, alpha=final)
@@ -103,6 +105,6 @@ def warmup_cosine(
   return optax.join_schedules([optax.linear_schedule(0.0, highest, warmup_steps), decay], [warmup_steps])
 
 
-def _check_warmup(epochs: float) -> None:
-  if not 0 <= epochs < math.inf:
-    raise ValueError(f'warmup_epochs must be finite and not negative: got {epochs}')
+def _check(name: str, value: float) -> None:
+  if not 0 <= value < math.inf:
+    raise ValueError(f'{name} must be finite and not negative: got {value}')

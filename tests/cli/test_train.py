@@ -188,6 +188,11 @@ def test_a_wrong_recipe_of_a_classifier_is_refused_before_the_run(tmp_path, over
     (['--config.method.head.features=()'], r'config.method does not suit the data: features must hold'),
     (['--config.data.source=folder', '--config.data.path=nowhere'], "config.data.path='nowhere': there is no such"),
     (['--config=nowhere.py'], '--config=nowhere.py: there is no such file'),
+    (['--config'], '--config=: there is no such file'),
+    ([f'--config={ROOT / "eval.py"}'], r'eval.py: a config file defines get_config\(\)'),
+    (['--config.evaluation.finetune.cutmx=1'], "no such config key: 'cutmx'; did you mean \"cutmix\""),
+    (['--config.evaluation.finetune.layer_decay=.5', '--config.evaluation.protocols=("finetune",)'],
+     "config.evaluation.finetune.layer_decay must be None without optimizer='adamw', got 0.5"),
 ])
 def test_bad_input_gets_one_line(tmp_path, arguments, message):
   process = command('--config', CONFIG, '--workdir', tmp_path / 'run', *arguments)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from jaxssl import core
 from jaxssl.build import Experiment, Source, views
-from jaxssl.cli import measure_generative, pictures_generative, runs
+from jaxssl.cli import measure, measure_generative, pictures_generative, runs, workdir
 from jaxssl.cli.eval import evaluate
 from jaxssl.cli.train import train
 
@@ -129,6 +129,22 @@ def test_cutmix_of_vectors_is_refused_before_the_run(vectors, tmp_path):
   with made.unlocked():
     made.evaluation.finetune.cutmix = 1.0
   with pytest.raises(ValueError, match=r'config.evaluation.finetune.cutmix must be 0 for what is not images .* got 1'):
+    train(made, str(tmp_path / 'refused'))
+  assert not (tmp_path / 'refused').exists()
+
+
+def test_cutmix_of_vectors_is_refused_before_anything_is_measured(vectors):
+  stored = workdir.read_config(str(vectors / 'run'))
+  measure.complete(stored.evaluation)
+  stored.update_from_flattened_dict({'evaluation.protocols': ('knn', 'finetune'), 'evaluation.finetune.cutmix': 1.0})
+  with pytest.raises(ValueError, match=r'config.evaluation.finetune.cutmix must be 0 for what is not images .* got 1'):
+    evaluate(stored, str(vectors / 'run'))
+
+
+@pytest.mark.parametrize('method', [AUTOENCODER, VAE], ids=lambda method: method['name'])
+def test_bernoulli_refuses_vectors_outside_0_and_1(vectors, tmp_path, method):
+  made = config({**method, 'likelihood': 'bernoulli'}, vectors / 'labelled.npz')
+  with pytest.raises(ValueError, match=r"likelihood = 'bernoulli' is for inputs in \[0, 1\]; those of labelled lie in"):
     train(made, str(tmp_path / 'refused'))
   assert not (tmp_path / 'refused').exists()
 

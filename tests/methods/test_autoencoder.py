@@ -152,6 +152,8 @@ def test_paths_of_a_vision_transformer_are_dropped_in_training_alone():
 @pytest.mark.parametrize('make_sparsity, message', [
     (lambda: KLSparsity(weight=-1.0), 'weight must be finite and not negative, got -1.0'),
     (lambda: L1Sparsity(weight=float('nan')), 'weight must be finite and not negative, got nan'),
+    (lambda: KLSparsity(target=0.0), r'target must lie in \(0, 1\), got 0.0'),
+    (lambda: KLSparsity(target=1.0), r'target must lie in \(0, 1\), got 1.0'),
 ])
 def test_sparsity_refuses(make_sparsity, message):
   with pytest.raises(ValueError, match=message):

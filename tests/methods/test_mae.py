@@ -263,7 +263,7 @@ def test_nine_tenths_of_ten_patches_leave_one():
 
 def test_decoder_names_a_width_that_heads_do_not_divide():
   method = methods.MAE(ENCODER, models.MAEDecoder(8, 1, 3), optax.sgd(0.1))
-  with pytest.raises(ValueError, match='width must be a multiple of heads, and depth positive, got 8, 3 and 1'):
+  with pytest.raises(ValueError, match='decoder: width must be a multiple of heads, and .* positive, got 8, 3 and 1'):
     jax.eval_shape(method.init, KEY, {'views': (jnp.zeros((2, 8, 16, 3)),)})
 
 

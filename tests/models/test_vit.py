@@ -310,7 +310,7 @@ def test_any_size_but_for_learned_positions():
     (SMALL.clone(class_token=False), (1, 8, 8, 3), r"pool must be one of \('mean',\) with class_token=False, got 'cl"),
     (SMALL.clone(pool='max'), (1, 8, 8, 3), r"pool must be one of \('class', 'mean'\) .*got 'max'"),
     (SMALL.clone(positions='none'), (1, 8, 8, 3), "positions must be one of .* got 'none'"),
-    (SMALL.clone(heads=3), (1, 8, 8, 3), 'width must be a multiple of heads = 3, got 16'),
+    (SMALL.clone(heads=3), (1, 8, 8, 3), 'ViT: width must be a multiple of heads = 3, got 16'),
     (SMALL.clone(heads=8, positions='rotary'), (1, 8, 8, 3), "multiple of 4 for positions='rotary', got 16 / 8"),
     (SMALL.clone(width=18), (1, 8, 8, 3), "width must be a multiple of 4 for positions='sincos', got 18"),
     (SMALL.clone(drop_path=1.0), (1, 8, 8, 3), r'drop_path must lie in \[0, 1\), got 1.0'),

@@ -40,8 +40,6 @@ def test_linear_warmup_stays_where_it_arrives(warmup_epochs, warmup):
   schedule = schedules.linear_warmup(4.0, **CONTEXT, warmup_epochs=warmup_epochs)
   for step in (0, 1, 100, 200, 499, 500, 1000):
     np.testing.assert_allclose(schedule(step), 4.0 * min(1, step / warmup if warmup else 1), rtol=2e-5)
-  with pytest.raises(ValueError, match='base must be finite and not negative: got -2'):
-    schedules.linear_warmup(-2.0, **CONTEXT)
   with pytest.raises(ValueError, match='warmup_epochs must be finite and not negative: got -1'):
     schedules.linear_warmup(4.0, **CONTEXT, warmup_epochs=-1)
 
@@ -62,11 +60,24 @@ def test_the_shortest_run_still_moves():
   assert schedule(0) == 1.0
 
 
+@pytest.mark.parametrize('name', ['constant', 'step_decay', 'warmup_cosine', 'linear_warmup'])
+@pytest.mark.parametrize('base', [-1.0, float('nan'), float('inf')])
+def test_every_base_is_finite_and_not_negative(name, base):
+  with pytest.raises(ValueError, match=f'base must be finite and not negative: got {base}'):
+    getattr(schedules, name)(base, **CONTEXT)
+
+
+def test_factor_is_not_negative():
+  with pytest.raises(ValueError, match='factor must be finite and not negative: got -0.1'):
+    schedules.step_decay(1.0, **CONTEXT, factor=-0.1)
+
+
 @pytest.mark.parametrize('change, message', [
     ({'scaling': 'square'}, "scaling must be 'linear', 'sqrt' or 'none': got 'square'"),
     ({'steps': 0}, 'steps must be positive: got 0'),
     ({'warmup_epochs': float('inf')}, 'warmup_epochs must be finite'),
     ({'warmup_epochs': -1}, 'warmup_epochs must be finite and not negative: got -1'),
+    ({'final': float('nan')}, 'final must be finite and not negative: got nan'),
 ])
 def test_errors(change, message):
   with pytest.raises(ValueError, match=message):
