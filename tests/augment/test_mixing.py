@@ -17,14 +17,10 @@ def batch(height=9, width=14):
   return rng.uniform(0.1, 1, (5, height, width, 2)).astype(np.float32), np.eye(3, dtype=np.float32)[[0, 1, 2, 2, 1]]
 
 
-def compiled(function):
-  return jax.jit(function, compiler_options={'xla_backend_optimization_level': 0})  # Compiles in half the time.
-
-
 @functools.cache
 def mixed(op, alpha):
   """Images [200, b, h, w, c] and labels [200, b, c] by as many keys."""
-  return jax.tree.map(np.asarray, compiled(jax.vmap(lambda key: op(key, *map(jnp.asarray, batch()), alpha)))(KEYS))
+  return jax.tree.map(np.asarray, jax.jit(jax.vmap(lambda key: op(key, *map(jnp.asarray, batch()), alpha)))(KEYS))
 
 
 def test_mixup_against_numpy():
@@ -63,7 +59,7 @@ def test_cutmix_against_numpy():
   """The box from the same draws, by timm's rule: sides int(size sqrt(1 - w)), a half either side of the centre."""
   images, labels = batch()
   boxes, weights = mixed(cutmix, 1.0)
-  draws = compiled(lambda weight_key, keys: (
+  draws = jax.jit(lambda weight_key, keys: (
       jax.random.beta(weight_key, 1.0, 1.0),
       *(jax.random.randint(key, (), 0, size) for key, size in zip(keys, (9, 14), strict=True))))
   for key, found, y in zip(KEYS[:50], boxes, weights, strict=False):
@@ -81,7 +77,7 @@ def test_cutmix_against_numpy():
 
 def test_one_of_the_two():
   images, labels = map(jnp.asarray, batch())
-  run = compiled(jax.vmap(lambda key: mixup_or_cutmix(key, images, labels, 0.8, 1.0, 0.25)))
+  run = jax.jit(jax.vmap(lambda key: mixup_or_cutmix(key, images, labels, 0.8, 1.0, 0.25)))
   found, weights = run(KEYS)
   np.testing.assert_allclose(np.sum(weights, axis=-1), 1, atol=1e-6)
   whole = ((found == images[None]) | (found == images[::-1][None])).all(axis=(1, 2, 3, 4))

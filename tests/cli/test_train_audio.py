@@ -83,7 +83,7 @@ def test_pictures_and_report(finished):
 
 def test_resume_is_exact(finished, tmp_path):
   path, made = finished
-  short = config(made.data.path)
+  short = config(made.data.path, **{'evaluation.protocols': ('knn',)})
 
   class Stop(Exception):
     pass
@@ -111,7 +111,8 @@ def test_resume_is_exact(finished, tmp_path):
 
 def test_eval_writes_features_of_z_and_c(finished, tmp_path):
   path, made = finished
-  evaluate(made, str(path / 'run'), embed=str(tmp_path / 'features.npz'))
+  short = config(made.data.path, **{'evaluation.protocols': ('knn',)})
+  evaluate(short, str(path / 'run'), embed=str(tmp_path / 'features.npz'))
   features = np.load(tmp_path / 'features.npz')
   assert features['train_z_features'].shape[1] == 16 and features['test_c_features'].shape[1] == 12
   assert len(features['test_labels']) == len(features['test_groups']) == len(features['test_z_features'])

@@ -176,10 +176,6 @@ def make_mesh(types=AxisType.Auto, **shape):
   return jax.make_mesh(tuple(shape.values()), tuple(shape), (types,) * len(shape), devices=devices)
 
 
-def compiled(function):
-  return jax.jit(function, compiler_options={'xla_backend_optimization_level': 0})  # Compiles in half the time.
-
-
 def check_inside_and_outside(over_devices, axis_name, names, implementation):
   """Checks values and gradients, taken inside the mapped function and outside."""
   def inside(params, batch):
@@ -191,7 +187,7 @@ def check_inside_and_outside(over_devices, axis_name, names, implementation):
     return jnp.mean(loss), values
 
   both = lambda *args: (over_devices(inside)(*args), jax.grad(outside, has_aux=True)(*args)[::-1])
-  for values, grads in compiled(both)(float32(PARAMS), float32(BATCH)):
+  for values, grads in jax.jit(both)(float32(PARAMS), float32(BATCH)):
     check(values, grads, names)
 
 
@@ -266,7 +262,7 @@ def test_several_axes(context, implementation):
 def check_global(names=ALL, implementation=None):
   """Checks values and gradients of a caller with global arrays, who names no axis."""
   loss = functools.partial(total, names=names, implementation=implementation)
-  grads, values = compiled(jax.grad(loss, has_aux=True))(float32(PARAMS), shard(float32(BATCH)))
+  grads, values = jax.jit(jax.grad(loss, has_aux=True))(float32(PARAMS), shard(float32(BATCH)))
   check(values, grads, names)
 
 
@@ -319,7 +315,7 @@ def test_arrays_may_lie_anywhere(types, spec):
   z1, z2 = RNG.normal(size=(2, 8, 4))
   with jax.set_mesh(mesh):
     z = jax.device_put(float32((z1, z2)), NamedSharding(mesh, spec))
-    loss, grads = compiled(jax.value_and_grad(losses.nt_xent, argnums=(0, 1)))(*z)
+    loss, grads = jax.jit(jax.value_and_grad(losses.nt_xent, argnums=(0, 1)))(*z)
   np.testing.assert_allclose(loss, reference.nt_xent(z1, z2, 0.1), rtol=1e-6)
   assert grads[0].sharding.is_equivalent_to(z[0].sharding, 2) or types == AxisType.Auto
 
@@ -363,12 +359,12 @@ def text_and_memory(loss, n, devices, **settings):
   """
   function = jax.value_and_grad(lambda *z: loss(*z, **settings), argnums=(0, 1))
   if devices == 1:
-    made = compiled(function).lower(*jnp.ones((2, n, 8))).compile()
+    made = jax.jit(function).lower(*jnp.ones((2, n, 8))).compile()
   else:
     mesh = make_mesh(data=devices)
     with jax.set_mesh(mesh):
       z = [jax.device_put(jnp.ones((n, 8)), NamedSharding(mesh, P('data'))) for _ in range(2)]
-      made = compiled(function).lower(*z).compile()
+      made = jax.jit(function).lower(*z).compile()
   return made.as_text(), made.memory_analysis().temp_size_in_bytes
 
 

@@ -55,6 +55,7 @@ def assert_close(loss, expected, temperature=0.1):
   np.testing.assert_allclose(loss, expected, rtol=1e-6, atol=2e-7 / temperature)
 
 
+@pytest.mark.usefixtures('optimized')
 @pytest.mark.parametrize('n', [1, 7, 16])
 @pytest.mark.parametrize('temperature', [10.0, 1.0, 0.1, 0.024, 0.023, 0.01, 0.005])  # One shift fits from 0.0233 on.
 def test_pair_losses_equal_the_slow_reference(name, n, temperature):

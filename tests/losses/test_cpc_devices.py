@@ -91,10 +91,6 @@ def float32(tree):
   return jax.tree.map(lambda x: jnp.float32(x) if x.dtype == np.float64 else jnp.asarray(x), tree)
 
 
-def compiled(function):
-  return jax.jit(function, compiler_options={'xla_backend_optimization_level': 0})  # Compiles in half the time.
-
-
 def make_mesh(name, devices, types=AxisType.Auto):
   return jax.make_mesh((devices,), (name,), (types,), devices=jax.devices()[:devices])
 
@@ -124,12 +120,12 @@ def test_mapped_contexts(context, devices):
     return jnp.mean(loss), values
 
   both = lambda *args: (over_devices(context, inside, devices)(*args), jax.grad(outside, has_aux=True)(*args)[::-1])
-  for values, grads in compiled(both)(float32(PARAMS), float32(BATCH)):
+  for values, grads in jax.jit(both)(float32(PARAMS), float32(BATCH)):
     check(values, grads)
 
 
 def test_plain_jit():
-  grads, values = compiled(jax.grad(total, has_aux=True))(float32(PARAMS), float32(BATCH))
+  grads, values = jax.jit(jax.grad(total, has_aux=True))(float32(PARAMS), float32(BATCH))
   check(values, grads)
 
 
@@ -138,7 +134,7 @@ def test_ambient_mesh(devices, types):
   mesh = make_mesh('data', devices, types)
   with jax.set_mesh(mesh):
     batch = jax.device_put(float32(BATCH), NamedSharding(mesh, P('data')))
-    grads, values = compiled(jax.grad(total, has_aux=True))(float32(PARAMS), batch)
+    grads, values = jax.jit(jax.grad(total, has_aux=True))(float32(PARAMS), batch)
   check(values, grads)
 
 

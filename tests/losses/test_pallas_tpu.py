@@ -37,6 +37,7 @@ def assert_equal(found, expected):
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5 * float(jnp.abs(theirs).max()) + 1e-7)
 
 
+@pytest.mark.usefixtures('optimized')
 @pytest.mark.parametrize('temperature', [0.5, 0.01])
 @pytest.mark.parametrize('n', [1, 75, 136])
 @pytest.mark.parametrize('name', LOSSES)

@@ -25,17 +25,13 @@ def make_batch(seed=0, size=12, shape=(2,)):
   return {'views': (jax.random.normal(jax.random.key(seed), (size, *shape)),)}
 
 
-def compiled(function):
-  return jax.jit(function, compiler_options={'xla_backend_optimization_level': 0})  # Compiles in half the time.
-
-
 @functools.cache
 def initial(method, shape=(2,)):
-  return compiled(method.init)(jax.random.key(0, impl='rbg'), make_batch(shape=shape))  # Quick to compile.
+  return jax.jit(method.init)(jax.random.key(0, impl='rbg'), make_batch(shape=shape))  # Quick to compile.
 
 
 def step(method, state, batch, key=KEY):
-  return compiled(method.step)(state, batch, key)
+  return jax.jit(method.step)(state, batch, key)
 
 
 def same(a, b):
@@ -59,7 +55,7 @@ def terms(method, state, real, fake):
 def test_the_losses_written_out(divergence):
   method = variant(divergence=divergence, gradient_penalty=0.3, r1=0.5, r2=0.7)
   state, real, fake = initial(METHOD), make_batch()['views'][0], make_batch(1)['views'][0]
-  loss, (_, metrics) = compiled(lambda params: method.discriminator_loss(params, {}, real, fake, KEY))(
+  loss, (_, metrics) = jax.jit(lambda params: method.discriminator_loss(params, {}, real, fake, KEY))(
       state.params['encoder'])
   expected = terms(method, state, real, fake)
   critic = functools.partial(score, method, state.params['encoder'])
@@ -113,7 +109,7 @@ def test_several_updates_of_the_discriminator_are_of_parts_of_the_batch():
   still = variant(generator_optimizer=optax.sgd(0.0), clip=0.4)
   state, batch = silent(initial(METHOD)), make_batch()
   found, _ = step(variant(generator_optimizer=optax.sgd(0.0), clip=0.4, n_critic=3), state, batch)
-  expected, update = state, compiled(still.step)
+  expected, update = state, jax.jit(still.step)
   for i in range(3):
     expected, _ = update(expected, {'views': (batch['views'][0][i::3],)}, KEY)
   close(found.params['encoder'], expected.params['encoder'])
@@ -143,7 +139,7 @@ def test_schedules_count_steps_and_not_updates():
   """With a rate of 0 at step 1 alone, neither network moves in that step, and both do before and after."""
   rate = lambda count: jnp.where(count == 1, 0.0, 0.1)
   method = variant(optimizer=optax.sgd(rate, 0.0), generator_optimizer=optax.sgd(rate, 0.0), n_critic=4)
-  state, update, moved = initial(method), compiled(method.step), []
+  state, update, moved = initial(method), jax.jit(method.step), []
   for i in range(4):
     after, _ = update(state, make_batch(i), jax.random.key(i))
     moved.append([not same(after.params[name], state.params[name]) for name in ('encoder', 'generator')])
@@ -153,7 +149,7 @@ def test_schedules_count_steps_and_not_updates():
 
 def test_latents_and_interpolations_are_new_in_every_step_and_update():
   method = variant(n_critic=2, optimizer=optax.sgd(0.0), generator_optimizer=optax.sgd(0.0))
-  state, update = initial(method), compiled(method.step)
+  state, update = initial(method), jax.jit(method.step)
   batch = make_batch(size=4)
   batch = {'views': (jnp.repeat(batch['views'][0], 2, axis=0),)}  # Both updates see the same real inputs.
   found = [float(update(state, batch, jax.random.key(i))[1]['discriminator_loss']) for i in (0, 0, 1)]
@@ -164,7 +160,7 @@ def test_latents_and_interpolations_are_new_in_every_step_and_update():
                                                 (0.15, [0.1, 0.15, 0.15])])
 def test_the_average_of_the_generator(momentum, expected):
   method = variant(generator_momentum=momentum)
-  state, update = initial(METHOD), compiled(method.step)
+  state, update = initial(METHOD), jax.jit(method.step)
   average = state.average['params']
   close(average, state.params['generator'], 0)
   for i, weight in enumerate(expected):
@@ -262,7 +258,7 @@ def test_a_config_builds_it():
       'optimizer': adam, 'generator_optimizer': adam, 'divergence': 'hinge', 'n_critic': 2}
   method = build.construct('method', section, {'batch_size': 8, 'steps': 10, 'steps_per_epoch': 2.0})
   assert method.discriminator == ConvDiscriminator((4, 5), spectral_norm=True)
-  state = compiled(method.init)(KEY, make_batch(shape=(8, 8, 1)))
+  state = jax.jit(method.init)(KEY, make_batch(shape=(8, 8, 1)))
   assert jax.eval_shape(lambda s: method.sample(s, KEY, 3, (8, 8, 1)), state).shape == (3, 8, 8, 1)
   with pytest.raises(ValueError, match="config.method: divergence must be one of 'jensen_shannon', .* got 'kl'"):
     build.construct('method', {**section, 'divergence': 'kl'}, {})

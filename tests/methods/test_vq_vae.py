@@ -25,23 +25,19 @@ def make_batch(seed=0, size=6, shape=(8, 6, 1)):
   return {'views': (jax.random.uniform(jax.random.key(seed), (size, *shape)),)}
 
 
-def compiled(function):
-  return jax.jit(function, compiler_options={'xla_backend_optimization_level': 0})  # Compiles in half the time.
-
-
 @functools.cache
 def initial(method, shape=(8, 6, 1)):
   key = jax.random.key(0, impl='rbg')  # Quick to compile.
-  return compiled(method.init)(key, {'views': (jnp.zeros((6, *shape)),)})
+  return jax.jit(method.init)(key, {'views': (jnp.zeros((6, *shape)),)})
 
 
 @functools.cache
 def step_of(method):
-  return compiled(method.step)
+  return jax.jit(method.step)
 
 
 def gradient(method, state, x):
-  return compiled(jax.grad(lambda params: method.loss(params, state.stats, x, KEY)[0]))(state.params)
+  return jax.jit(jax.grad(lambda params: method.loss(params, state.stats, x, KEY)[0]))(state.params)
 
 
 def assembled(method, params, stats, x):
@@ -52,7 +48,7 @@ def assembled(method, params, stats, x):
 
 @functools.cache
 def assembler(method):
-  return compiled(functools.partial(assembled, method))
+  return jax.jit(functools.partial(assembled, method))
 
 
 def assemble(method, state, x):
@@ -62,7 +58,7 @@ def assemble(method, state, x):
 def pulled(method, state, x, cotangent):
   """The gradient of the parameters for one of z_e."""
   z_e = lambda params: assembled(method, params, state.stats, x)[0]
-  return compiled(lambda params: jax.vjp(z_e, params)[1](cotangent)[0])(state.params)
+  return jax.jit(lambda params: jax.vjp(z_e, params)[1](cotangent)[0])(state.params)
 
 
 def close(found, expected, tolerance=1e-6):
@@ -78,9 +74,9 @@ def test_the_loss_written_out():
   np.testing.assert_array_equal(indices, vector_quantizer.nearest(embedding, z_e))
   np.testing.assert_array_equal(codes, embedding[indices])
   decode = lambda z: method.network.apply({'params': state.params}, z, (8, 6, 1), method='decode')
-  output = np.float64(compiled(decode)(codes[..., 0, :]))
+  output = np.float64(jax.jit(decode)(codes[..., 0, :]))
   error = np.mean((output - x) ** 2)
-  loss, (_, metrics) = compiled(method.loss)(state.params, state.stats, x, KEY)
+  loss, (_, metrics) = jax.jit(method.loss)(state.params, state.stats, x, KEY)
   np.testing.assert_allclose(loss, error / np.var(x) + 0.4 * np.mean(np.float64(z_e - codes) ** 2), rtol=1e-5)
   np.testing.assert_allclose(metrics['squared_error'], error, rtol=1e-5)
   counts = np.bincount(np.ravel(indices), minlength=7)
@@ -99,7 +95,7 @@ def test_the_encoder_gets_the_decoders_gradient_at_the_codes_and_the_commitment(
     output = method.network.apply({'params': state.params}, z[..., 0, :], x.shape[1:], method='decode')
     return jnp.mean((output - x) ** 2) / jnp.var(x)
 
-  arriving = compiled(jax.grad(of_codes))(codes) + 0.4 * 2 * (z_e - codes) / z_e.size
+  arriving = jax.jit(jax.grad(of_codes))(codes) + 0.4 * 2 * (z_e - codes) / z_e.size
   expected = pulled(method, state, x, arriving)
   for part in ('encoder', 'code'):
     jax.tree.map(close, found[part], expected[part])
@@ -174,7 +170,7 @@ def test_one_code_and_more_codes_than_vectors(num_codes):
     state, metrics = step(state, make_batch(i), jax.random.key(i))
   assert int(state.failed_step) == -1
   assert 1 <= metrics['perplexity'] <= min(num_codes, 6 * 2 * 2) + 1e-3
-  codes = compiled(method.codes)(state, make_batch()['views'][0])
+  codes = jax.jit(method.codes)(state, make_batch()['views'][0])
   assert codes.shape == (6, 2, 2, 1) and np.all(codes >= 0) and np.all(codes < num_codes)
 
 
@@ -194,7 +190,7 @@ def test_inputs_of_any_shape(method, shape, places):
     return (z, method.represent(state, x, 'z_mean'), method.codes(state, (x,)), method.decode(state, z, shape),
             method.reconstruct(state, x, KEY)['reconstruction'], method.score(state, x, KEY)['squared_error'])
 
-  z, mean, codes, decoded, reconstruction, error = compiled(outputs)(state, x)
+  z, mean, codes, decoded, reconstruction, error = jax.jit(outputs)(state, x)
   assert codes.shape == (6, *places, method.groups) and codes.dtype == jnp.int32
   embedding = state.stats['codebook']['quantizer']['embedding']
   np.testing.assert_array_equal(z, embedding[codes].reshape(6, -1))
@@ -217,7 +213,7 @@ def test_fine_tuning_passes_codes_straight_through():
   encoder, variables = METHOD.backbone(state, 'z')
   weights = jax.random.normal(KEY, METHOD.represent(state, x, 'z').shape)
   total = lambda params: jnp.sum(weights * encoder.apply({**variables, 'params': params}, x, train=True))
-  found = compiled(jax.grad(total))(variables['params'])['network']
+  found = jax.jit(jax.grad(total))(variables['params'])['network']
   expected = pulled(METHOD, state, x, weights.reshape(6, 2, 2, 1, 3))
   for part in ('encoder', 'code'):
     jax.tree.map(close, found[part], expected[part])

@@ -18,21 +18,17 @@ def inputs(*shape):
   return jnp.asarray(np.random.default_rng(0).uniform(size=shape).astype(np.float32))
 
 
-def compiled(function, **options):
-  return jax.jit(function, compiler_options={'xla_backend_optimization_level': 0}, **options)  # Compiles faster.
-
-
 def initial(network, *arguments):
-  return compiled(network.init, static_argnums=tuple(range(2, len(arguments) + 1)))(KEY, *arguments)
+  return jax.jit(network.init, static_argnums=tuple(range(2, len(arguments) + 1)))(KEY, *arguments)
 
 
 def apply(network, variables, x, *shape, method=None):
-  return compiled(lambda v, x: network.apply(v, x, *shape, method=method))(variables, x)
+  return jax.jit(lambda v, x: network.apply(v, x, *shape, method=method))(variables, x)
 
 
 def train(network, variables, x, steps):
   """The variables after so many forward passes."""
-  update = compiled(lambda v: {**v, **network.apply(v, x, train=True, mutable=['spectral'])[1]})
+  update = jax.jit(lambda v: {**v, **network.apply(v, x, train=True, mutable=['spectral'])[1]})
   for _ in range(steps):
     variables = update(variables)
   return variables
@@ -167,13 +163,13 @@ def test_a_spectrally_normalised_mlp_has_slopes_of_one_at_most():
   variables = initial(network, x)
   variables = {**variables, 'params': jax.tree.map(lambda w: 30 * w, variables['params'])}
   slopes = lambda v: jnp.linalg.norm(jax.grad(lambda x: network.apply(v, x).sum())(x), axis=1).max()
-  assert 0.01 < compiled(slopes)(train(network, variables, x, 100)) < 1 + 1e-4
+  assert 0.01 < jax.jit(slopes)(train(network, variables, x, 100)) < 1 + 1e-4
 
 
 def test_the_state_of_the_power_iteration_moves_in_training_alone():
   network, x = MLP.clone(spectral_norm=True), inputs(3, 7)
   variables = initial(network, x)
-  _, kept = compiled(lambda v: network.apply(v, x, mutable=['spectral']))(variables)
+  _, kept = jax.jit(lambda v: network.apply(v, x, mutable=['spectral']))(variables)
   jax.tree.map(np.testing.assert_array_equal, kept['spectral'], variables['spectral'])
   moved = train(network, variables, x, 2)
   changed = [bool(jnp.any(a != b)) for a, b in zip(
@@ -187,7 +183,7 @@ def test_layer_norm_leaves_examples_apart_and_batch_norm_does_not(name, norm, mi
   network, x = DISCRIMINATORS[name].clone(norm=norm), inputs(4, 8, 8, 1)
   variables = initial(network, x)
   assert ('batch_stats' in variables) == mixes
-  score = compiled(lambda x: network.apply(variables, x, train=True, mutable=['batch_stats'])[0])
+  score = jax.jit(lambda x: network.apply(variables, x, train=True, mutable=['batch_stats'])[0])
   changed = np.asarray(score(x.at[3].multiply(3.0)) - score(x))
   assert changed[3] and np.any(changed[:3]) == mixes
   norms = [key for key in jax.tree_util.tree_leaves_with_path(variables['params']) if 'scale' in str(key)]
