@@ -41,26 +41,34 @@ def measure(run: Run, train: Source, test: Source, pretrain: Source | None = Non
 
 
 def _of_inputs(run: Run, train: Source, test: Source) -> list[Row]:
-  """Returns the rows of all protocols but those of audio; a method that reconstructs stands beside PCA too."""
+  """Returns the rows of all protocols but those of audio; a method that reconstructs stands beside PCA too.
+
+  Raw inputs and PCA, of as many dimensions as the first representation, are measured once.
+  """
   protocols = run.config.evaluation.protocols
   labelled = train.labels is not None and test.labels is not None
-  compared = encoders(run)
   generative = hasattr(run.experiment.method, 'score')
+  basis: Any = None
   reconstructed = generative and measure_generative.PROTOCOL in protocols
   if reconstructed or (generative and labelled and {'knn', 'linear'} & {*protocols}):
     size = measure_generative.sizes(run, test, representation(run))
     basis = measure_generative.fit_pca(run, train, size)
-    if basis.dimensions:  # None where all examples are the same.
+  rows: list[Row] = []
+  for name in representations(run):
+    compared = encoders(run, name)
+    if rows:
+      del compared['raw']
+    elif labelled and basis is not None and basis.dimensions:  # None where all examples are the same.
       compared['pca'] = measure_generative.pca_encoder(run, basis.first(size.representation))
-  rows = _labelled(run, train, test, compared) if labelled else spread(run, test)
+    rows += _labelled(run, train, test, name, compared) if labelled else spread(run, test, name, compared)
   for row in rows:
     if row['features'] == 'pca':
       row['dimensions'] = basis.first(size.representation).dimensions
   return rows + measure_generative.measure(run, test, basis, size) if reconstructed else rows
 
 
-def _labelled(run: Run, train: Source, test: Source, compared: dict[str, Encode]) -> list[Row]:
-  """Returns the rows of the protocols that need labels, of the encoders `compared`."""
+def _labelled(run: Run, train: Source, test: Source, name: str, compared: dict[str, Encode]) -> list[Row]:
+  """Returns the rows of the protocols that need labels, of the encoders `compared` of the representation `name`."""
   options, rows = run.config.evaluation, []
   if {'knn', 'linear'} & {*options.protocols}:
     rows += evaluation.evaluate(
@@ -68,11 +76,13 @@ def _labelled(run: Run, train: Source, test: Source, compared: dict[str, Encode]
         knn=options.knn.to_dict() if 'knn' in options.protocols else None,
         linear=options.linear.to_dict() if 'linear' in options.protocols else None,
         fractions=options.fractions, batch_size=options.batch_size,
-        representation=representation(run), seed=run.config.seed)
+        representation=name, seed=run.config.seed)
   if 'sgd' in options.protocols:
-    rows += _trained(run, train, test, 'sgd', probes(run))
+    probes = {features: functools.partial(sgd_probe.accuracy, encode) for features, encode in compared.items()
+              if features != 'pca'}
+    rows += _trained(run, train, test, 'sgd', name, probes)
   if 'finetune' in options.protocols:
-    rows += _trained(run, train, test, 'finetune', fine_tuned(run))
+    rows += _trained(run, train, test, 'finetune', name, fine_tuned(run, name))
   return rows
 
 
@@ -85,12 +95,15 @@ def check(options: ConfigDict, experiment: Experiment) -> None:
   measure_generative.check(options, experiment)
   if not options.protocols:
     raise ValueError(f'config.evaluation.protocols must name at least one of {", ".join(protocols)}; got none')
-  representations = experiment.method.representations
+  known = experiment.method.representations
   if experiment.hears:
-    representations = measure_audio.whole(representations)
-  if options.representation not in ('', *representations):
-    raise ValueError(
-        f'config.evaluation.representation must be among {", ".join(representations)}; got {options.representation!r}')
+    known = measure_audio.whole(known)
+  if not {*names(options)} <= {'', *known}:
+    raise ValueError(f'config.evaluation.representation must be among {", ".join(known)}, or several of them with '
+                     f'commas between them; got {options.representation!r}')
+  if len(names(options)) > 1 and hasattr(experiment.method, 'seen'):
+    raise ValueError('config.evaluation.representation must be a single one where each is of other views, beside whose '
+                     f'raw inputs it stands; got {options.representation!r}')
   ranges = {
       'batch_size': options.batch_size >= 1,
       'knn.k': options.knn.k >= 1,
@@ -133,16 +146,17 @@ def check_fine_tuning(options: ConfigDict, experiment: Experiment, state: Any, i
   """Raises ValueError if config.evaluation.finetune does not suit the encoder, or the inputs; all may be traced."""
   if 'finetune' not in options.protocols:
     return
-  encoder, variables = experiment.method.backbone(state, options.representation or None)
   wanted = recipe(options, 'finetune')
   shapes = [list(x.shape) for x in jax.tree.leaves(inputs)]
   if wanted.cutmix and any(len(shape) != 4 or shape[1:3] != shapes[0][1:3] for shape in shapes):
     raise ValueError('config.evaluation.finetune.cutmix must be 0 for what is not images of one size, got '
                      f'{wanted.cutmix:g} for inputs {", ".join(map(str, shapes))}')
-  try:
-    finetune.check(encoder, variables['params'], wanted)
-  except ValueError as error:
-    raise ValueError(f'config.evaluation.finetune.{error}') from error
+  for name in names(options):
+    encoder, variables = experiment.method.backbone(state, name or None)
+    try:
+      finetune.check(encoder, variables['params'], wanted)
+    except ValueError as error:
+      raise ValueError(f'config.evaluation.finetune.{error}') from error
 
 
 def check_views(trained_on: Any, source: Source) -> None:
@@ -159,9 +173,19 @@ def check_views(trained_on: Any, source: Source) -> None:
         f'config.data.path: the views of {source.name} are {", ".join(found)}; the run trains on {", ".join(expected)}')
 
 
+def names(options: ConfigDict) -> tuple[str, ...]:
+  """Returns what config.evaluation.representation lists, with commas between them."""
+  return tuple(dict.fromkeys(name.strip() for name in options.representation.split(',')))
+
+
+def representations(run: Run) -> tuple[str, ...]:
+  """Returns the names of the representations that are evaluated."""
+  return tuple(name or run.experiment.method.representations[0] for name in names(run.config.evaluation))
+
+
 def representation(run: Run) -> str:
-  """Returns the name of the representation that is evaluated."""
-  return run.config.evaluation.representation or run.experiment.method.representations[0]
+  """Returns the name of the first of them, which the pictures are of."""
+  return representations(run)[0]
 
 
 def encoders(run: Run, name: str | None = None) -> dict[str, Encode]:
@@ -177,14 +201,9 @@ def encoders(run: Run, name: str | None = None) -> dict[str, Encode]:
   }
 
 
-def probes(run: Run) -> dict[str, Callable[..., float]]:
-  """Returns linear probes that train by SGD on augmented images."""
-  return {name: functools.partial(sgd_probe.accuracy, encode) for name, encode in encoders(run).items()}
-
-
-def fine_tuned(run: Run) -> dict[str, Callable[..., float]]:
-  """Returns fine-tuning of the random and of the trained encoder, up to the representation that is evaluated."""
-  method, name = run.experiment.method, representation(run)
+def fine_tuned(run: Run, name: str) -> dict[str, Callable[..., float]]:
+  """Returns fine-tuning of the random and of the trained encoder, up to the representation `name`."""
+  method = run.experiment.method
   adapt = functools.partial(evaluation.adapt, recipe=run.experiment.recipe, channels=run.channels)
   classifiers: dict[str, Callable[..., float]] = {}
   for features, state in (('random', run.initial), ('trained', run.state)):
@@ -195,7 +214,7 @@ def fine_tuned(run: Run) -> dict[str, Callable[..., float]]:
   return classifiers
 
 
-def _trained(run: Run, train: Source, test: Source, protocol: str, classifiers) -> list[Row]:
+def _trained(run: Run, train: Source, test: Source, protocol: str, name: str, classifiers) -> list[Row]:
   """Runs a protocol that trains on images; its section in the config gives the fields of the recipe."""
   options = run.config.evaluation
   wanted, default = (vars(each) for each in (recipe(options, protocol), RECIPES[protocol]()))
@@ -204,7 +223,7 @@ def _trained(run: Run, train: Source, test: Source, protocol: str, classifiers) 
   telling = {features: _telling(protocol, features, classifier) for features, classifier in classifiers.items()}
   return evaluation.evaluate_trained(
       telling, train, test, protocol=protocol, fractions=options.fractions or (1.0,),
-      representation=representation(run), seed=run.config.seed,
+      representation=name, seed=run.config.seed,
       augment_fn=supervised.crops(run.experiment.recipe, run.channels), **given)
 
 
@@ -218,25 +237,25 @@ def _telling(protocol: str, features: str, classifier: Callable[..., float]) -> 
   return train
 
 
-def spread(run: Run, source: Source, limit: int = 2048) -> list[Row]:
-  """Returns what needs no labels, of at most `limit` examples: the features' effective rank and uniformity.
+def spread(run: Run, source: Source, name: str, compared: dict[str, Encode], limit: int = 2048) -> list[Row]:
+  """Returns what needs no labels, of at most `limit` examples: the effective rank and uniformity of `compared`.
 
   Of several views also how often z of a view finds z of its counterpart.
   """
   images = evaluation.Subset(source.inputs, np.arange(min(limit, len(source))))
   rows = []
-  for features, encode in encoders(run).items():
+  for features, encode in compared.items():
     h = jnp.asarray(evaluation.extract(encode, images, batch_size=run.config.evaluation.batch_size))
     for metric, value in (('effective_rank', geometry.effective_rank(h)), ('uniformity', geometry.uniformity(h))):
       rows.append({
           'protocol': 'geometry', 'label': 'none', 'split': 'test',
-          'representation': 'inputs' if features == 'raw' else representation(run),
+          'representation': 'inputs' if features == 'raw' else name,
           'features': features, 'seed': run.config.seed, 'metric': metric, 'value': float(value),
           'num_test': len(images)})
   views = len(run.experiment.method.seen('z')) if hasattr(run.experiment.method, 'seen') else 1
   for features, encode in encoders(run, 'z').items() if views > 1 else ():
     if features != 'raw':
       z = evaluation.extract(encode, images, batch_size=run.config.evaluation.batch_size)
-      rows.append({**rows[0], 'protocol': 'retrieval', 'representation': representation(run), 'features': features,
+      rows.append({**rows[0], 'protocol': 'retrieval', 'representation': name, 'features': features,
                    'metric': 'accuracy', 'value': float(geometry.retrieval(jnp.asarray(z.reshape(len(z), views, -1))))})
   return rows

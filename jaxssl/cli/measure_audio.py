@@ -69,7 +69,7 @@ def encoders(run: Run) -> dict[tuple[str, str], sequences.EncodeSteps]:
 def representations(run: Run) -> tuple[str, ...]:
   """Returns the names of the representations to evaluate: the config's, or all, without those of single steps."""
   chosen = run.config.evaluation.representation
-  return (chosen,) if chosen else whole(run.experiment.method.representations)
+  return tuple(name.strip() for name in chosen.split(',')) if chosen else whole(run.experiment.method.representations)
 
 
 def whole(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -103,7 +103,7 @@ def test_unlabelled_pictures_get_the_geometry_of_their_features(run, tmp_path):
 
 @pytest.mark.parametrize('overrides,message', [
     ({'evaluation.protocols': ('knm',)}, r"must be among knn, linear, sgd, finetune, reconstruction; got 'knm'"),
-    ({'evaluation.representation': 'y'}, r"evaluation.representation must be among h, head1, z; got 'y'"),
+    ({'evaluation.representation': 'y'}, r"representation must be among h, head1, z, or several .*; got 'y'"),
     ({'data.name': 'omnigolt'}, r"'omnigolt'.*'omniglot'"),
     ({'evaluation.protocols': ('finetune',), 'evaluation.finetune.optimizer': 'adam'},
      r"config.evaluation.finetune.optimizer must be one of 'sgd', 'adamw', got 'adam'"),

@@ -132,7 +132,7 @@ def test_preview(finished, tmp_path):
 
 @pytest.mark.parametrize('key, value, message', [
     ('evaluation.protocols', ('finetune',), "must be among knn, linear, linear_steps; got 'finetune'"),
-    ('evaluation.representation', 'h', "must be among z, c; got 'h'"),
+    ('evaluation.representation', 'h', "must be among z, c, or several .*; got 'h'"),
     ('method.predictor.steps', 30, 'config.method does not suit the data: predictions foresee K = 30 steps'),
     ('method.predictor.features', 7, 'config.method does not suit the data: z must have shape'),
     ('method.negatives', 'others_', 'config.method does not suit the data: negatives'),

@@ -86,6 +86,14 @@ def test_eval_of_another_representation(data, name):
   assert {row['representation'] for row in rows_of(data / name)} == {'inputs', name}
 
 
+def test_representations_of_different_views_are_evaluated_one_by_one(data):
+  both = config(str(data / 'images.npz'), MULTIVIEW, BY_SHAPE['images'], **{
+      'evaluation.representation': 'z_view0,z_view1'})
+  with pytest.raises(ValueError, match="must be a single one where each is of other views.*; got 'z_view0,z_view1'"):
+    train(both, str(data / 'both'))
+  assert not (data / 'both').exists()
+
+
 def test_colours_of_grey_images_are_refused_before_the_run(data):
   with pytest.raises(ValueError, match='config.method does not suit the data: rgb_to_lab needs images with three chan'):
     train(config(str(data / 'grey.npz'), MULTIVIEW), str(data / 'grey'))

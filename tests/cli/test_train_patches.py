@@ -63,14 +63,15 @@ def test_table_and_pictures(finished):
   assert 'By the distance of what is predicted, on test images' in (path / 'run' / 'report.html').read_text()
 
 
-@pytest.mark.parametrize('name', ['c', 'h'])
-def test_eval_of_the_other_representations(finished, name):
+def test_eval_of_the_other_representations(finished, capsys):
   path, made = finished
-  other = config(made.data.path, **{'evaluation.representation': name, 'evaluation.protocols': ('knn',),
+  other = config(made.data.path, **{'evaluation.representation': 'c, h', 'evaluation.protocols': ('knn',),
                                     'evaluation.pictures': False})
   evaluate(other, str(path / 'run'))
   rows = json.loads((path / 'run' / 'results.json').read_text())['rows']
-  assert {row['representation'] for row in rows} == {'inputs', name}
+  assert [(row['features'], row['representation']) for row in rows] == [
+      ('raw', 'inputs'), ('random', 'c'), ('trained', 'c'), ('random', 'h'), ('trained', 'h')]
+  assert [line.count('-') for line in capsys.readouterr().out.splitlines() if line.startswith('k-NN')] == [1, 1]
 
 
 def test_eval_on_images_of_other_channels(finished):
@@ -95,7 +96,7 @@ def test_preview(finished, tmp_path):
     ('method.negatives', 'group', "negatives must be 'batch' or 'image', got 'group'"),
     ('method.encoder', {'name': 'mlp', 'features': (4,)}, 'config.method: encoder must be a PatchEncoder, got MLP'),
     ('data.recipe.patch_stride', 5, r'config.data.recipe: size must be .* plus a multiple of their stride, 5, got 12'),
-    ('evaluation.representation', 'y', "must be among z, c, h; got 'y'"),
+    ('evaluation.representation', 'y', "must be among z, c, h, or several .*; got 'y'"),
 ])
 def test_errors_come_before_the_run(finished, tmp_path, key, value, message):
   _, made = finished
