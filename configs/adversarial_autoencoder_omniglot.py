@@ -1,0 +1,58 @@
+"""An adversarial autoencoder on the bundled drawings: Makhzani et al. 2015, https://arxiv.org/abs/1511.05644.
+
+  python train.py --config configs/adversarial_autoencoder_omniglot.py
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  return ConfigDict({
+      'seed': 0,
+      'steps': 1500,
+      'batch_size': 128,
+      'init_from': '',  # The work directory of a run to take the encoder from.
+      'data': {
+          'source': 'bundled',  # Or 'tfds', 'folder', 'npz'.
+          'name': 'omniglot',
+          'path': '',
+          'engine': 'device',  # Where views are made: 'device', 'host' (tf.data), or 'split' between them.
+          'recipe': {'name': 'drawings', 'size': 28, 'area': (1.0, 1.0), 'ratio': (1.0, 1.0), 'rotation': 10.0,
+                     'shear': 0.15, 'log_scale': 0.15, 'translation': 0.05, 'elastic': 0.02, 'thickness': 0.25,
+                     'views': 1},
+      },
+      'method': {
+          'name': 'adversarial_autoencoder',
+          'code_size': 32,
+          'categories': 0,  # Clusters, found beside the code.
+          'prior': 'normal',  # Or 'uniform', 'mixture'.
+          'prior_scale': 1.0,
+          'divergence': 'jensen_shannon',
+          'encoder': {'name': 'conv_encoder', 'widths': (32, 64, 128), 'pool': 'flatten'},
+          'decoder': {'name': 'conv_decoder', 'widths': (128, 64, 32)},
+          'discriminator': {'name': 'mlp_discriminator', 'features': (256, 256)},
+          'optimizer': {'name': 'adamw', 'weight_decay': 1e-4,
+                        'learning_rate': {'name': 'warmup_cosine', 'base': 0.002, 'scaling': 'none',
+                                          'warmup_epochs': 1.0}},
+          'discriminator_optimizer': {'name': 'adamw', 'b1': 0.5, 'weight_decay': 0.0,
+                                      'learning_rate': {'name': 'constant', 'base': 5e-4}},
+          'encoder_optimizer': {'name': 'adamw', 'b1': 0.5, 'weight_decay': 0.0,
+                                'learning_rate': {'name': 'constant', 'base': 5e-4}},
+      },
+      'checkpoint': {'every': 1000, 'keep_last': 3, 'keep_every': 1000},
+      'logging': {'every': 50},
+      'evaluation': {
+          'protocols': ('knn', 'linear', 'reconstruction'),  # And 'sgd', 'finetune'.
+          'representation': '',  # '': the method's default.
+          'knn': {'k': 5, 'temperature': 0.1},
+          # L2 strengths; the share of the training labels that chooses among them.
+          'linear': {'grid': (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), 'validation': 0.2},
+          'reconstruction': {'samples': 1},
+          'sgd': {'epochs': 90, 'batch_size': 256, 'learning_rate': 10.0},
+          'finetune': {'epochs': 60, 'batch_size': 256, 'learning_rate': 1.0},
+          'fractions': (),  # Shares of the labels, such as (0.01, 0.1).
+          'batch_size': 512,
+          'pictures': True,
+      },
+      'mesh': {'data': -1, 'model': 1},
+  })

@@ -1,0 +1,59 @@
+"""BiGAN on the bundled drawings: Donahue et al. 2016, https://arxiv.org/abs/1605.09782.
+
+  python train.py --config configs/bigan_omniglot.py
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  return ConfigDict({
+      'seed': 0,
+      'steps': 5000,
+      'batch_size': 64,
+      'init_from': '',  # The work directory of a run to take the encoder from.
+      'data': {
+          'source': 'bundled',  # Or 'tfds', 'folder', 'npz'.
+          'name': 'omniglot',
+          'path': '',
+          'engine': 'device',  # Where views are made: 'device', 'host' (tf.data), or 'split' between them.
+          'recipe': {'name': 'drawings', 'size': 28, 'area': (1.0, 1.0), 'ratio': (1.0, 1.0), 'rotation': 10.0,
+                     'shear': 0.15, 'log_scale': 0.15, 'translation': 0.05, 'elastic': 0.02, 'thickness': 0.25,
+                     'views': 1},
+      },
+      'method': {
+          'name': 'bigan',
+          'latent_size': 32,
+          'latent': 'normal',
+          'objective': 'joint',  # Or 'unary', BigBiGAN's.
+          'stochastic': False,
+          'encoder': {'name': 'conv_encoder', 'widths': (32, 64, 128), 'pool': 'flatten', 'batch_norm': True},
+          'generator': {'name': 'generator',
+                        'decoder': {'name': 'conv_decoder', 'widths': (128, 64), 'batch_norm': True}},
+          'discriminator': {
+              'name': 'joint_discriminator',
+              'of_x': {'name': 'conv_discriminator', 'widths': (32, 64, 128), 'norm': 'batch'},
+              'of_z': {'name': 'mlp_discriminator', 'features': (256, 256)},
+              'joint': {'name': 'mlp_discriminator', 'features': (256, 256)}},
+          'optimizer': {'name': 'adamw', 'b1': 0.5, 'weight_decay': 2.5e-5,
+                        'learning_rate': {'name': 'constant', 'base': 2e-4}},
+          'discriminator_optimizer': {'name': 'adamw', 'b1': 0.5, 'weight_decay': 2.5e-5,
+                                      'learning_rate': {'name': 'constant', 'base': 2e-4}},
+      },
+      'checkpoint': {'every': 1000, 'keep_last': 3, 'keep_every': 1000},
+      'logging': {'every': 50},
+      'evaluation': {
+          'protocols': ('knn', 'linear', 'reconstruction'),  # And 'sgd', 'finetune'.
+          'representation': '',  # '': the method's default.
+          'knn': {'k': 5, 'temperature': 0.1},
+          # L2 strengths; the share of the training labels that chooses among them.
+          'linear': {'grid': (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), 'validation': 0.2},
+          'reconstruction': {'samples': 1},
+          'sgd': {'epochs': 90, 'batch_size': 256, 'learning_rate': 10.0},
+          'finetune': {'epochs': 60, 'batch_size': 256, 'learning_rate': 1.0},
+          'fractions': (),  # Shares of the labels, such as (0.01, 0.1).
+          'batch_size': 512,
+          'pictures': True,
+      },
+      'mesh': {'data': -1, 'model': 1},
+  })
