@@ -98,4 +98,5 @@ def check_momentum(**momenta: float) -> None:
 
 
 def _part(params: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-  return {name: params[name] for name in names}
+  """Returns the parameters of some networks; one without any has no entry."""
+  return {name: params[name] for name in names if name in params}
