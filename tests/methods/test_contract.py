@@ -99,8 +99,8 @@ def build(name):
           optax.sgd(0.01, momentum=0.9), optimizer, optimizer, code_size=2, categories=3, prior='mixture'),
       'bigan': lambda: bigan(discriminator=MLPJointDiscriminator((6, 5), norm='batch')),
       'bigan, unary and stochastic': lambda: bigan(
-          discriminator=JointDiscriminator(*(MLPDiscriminator((6,), spectral_norm=True) for _ in range(3))), objective='unary',
-          latent='normal', stochastic=True),
+          discriminator=JointDiscriminator(*(MLPDiscriminator((6,), spectral_norm=True) for _ in range(3))),
+          objective='unary', latent='normal', stochastic=True),
   }[name]()
 
 
