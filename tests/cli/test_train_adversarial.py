@@ -91,6 +91,6 @@ def test_bigan_has_the_error_of_its_inverse(vectors):
   train(made, str(vectors / 'bigan'))
   rows = rows_of(vectors / 'bigan')
   found = {(row['metric'], row['features']) for row in rows if row['protocol'] == 'reconstruction'}
-  assert {(f'{metric}_error', features) for metric in ('squared', 'latent') for features in ('random', 'trained')} < found
+  assert {(f'{name}_error', features) for name in ('squared', 'latent') for features in ('random', 'trained')} < found
   assert 'clustering' not in {row['protocol'] for row in rows}
   assert 'Latent error' in table.format(rows)
