@@ -40,6 +40,8 @@ NETWORKS = {
     'conv_discriminator': models.ConvDiscriminator,
     'resnet_discriminator': models.ResNetDiscriminator,
     'mlp_discriminator': models.MLPDiscriminator,
+    'mlp_joint_discriminator': models.MLPJointDiscriminator,
+    'joint_discriminator': models.JointDiscriminator,
 }
 # Fields that the presets of a network, such as `resnet50(**fields)`, have chosen.
 SIZES: dict[Callable, tuple[str, ...]] = {
@@ -47,12 +49,13 @@ SIZES: dict[Callable, tuple[str, ...]] = {
 METHODS = {
     'simclr': methods.SimCLR, 'cpc': methods.CPC, 'cpc_image': methods.CPCImage, 'cmc': methods.CMC,
     'moco': methods.MoCo, 'autoencoder': methods.Autoencoder, 'vae': methods.VAE, 'vq_vae': methods.VQVAE,
-    'mae': methods.MAE, 'gan': methods.GAN}
+    'mae': methods.MAE, 'gan': methods.GAN, 'adversarial_autoencoder': methods.AdversarialAutoencoder,
+    'bigan': methods.BiGAN}
 CORRUPTIONS = {
     'masking': augment.MaskingNoise, 'gaussian': augment.GaussianNoise, 'salt_and_pepper': augment.SaltAndPepperNoise}
 SPARSITIES = {
     'dense': autoencoder.Dense, 'kl': autoencoder.KLSparsity, 'l1': autoencoder.L1Sparsity, 'k': autoencoder.KSparse}
-OPTIMIZERS = {name: getattr(optimizers, name) for name in ('sgd', 'adamw', 'lars', 'lamb')}
+OPTIMIZERS = {name: getattr(optimizers, name) for name in ('sgd', 'adamw', 'lars', 'lamb', 'rmsprop')}
 LEARNING_RATES: dict[str, Callable] = {
     name: getattr(schedules, name) for name in ('warmup_cosine', 'step_decay', 'constant', 'linear_warmup')}
 RECIPES = {name: getattr(recipes, name) for name in (

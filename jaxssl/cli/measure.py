@@ -61,6 +61,8 @@ def _of_inputs(run: Run, train: Source, test: Source) -> list[Row]:
     elif labelled and basis is not None and basis.dimensions:  # None where all examples are the same.
       compared['pca'] = measure_generative.pca_encoder(run, basis.first(size.representation))
     rows += _labelled(run, train, test, name, compared) if labelled else spread(run, test, name, compared)
+  if labelled and measure_generative.clusters(run.experiment.method):
+    rows += measure_generative.clustering(run, train, test)
   for row in rows:
     if row['features'] == 'pca':
       row['dimensions'] = basis.first(size.representation).dimensions

@@ -1,6 +1,7 @@
 """Measures what a generative method makes of inputs, and of its code: the rows of the protocol 'reconstruction'.
 
-Such a method has `score`; what else it has (`decode`, `latent_kl`, `codes`) decides what else is measured.
+Such a method has `score`; what else it has (`decode`, `latent_kl`, `codes`) decides what else is measured. One with
+`clusters` also has rows of the protocol 'clustering', where there are labels.
 """
 
 import functools
@@ -16,6 +17,8 @@ from jaxssl import evaluation
 from jaxssl.build import Experiment, Source
 from jaxssl.cli.runs import Run
 from jaxssl.evaluation import pca, reconstruction
+from jaxssl.evaluation.clustering import clustering_accuracy
+from jaxssl.evaluation.table import NONE
 
 PROTOCOL = 'reconstruction'
 Row = dict[str, Any]
@@ -55,8 +58,8 @@ def trace(experiment: Experiment, state: Any, inputs: Any) -> None:
   keys = jax.random.split(key, jax.tree.leaves(inputs)[0].shape[0])
   if hasattr(method, 'score'):
     jax.eval_shape(reconstruction.per_example(method.score), state, inputs, keys)
-  for name in ('reconstruct', 'latent_kl', 'codes'):
-    if hasattr(method, name):
+  for name in ('reconstruct', 'latent_kl', 'codes', 'clusters'):
+    if clusters(method) if name == 'clusters' else hasattr(method, name):
       arguments = (state, inputs, key) if name == 'reconstruct' else (state, inputs)
       jax.eval_shape(getattr(method, name), *arguments)
   if decodes(method):
@@ -70,6 +73,11 @@ def trace(experiment: Experiment, state: Any, inputs: Any) -> None:
 def decodes(method: Any) -> bool:
   """Whether a method makes inputs of a code z."""
   return hasattr(method, 'decode') and 'z' in method.representations
+
+
+def clusters(method: Any) -> bool:
+  """Whether a method sorts inputs into clusters."""
+  return hasattr(method, 'clusters') and method.categories > 0
 
 
 def adapter(run: Run) -> Callable[[Any], Any]:
@@ -127,6 +135,24 @@ def measure(run: Run, test: Source, basis: pca.PCA, size: Sizes) -> list[Row]:
     found['squared_error'] += _baselines(average, basis, size, adapt, common)
   # A baseline of the method's own is the same with either state.
   return [row for each in found.values() for row in {row['features']: row for row in each}.values()]
+
+
+def clustering(run: Run, train: Source, test: Source) -> list[Row]:
+  """Returns a row for the random and the trained state: what the cluster of an example tells of its label."""
+  method: Any = run.experiment.method
+  labels, test_labels = np.asarray(train.labels), np.asarray(test.labels)
+  rows = []
+  for features, state in (('random', run.initial), ('trained', run.state)):
+    assign = lambda inputs, state=state: method.clusters(state, inputs)[:, None]
+    found = {source: encoded(run, each, assign)[:, 0].astype(np.int64) for source, each in
+             (('train', train), ('test', test))}
+    rows.append({
+        'protocol': 'clustering', 'label': 'class', 'split': 'test', 'representation': NONE, 'features': features,
+        'seed': run.config.seed, 'metric': 'accuracy',
+        'value': clustering_accuracy(found['train'], labels, found['test'], test_labels),
+        'num_train': len(train), 'num_test': len(test), 'num_classes': len(np.unique(labels)),
+        'clusters': method.categories})
+  return rows
 
 
 def _baselines(average: Callable, basis: pca.PCA, size: Sizes, adapt: Callable, common: Row) -> list[Row]:

@@ -50,6 +50,8 @@ def describe(row: Mapping[str, Any]) -> str:
     words = [_optimizer(row)] if row.get('optimizer', 'sgd') != 'sgd' else []
     words += [name for name in ('mixup', 'cutmix') if row.get(name)]
     text = f'fine-tuning ({"".join(f"{word}, " for word in words)}{row["epochs"]:g} epochs)'
+  elif protocol == 'clustering':
+    text = f'{row["clusters"]:,} clusters, each with the label of most'
   elif protocol == 'reconstruction':
     return _reconstructed(row)
   else:
@@ -170,6 +172,9 @@ def _about_reconstructions(rows: Sequence[Row]) -> Iterator[str]:
            'the patches that are visible.')
   if 'denoising_error' in metrics:
     yield 'Denoising error: the squared error of reconstructions from noisy examples.'
+  if 'latent_error' in metrics:
+    yield ('Latent error: how far E(G(z)) is from z, squared, over the same of two draws of z: 0 where the encoder '
+           'inverts the generator, 1 by chance, .5 for the mean of z.')
   if 'active_units' in metrics:
     yield 'Active units: latent dimensions whose posterior mean varies by more than .01 over the examples.'
   if 'codebook_use' in metrics:

@@ -18,19 +18,11 @@ from flax import linen as nn
 
 from jaxssl import core, ops
 from jaxssl.losses import adversarial
+from jaxssl.methods import _adversarial
+from jaxssl.methods._adversarial import DIVERGENCES, LATENTS
 from jaxssl.models.forward import forward
 from jaxssl.models.gan import DiscriminatorFeatures
 
-DIVERGENCES = {
-    'jensen_shannon': adversarial.jensen_shannon,
-    'saturating': functools.partial(adversarial.jensen_shannon, saturating=True),
-    'least_squares': adversarial.least_squares,
-    'pearson': functools.partial(adversarial.least_squares, coding='pearson'),
-    'hinge': adversarial.hinge,
-    'wasserstein': adversarial.wasserstein,
-    'relativistic': adversarial.relativistic,
-}
-LATENTS = ('normal', 'uniform')
 WEIGHTS = ('gradient_penalty', 'r1', 'r2')
 
 
@@ -74,19 +66,15 @@ class GAN:
   generator_momentum: float = 0.999  # Of the average of the generator; lower in the first steps. 0: no average.
 
   def __post_init__(self):
-    for name, choices in (('latent', LATENTS), ('divergence', tuple(DIVERGENCES))):
-      if getattr(self, name) not in choices:
-        raise ValueError(f'{name} must be one of {", ".join(map(repr, choices))}, got {getattr(self, name)!r}')
-    for name in ('latent_size', 'n_critic'):
-      if getattr(self, name) < 1:
-        raise ValueError(f'{name} must be positive, got {getattr(self, name)}')
+    _adversarial.check_choice('latent', self.latent, LATENTS)
+    _adversarial.check_choice('divergence', self.divergence, DIVERGENCES)
+    _adversarial.check_positive(latent_size=self.latent_size, n_critic=self.n_critic)
     for name in WEIGHTS:
       if not 0 <= getattr(self, name) < math.inf:
         raise ValueError(f'{name} must be finite and not negative, got {getattr(self, name)}')
     if self.clip is not None and not 0 < self.clip < math.inf:
       raise ValueError(f'clip must be positive or None, got {self.clip}')
-    if not 0 <= self.generator_momentum < 1:
-      raise ValueError(f'generator_momentum must lie in [0, 1), got {self.generator_momentum}')
+    _adversarial.check_momentum(generator_momentum=self.generator_momentum)
 
   @property
   def representations(self) -> tuple[str, ...]:
@@ -145,14 +133,13 @@ class GAN:
     loss = lambda params: self.generator_loss(
         params, generator.stats, (encoder.params, encoder.stats), parts[-1], keys[-1])
     generator, of_generator = core.descend(loss, self.generator_optimizer, generator)
-    after = State(
-        state.step + 1, state.failed_step, **_joined(encoder, generator), average=self._averaged(state, generator))
+    average = _adversarial.averaged(
+        state.average, {'params': generator.params, **generator.stats}, self.generator_momentum, state.step)
+    after = State(state.step + 1, state.failed_step, **_joined(encoder, generator), average=average)
     # Neither network moves in a step in which an update of either fails.
     failed = (encoder.failed_step >= 0) | (generator.failed_step >= 0)
-    after = jax.tree.map(lambda new, old: jnp.where(failed, old, new), after, state)
-    failed_step = jnp.where(failed & (state.failed_step < 0), state.step, state.failed_step)
     metrics |= {'generator_loss': of_generator['loss'], 'generator_gradient_norm': of_generator['gradient_norm']}
-    return after._replace(failed_step=failed_step), metrics
+    return _adversarial.settled(after, state, failed), metrics
 
   def represent(self, state: State, inputs: Any, name: str | None = None, mask=None) -> jax.Array:
     """Returns features [n, d] of inputs [n, ...]: a layer of the discriminator, max-pooled to 4 x 4 places, or all."""
@@ -183,9 +170,7 @@ class GAN:
 
   def latents(self, key: jax.Array, n: int) -> jax.Array:
     """Returns n draws of z, [n, latent_size]."""
-    if self.latent == 'uniform':
-      return jax.random.uniform(key, (n, self.latent_size), minval=-1.0)
-    return jax.random.normal(key, (n, self.latent_size))
+    return _adversarial.latents(self.latent, key, (n, self.latent_size))
 
   def _update_discriminator(self, encoder, part, generator):
     real, key = part
@@ -199,11 +184,6 @@ class GAN:
       clipped = jax.tree.map(lambda w: jnp.clip(w, -self.clip, self.clip), encoder.params)
       encoder = encoder._replace(params=clipped)
     return encoder, metrics
-
-  def _averaged(self, state, generator):
-    # Lower in the first steps, so that a short run does not sample from what it started with.
-    momentum = jnp.minimum(self.generator_momentum, (1 + state.step) / (10 + state.step))
-    return optax.incremental_update({'params': generator.params, **generator.stats}, state.average, 1 - momentum)
 
   def _scores(self, params, stats, x, key) -> Any:
     return forward(self.discriminator, params, stats, x, rngs={'dropout': key})

@@ -1,5 +1,6 @@
 """Networks: Flax Linen modules."""
 
+from jaxssl.models.adversarial_autoencoder import AdversarialAutoencoderNetwork, Represented
 from jaxssl.models.autoencoder import (
   AutoencoderNetwork,
   Coded,
@@ -9,6 +10,7 @@ from jaxssl.models.autoencoder import (
   MLPEncoder,
   VariationalNetwork,
 )
+from jaxssl.models.bigan import BidirectionalNetwork, JointDiscriminator, MLPJointDiscriminator, Scores
 from jaxssl.models.cpc import (
   AudioEncoder,
   LinearPredictor,
@@ -53,8 +55,10 @@ from jaxssl.models.vector_quantizer import VectorQuantizer
 from jaxssl.models.vit import ViT, load_timm, vit_base, vit_huge, vit_large, vit_small, vit_tiny
 
 __all__ = [
+  'AdversarialAutoencoderNetwork',
   'AudioEncoder',
   'AutoencoderNetwork',
+  'BidirectionalNetwork',
   'ByShape',
   'Coded',
   'ConcatenatedCritic',
@@ -64,6 +68,7 @@ __all__ = [
   'DiscriminatorFeatures',
   'Generator',
   'GridPredictor',
+  'JointDiscriminator',
   'LinearPredictor',
   'LogBaseline',
   'LogMelEncoder',
@@ -73,6 +78,7 @@ __all__ = [
   'MLPDecoder',
   'MLPDiscriminator',
   'MLPEncoder',
+  'MLPJointDiscriminator',
   'MaskedConvContext',
   'MultiviewNetwork',
   'MultiviewRepresentation',
@@ -81,10 +87,12 @@ __all__ = [
   'Pooled',
   'Projected',
   'RNNContext',
+  'Represented',
   'ResNet',
   'ResNetDecoder',
   'ResNetDiscriminator',
   'RowGRUContext',
+  'Scores',
   'SeparableCritic',
   'SequenceEncoder',
   'TransformerContext',

@@ -10,12 +10,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 
-def forward(network: nn.Module, params: Any, stats: Any, *inputs, rngs: Any = None) -> tuple[Any, Any]:
-  """Applies `network` in training mode; returns its output and the updated stats.
+def forward(
+    network: nn.Module, params: Any, stats: Any, *inputs, rngs: Any = None, method: str | None = None
+) -> tuple[Any, Any]:
+  """Applies `network`, or one of its methods, in training mode; returns its output and the updated stats.
 
   `rngs` are the keys of what is random in it: {'dropout': key} for dropout and stochastic depth.
   """
-  return network.apply({'params': params, **stats}, *inputs, train=True, mutable=list(stats), rngs=rngs)
+  return network.apply({'params': params, **stats}, *inputs, train=True, mutable=list(stats), rngs=rngs, method=method)
 
 
 def forward_in_chunks(network: nn.Module, params: Any, stats: Any, x: jax.Array, chunks: int) -> tuple[Any, Any]:

@@ -214,7 +214,8 @@ class DownBlock(nn.Module):
 class MLPDiscriminator(nn.Module):
   """Linear layers with leaky ReLU: inputs of any shape, flattened, [b, ...] -> [b].
 
-  The size of BiGAN's for MNIST (Donahue et al. 2016, https://arxiv.org/abs/1605.09782).
+  The size of BiGAN's for MNIST (Donahue et al. 2016, https://arxiv.org/abs/1605.09782). Given also latents z [b, d], as
+  there, it adds a learned linear map of them to every linear layer.
 
   Attributes:
     features: size of each hidden layer.
@@ -234,22 +235,31 @@ class MLPDiscriminator(nn.Module):
   def names(self) -> tuple[str, ...]:
     return tuple(f'layer{i + 1}' for i in range(len(self.features)))
 
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    return self.layers(x, train)[1]
+  def __call__(self, x: jax.Array, train: bool = False, z: jax.Array | None = None) -> jax.Array:
+    return self.layers(x, train, z)[1]
 
   @nn.compact
-  def layers(self, x: jax.Array, train: bool = False) -> tuple[dict[str, jax.Array], jax.Array]:
+  def layers(
+      self, x: jax.Array, train: bool = False, z: jax.Array | None = None
+  ) -> tuple[dict[str, jax.Array], jax.Array]:
     """Returns the output of every hidden layer, [b, size], by name, and the scores [b]."""
     _check_widths('features', self.features)
     outputs, x = {}, x.reshape(len(x), -1)
     for i, size in enumerate(self.features):
       norm = self.norm if i else None
       linear = nn.Dense(size, use_bias=norm != 'batch', dtype=self.dtype, name=f'linear{i + 1}')
-      x = _spectral(linear, x, self.spectral_norm, train)
+      x = _spectral(linear, x, self.spectral_norm, train) + self._of_latents(z, size, f'latent{i + 1}', train)
       x = nn.leaky_relu(_normalized(x, norm, train, f'norm{i + 1}'), LEAK)
       outputs[f'layer{i + 1}'] = x
     score = nn.Dense(1, use_bias=self.score_bias, dtype=self.dtype, name='score')
-    return outputs, _scores(score, x, self.spectral_norm, train)
+    scores = _scores(score, x, self.spectral_norm, train)
+    return outputs, scores if z is None else scores + self._of_latents(z, 1, 'latent_score', train)[:, 0]
+
+  def _of_latents(self, z: jax.Array | None, size: int, name: str, train: bool) -> Any:
+    """Returns a linear map of the latents, [b, size]; 0 without any."""
+    if z is None:
+      return 0.0
+    return _spectral(nn.Dense(size, use_bias=False, dtype=self.dtype, name=name), z, self.spectral_norm, train)
 
 
 class DiscriminatorFeatures(nn.Module):

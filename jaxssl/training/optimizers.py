@@ -110,6 +110,24 @@ def lamb(
   ), clip_norm, accumulate_steps)
 
 
+def rmsprop(
+    learning_rate: LearningRate,
+    decay: float = 0.99,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    clip_norm: float | None = None,
+    accumulate_steps: int = 1,
+) -> optax.GradientTransformation:
+  """RMSProp (Tieleman & Hinton, 2012): `v = decay v + (1 - decay) d^2`, `w -= learning_rate d / (sqrt(v) + eps)`.
+
+  With `d = g + weight_decay w`. The optimizer of WGAN (arXiv:1701.07875), at 5e-5.
+  """
+  return _complete(optax.chain(
+      optax.add_decayed_weights(weight_decay, adapted),
+      optax.rmsprop(_per_update(learning_rate, accumulate_steps), decay, eps, eps_in_sqrt=False),
+  ), clip_norm, accumulate_steps)
+
+
 def _per_update(learning_rate: LearningRate, accumulate_steps: int) -> LearningRate:
   """Returns the schedule over updates that reads one over steps at the last step of each update."""
   if not callable(learning_rate) or accumulate_steps == 1:

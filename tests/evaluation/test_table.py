@@ -56,6 +56,14 @@ def test_notes_name_the_data_and_warn_of_images_that_were_pretrained_on():
   assert table.notes([spread])[0] == 'omniglot, step 1000, representation h: 50 test examples without labels.'
 
 
+def test_clusters_and_the_inverse_of_a_generator_are_explained():
+  rows = [_row('clustering', 'trained', 0.25, clusters=1200, num_train=9, num_test=5, num_classes=3),
+          {**_row('reconstruction', 'trained', 0.0625), 'metric': 'latent_error', 'representation': table.NONE}]
+  text = table.format(rows)
+  assert '1,200 clusters, each with the label of most: accuracy' in text
+  assert 'reconstruction: latent error' in text and 'Latent error: how far E(G(z)) is from z' in text
+
+
 def test_no_rows():
   assert table.format([]) == 'No results.'
 

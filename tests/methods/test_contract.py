@@ -20,12 +20,14 @@ from jaxssl.models import (
   ConvEncoder,
   Generator,
   GridPredictor,
+  JointDiscriminator,
   LinearPredictor,
   MAEDecoder,
   MaskedConvContext,
   MLPDecoder,
   MLPDiscriminator,
   MLPEncoder,
+  MLPJointDiscriminator,
   PatchEncoder,
   RNNContext,
   RowGRUContext,
@@ -54,6 +56,9 @@ def build(name):
       methods.MoCo, TinyEncoder(), MLP((8, 6)), optimizer, temperature=0.2, momentum=0.9, queue_size=24)
   cmc = functools.partial(methods.CMC, TinyEncoder(), optimizer, temperature=0.3)
   gan = functools.partial(methods.GAN, latent_size=3)
+  bigan = functools.partial(
+      methods.BiGAN, MLPEncoder((8,), batch_norm=True), Generator(MLPDecoder((8,), batch_norm=True)), latent_size=3,
+      optimizer=optimizer, discriminator_optimizer=optimizer)
   grid = functools.partial(GridPredictor, predictor=LinearPredictor(2, 4), skip=0)
   return {
       'simclr': lambda: methods.SimCLR(TinyEncoder(), MLP((8, 6)), optimizer, temperature=0.2),
@@ -89,12 +94,19 @@ def build(name):
       'gan, penalties': lambda: gan(
           MLPDiscriminator((8,), score_bias=False), Generator(MLPDecoder((8,), batch_norm=True)), optimizer, optimizer,
           divergence='relativistic', gradient_penalty=0.1, r1=0.1, r2=0.2, clip=0.5, n_critic=2),
+      'adversarial autoencoder': lambda: methods.AdversarialAutoencoder(
+          MLPEncoder((8,), batch_norm=True), MLPDecoder((8,)), MLPDiscriminator((6,), spectral_norm=True),
+          optax.sgd(0.01, momentum=0.9), optimizer, optimizer, code_size=2, categories=3, prior='mixture'),
+      'bigan': lambda: bigan(discriminator=MLPJointDiscriminator((6, 5), norm='batch')),
+      'bigan, unary and stochastic': lambda: bigan(
+          discriminator=JointDiscriminator(*(MLPDiscriminator((6,), spectral_norm=True) for _ in range(3))),
+          objective='unary', latent='normal', stochastic=True),
   }[name]()
 
 
 METHODS = ['simclr', 'simclr, multi-label', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc', 'image cpc, drawn',
            'moco', 'autoencoder', 'vae', 'vq-vae', 'vq-vae, groups', 'mae', 'cmc', 'cmc, memory', 'cmc, memory by NCE',
-           'gan', 'gan, penalties']
+           'gan', 'gan, penalties', 'adversarial autoencoder', 'bigan', 'bigan, unary and stochastic']
 KEY = jax.random.key(3)
 
 

@@ -112,6 +112,16 @@ def test_lamb():
   assert_same(run(optimizer, *problem()), follow(rule, *problem()))
 
 
+def test_rmsprop():
+  def rule(name, w, g, lr, memory, step):
+    d = g if name in EXCLUDED else g + 0.05 * w
+    memory['v'] = 0.8 * memory.get('v', 0) + 0.2 * d**2
+    return w - lr * d / (np.sqrt(memory['v']) + 1e-3)
+
+  optimizer = optimizers.rmsprop(schedule, decay=0.8, eps=1e-3, weight_decay=0.05)
+  assert_same(run(optimizer, *problem()), follow(rule, *problem()))
+
+
 def test_exclusion_in_a_network():
   class Network(nn.Module):
     @nn.compact
@@ -132,7 +142,7 @@ def test_exclusion_in_a_network():
   assert optimizers.adapted([np.zeros((2, 2)), np.zeros(2)]) == [True, False]
 
 
-@pytest.mark.parametrize('name', ['sgd', 'adamw', 'lars', 'lamb'])
+@pytest.mark.parametrize('name', ['sgd', 'adamw', 'lars', 'lamb', 'rmsprop'])
 def test_accumulated_steps_are_one_step_on_the_mean_gradient(name):
   params, _ = problem()
   rng = np.random.default_rng(1)
