@@ -43,7 +43,8 @@ def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
 def _fit(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Returns the mean [d] of x [n, d] and R [min(n, d), d], of which R^T R is the covariance."""
   mean = x.mean(axis=0)
-  return mean, np.linalg.qr((x - mean) / np.sqrt(len(x) - 1), mode='r')
+  _, root = np.linalg.qr((x - mean) / np.sqrt(len(x) - 1))
+  return mean, root
 
 
 def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = K, block: int = 1024) -> tuple[float, float]:
