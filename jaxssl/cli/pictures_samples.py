@@ -100,10 +100,10 @@ def great_circle(start: np.ndarray, end: np.ndarray, weights: np.ndarray) -> np.
   """As `straight`, along the arcs around the origin (White 2016, https://arxiv.org/abs/1609.04468).
 
   In many dimensions normal draws lie near a sphere; on the line between two of them, the middle is closer to the
-  origin than any draw. Draws in one direction, or in opposite ones, have a line between them.
+  origin than any draw. Draws in one direction, or in opposite ones, or at the origin, have a line between them.
   """
   lengths = np.linalg.norm(start, axis=1) * np.linalg.norm(end, axis=1)
-  cosine = np.sum(start * end, axis=1) / np.where(lengths > 0, lengths, 1)
+  cosine = np.where(lengths > 0, np.sum(start * end, axis=1) / np.where(lengths > 0, lengths, 1), 1)
   angle = np.arccos(np.clip(cosine, -1, 1))[:, None, None]
   sine, weights = np.sin(angle), weights[None, :, None]
   curved = sine > 1e-6
