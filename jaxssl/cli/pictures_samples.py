@@ -26,7 +26,8 @@ def painter(run: runs.Run, shape: tuple[int, ...]) -> Paint:
   `shape` is that of an image. All processes have to call it; the first writes.
   """
   method: Any = run.experiment.method
-  make = jax.jit(lambda state, key: method.sample(state, key, LINES * COLUMNS, shape))
+  everywhere = run.state.step.sharding  # Each process holds all images, however the state is laid out.
+  make = jax.jit(lambda state, key: method.sample(state, key, LINES * COLUMNS, shape), out_shardings=everywhere)
   key = measure_samples.key_of(run)
 
   def paint(state, file):
@@ -50,7 +51,8 @@ def over_training(run: runs.Run, path: str) -> Callable[[int, Any], None]:
   if len(shape) != 3:
     return nothing
   folder, paint = os.path.join(path, FOLDER), painter(run, shape)
-  os.makedirs(folder, exist_ok=True)
+  if jax.process_index() == 0:
+    os.makedirs(folder, exist_ok=True)
 
   def draw(step, state):
     unfinished = os.path.join(folder, f'.{step}.png')
