@@ -23,7 +23,7 @@ def conclude(run: runs.Run, path: str, pretrain: Source | None) -> None:
   measure.check_views(run.meta['batch']['inputs'], test)
   if jax.process_index() == 0:
     print(f'Evaluating step {int(run.state.step)} on {test.name}: {len(test):,} test {run.examples}.', flush=True)
-  rows = measure.measure(run, train, test, pretrain)
+  rows = measure.measure(run, train, test, pretrain, path)
   if jax.process_index() > 0:
     return
   _log(os.path.join(path, 'evaluations.jsonl'), rows)

@@ -13,26 +13,31 @@ from ml_collections.config_dict import placeholder
 
 from jaxssl import evaluation
 from jaxssl.build import Experiment, Source
-from jaxssl.cli import measure_audio, measure_generative
+from jaxssl.cli import measure_audio, measure_generative, measure_samples
 from jaxssl.cli.runs import Run
 from jaxssl.evaluation import finetune, geometry, sgd_probe, subsets, supervised
 
-PROTOCOLS = ('knn', 'linear', 'sgd', 'finetune', measure_generative.PROTOCOL)
+PROTOCOLS = ('knn', 'linear', 'sgd', 'finetune', measure_generative.PROTOCOL, measure_samples.PROTOCOL)
 RECIPES = {'sgd': sgd_probe.Recipe, 'finetune': finetune.Recipe}  # Protocols that train on images.
 WORDS = {'sgd': 'SGD probe', 'finetune': 'Fine-tuning'}
 Encode = Callable[[jax.Array], jax.Array]
 Row = dict[str, Any]
 
 
-def measure(run: Run, train: Source, test: Source, pretrain: Source | None = None) -> list[Row]:
+def measure(
+    run: Run, train: Source, test: Source, pretrain: Source | None = None, path: str | None = None) -> list[Row]:
   """Returns one row a figure, for all protocols of the config; of unlabelled data, the geometry of the features.
 
-  With `pretrain`, the examples that the run pretrained on, each row also counts the test images among them.
+  With `pretrain`, the examples that the run pretrained on, each row also counts the test images among them. With
+  `path`, the work directory, what is trained to judge samples is kept there.
   """
   options = run.config.evaluation
   check(options, run.experiment)
   check_fine_tuning(options, run.experiment, run.state, None if run.hears else test.inputs[np.arange(1)])
+  check_size(options, test)
   rows = measure_audio.measure(run, train, test) if run.hears else _of_inputs(run, train, test)
+  if measure_samples.PROTOCOL in options.protocols:
+    rows += measure_samples.measure(run, train, test, path)
   about = {'data': test.name, 'step': int(run.state.step)}
   seen = None if pretrain is None else subsets.count_shared(test.inputs, pretrain.inputs)
   if seen is not None:
@@ -94,7 +99,8 @@ def check(options: ConfigDict, experiment: Experiment) -> None:
   for protocol in options.protocols:
     if protocol not in protocols:
       raise ValueError(f'config.evaluation.protocols must be among {", ".join(protocols)}; got {protocol!r}')
-  measure_generative.check(options, experiment)
+  for each in (measure_generative, measure_samples):
+    each.check(options, experiment)
   if not options.protocols:
     raise ValueError(f'config.evaluation.protocols must name at least one of {", ".join(protocols)}; got none')
   known = experiment.method.representations
@@ -142,6 +148,8 @@ def complete(options: ConfigDict) -> None:
       # What is None is a number where it is set.
       known = {key: placeholder(float) if value is None else value for key, value in vars(default()).items()}
       options[protocol] = {**known, **options[protocol]}
+  if measure_samples.PROTOCOL in options:
+    measure_samples.complete(options[measure_samples.PROTOCOL])
 
 
 def check_fine_tuning(options: ConfigDict, experiment: Experiment, state: Any, inputs: Any = None) -> None:
@@ -183,6 +191,14 @@ def names(options: ConfigDict) -> tuple[str, ...]:
 def representations(run: Run) -> tuple[str, ...]:
   """Returns the names of the representations that are evaluated."""
   return tuple(name or run.experiment.method.representations[0] for name in names(run.config.evaluation))
+
+
+def check_size(options: ConfigDict, test: Source) -> None:
+  """Raises ValueError if there are fewer test examples than a protocol needs."""
+  least = measure_samples.LEAST['count']
+  if measure_samples.PROTOCOL in options.protocols and len(test) < least:
+    raise ValueError(f'config.evaluation.protocols: {measure_samples.PROTOCOL!r} needs at least {least} test examples; '
+                     f'{test.name} has {len(test)}')
 
 
 def representation(run: Run) -> str:

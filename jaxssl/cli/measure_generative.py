@@ -68,6 +68,23 @@ def trace(experiment: Experiment, state: Any, inputs: Any) -> None:
                           state, inputs)
     if made.shape != shape:
       raise ValueError(f'decode must return inputs, {list(shape)}, got shape {list(made.shape)}')
+  if hasattr(method, 'sample'):
+    _trace_samples(method, state, jax.tree.leaves(inputs)[0].shape[1:])
+
+
+def _trace_samples(method: Any, state: Any, shape: tuple[int, ...]) -> None:
+  makers = {'sample': lambda state: method.sample(state, jax.random.key(0), 2, shape)}
+  if generates(method):
+    makers['generate'] = lambda state: method.generate(state, method.latents(jax.random.key(0), 2), shape)
+  for name, make in makers.items():
+    made = jax.eval_shape(make, state)
+    if made.shape != (2, *shape):
+      raise ValueError(f'{name} must return inputs, {[2, *shape]}, got shape {list(made.shape)}')
+
+
+def generates(method: Any) -> bool:
+  """Whether a method makes inputs of draws of z, and shows these."""
+  return hasattr(method, 'generate') and hasattr(method, 'latents')
 
 
 def decodes(method: Any) -> bool:

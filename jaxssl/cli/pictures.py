@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxssl.build import Source, hears, stream, views
-from jaxssl.cli import measure, pictures_audio, pictures_distance, pictures_generative, runs, workdir
+from jaxssl.cli import measure, pictures_audio, pictures_distance, pictures_generative, pictures_samples, runs, workdir
 from jaxssl.evaluation import Subset, extract, geometry, knn, plots, report
 from jaxssl.training import logging
 
@@ -57,6 +57,7 @@ def draw(run: runs.Run, train: Source, test: Source, path: str) -> dict[str, str
   if run.hears:
     return {**found, **pictures_audio.draw(run, test, file)}
   found |= pictures_generative.draw(run, test, file)
+  found |= pictures_samples.animate(path, int(run.state.step), file('training.gif'))
   encode = functools.partial(
       extract, measure.encoders(run)['trained'], batch_size=run.config.evaluation.batch_size)
   shown = _spread(len(test), POINTS)

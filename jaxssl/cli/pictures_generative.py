@@ -9,10 +9,10 @@ import numpy as np
 
 from jaxssl import evaluation
 from jaxssl.build import Source
-from jaxssl.cli import measure_generative, runs
-from jaxssl.evaluation import features, plots_generative, reconstruction
+from jaxssl.cli import measure_generative, pictures_samples, runs
+from jaxssl.evaluation import features, plots, plots_generative, reconstruction
 
-EXAMPLES, STEPS, SAMPLES = 12, 10, (6, 12)  # Images drawn; between a pair of them; rows and columns from the prior.
+EXAMPLES, STEPS = 12, 10  # Images drawn; between a pair of them.
 DIMENSIONS, POINTS = 10, 2000  # Latent dimensions that are varied; examples that the statistics of the code are of.
 DEVIATIONS = np.arange(-3, 4)
 
@@ -32,13 +32,17 @@ def draw(run: runs.Run, test: Source, file: File) -> Found:
   if hasattr(method, 'reconstruct'):
     found |= _reconstructions(run, inputs, file('reconstructions.png'))
   if hasattr(method, 'sample') and examples.ndim == 4:
-    found |= _samples(run, examples.shape[1:], file('samples.png'))
+    pictures_samples.painter(run, examples.shape[1:])(run.state, file('samples.png'))
+    found['Samples from the prior'] = file('samples.png')
+    found |= pictures_samples.interpolations(run, examples.shape[1:], file('latents.png'))
   if measure_generative.decodes(method) and examples.ndim == 4:
     z, decode = _code(run, inputs)
     if len(z) > 1:
       found |= _interpolations(examples, z, decode, file('interpolations.png'))
     if not hasattr(method, 'codes'):  # Which are discrete.
       found |= _traversals(run, test, z[len(z) // 2], decode, file('traversals.png'))
+  if measure_generative.sizes(run, test, method.representations[0]).code == 2:
+    found |= _code_map(run, test, file('codes.png'))
   if hasattr(method, 'latent_kl'):
     plots_generative.latent_kl(_latent_kl(run, test), file('latent_kl.png'))
     found[f'KL of each latent dimension, on test {run.examples}'] = file('latent_kl.png')
@@ -54,7 +58,9 @@ def _chosen(source: Source, count: int) -> np.ndarray:
 
 def _few(source: Source) -> Source:
   """Returns a source of at most so many examples as statistics need."""
-  return Source(source.name, features.Subset(source.inputs, _chosen(source, POINTS)))
+  chosen = _chosen(source, POINTS)
+  labels = None if source.labels is None else source.labels[chosen]
+  return Source(source.name, features.Subset(source.inputs, chosen), labels)
 
 
 def _reconstructions(run: runs.Run, inputs: Any, path: str) -> Found:
@@ -68,15 +74,6 @@ def _reconstructions(run: runs.Run, inputs: Any, path: str) -> Found:
   else:
     plots_generative.curves(rows, path)
   return {f'Reconstructions of test {run.examples}': path}
-
-
-def _samples(run: runs.Run, shape: tuple[int, ...], path: str) -> Found:
-  method: Any = run.experiment.method
-  lines, columns = SAMPLES
-  make = jax.jit(lambda state, key: method.sample(state, key, lines * columns, shape))
-  images = np.asarray(make(run.state, jax.random.key(run.config.seed)))
-  plots_generative.sheet(list(images.reshape(lines, columns, *shape)), path)
-  return {'Samples from the prior': path}
 
 
 def _code(run: runs.Run, inputs: Any) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
@@ -116,6 +113,16 @@ def _traversals(run: runs.Run, test: Source, z: np.ndarray, decode: Callable, pa
       path, heads=[f'{each:+d} σ'.replace('-', '−') if each else 'as it is' for each in DEVIATIONS])
   kind = 'the largest KL' if told else 'most variance'
   return {f'A test image with one latent dimension varied; those of {kind}, σ over the test set': path}
+
+
+def _code_map(run: runs.Run, test: Source, path: str) -> Found:
+  """Draws codes z of two dimensions of test examples where they are, coloured by class."""
+  method: Any = run.experiment.method
+  few = _few(test)
+  z = measure_generative.encoded(run, few, lambda x: method.represent(run.state, x, 'z'))
+  caption = f'Codes z of test {run.examples}, as they are'
+  plots.embedding_map(z, few.labels, path, class_names=test.class_names, title=caption)
+  return {caption: path}
 
 
 def _latent_kl(run: runs.Run, test: Source) -> np.ndarray:

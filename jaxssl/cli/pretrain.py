@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxssl.build import Experiment, Source, stream
-from jaxssl.cli import runs
+from jaxssl.cli import pictures_samples, runs
 from jaxssl.cli.record import Recorder, Timed
 from jaxssl.evaluation import geometry
 from jaxssl.training import loop, mesh
@@ -81,6 +81,9 @@ def _iterate(run: runs.Run, path: str, devices: Mesh, examples: Iterable, checkp
   """The loop itself: log, save, stop on a signal or a loss that is not finite."""
   config, experiment, state, meta = run.config, run.experiment, run.state, run.meta
   key, start, began = jax.random.key(config.seed), int(state.step), time.time()
+  draw = pictures_samples.over_training(run, path)
+  if start == 0:
+    draw(0, state)
   timed = Timed(mesh.shard_batch(devices, batch) for batch in examples)
   with (
       MetricLogger(path, start=start) as logger,
@@ -101,6 +104,7 @@ def _iterate(run: runs.Run, path: str, devices: Mesh, examples: Iterable, checkp
         meta = {**meta, 'seconds': meta['seconds'] + time.time() - began}
         began = time.time()
         checkpoints.save(step, state, meta, force=last)
+        draw(step, state)
       if last:
         break
   return run._replace(state=state, meta=meta)

@@ -54,7 +54,9 @@ def train(config: ConfigDict, path: str, preview: bool = False) -> None:
   experiment = build(config.to_dict(), len(source))
   description = check(config, experiment, source, begins=not os.path.isdir(os.path.join(path, 'checkpoints')))
   # What is wrong with the test set should not come out only after the training.
-  measure.check_views(description['inputs'], load_source(config.to_dict(), 'test'))
+  test = load_source(config.to_dict(), 'test')
+  measure.check_views(description['inputs'], test)
+  measure.check_size(config.evaluation, test)
   devices = mesh.make_mesh(**config.mesh)
   mesh.local_rows(devices, config.batch_size)  # Refuses a batch that the devices do not divide.
   runs.refuse_other(path, config)

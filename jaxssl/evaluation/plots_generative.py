@@ -12,6 +12,7 @@ from jaxssl.evaluation.plots import ACCENT, FAINT, INK, Path, clean, figure_of, 
 DPI = 120  # That of `figure_of`: a pixel of a sheet is one of the PNG.
 GAP, WIDE = 4, 14  # Pixels between tiles, and where a sheet is divided.
 SMALLEST, LARGEST = 56, 128  # Sides of tiles: small images are enlarged by a whole number, large ones reduced.
+CAPTION = 16  # Pixels above a frame of an animation.
 MOST_BARS = 64
 LINES = ('#9aa7b2', ACCENT, '#d1495b', '#2e9e5b')
 
@@ -69,8 +70,9 @@ def sheet(
     for j, image in enumerate(line):
       canvas[y[i] - 1:y[i] + height + 1, x[j] - 1:x[j] + width + 1] = frame
       canvas[y[i]:y[i] + height, x[j]:x[j] + width] = _pixels(image, (height, width))
-  _write(canvas, path, [*((2 * GAP, y[i] + height / 2, caption, 'left') for i, caption in enumerate(captions)),
-                        *((x[j] + width / 2, 2 * GAP + 7, head, 'center') for j, head in enumerate(heads))])
+  texts = [*((2 * GAP, y[i] + height / 2, caption, 'left') for i, caption in enumerate(captions)),
+           *((x[j] + width / 2, 2 * GAP + 7, head, 'center') for j, head in enumerate(heads))]
+  _write(canvas, path, [text for text in texts if text[2]])
 
 
 def _text_width(text: str) -> int:
@@ -84,6 +86,10 @@ def _text_width(text: str) -> int:
 
 def _write(canvas: np.ndarray, path: Path, texts: Sequence[tuple[float, float, str, str]]) -> None:
   """Writes the canvas with texts (x, y, text, alignment) on it, placed by pixels from the top left."""
+  if not texts:  # Then it takes milliseconds, also while a run trains.
+    from PIL import Image
+    Image.fromarray(canvas).save(path)
+    return
   height, width, _ = canvas.shape
   figure = figure_of(width / DPI, height / DPI)
   figure.set_layout_engine('none')
@@ -91,6 +97,32 @@ def _write(canvas: np.ndarray, path: Path, texts: Sequence[tuple[float, float, s
   for x, y, text, alignment in texts:
     figure.text(x / width, 1 - y / height, text, fontsize=8, color=INK, ha=alignment, va='center')
   figure.savefig(path)
+
+
+def animation(frames: Mapping[str, Path], path: Path, *, seconds: float = 0.2, last: float = 3.0) -> None:
+  """Writes a GIF that shows pictures of one size one after the other, over and over, each below its caption.
+
+  Args:
+    frames: PNG files by caption, in order.
+    path: the GIF to write.
+    seconds: for which a frame is shown.
+    last: seconds for which the last one is.
+
+  Raises:
+    ValueError: if there are no frames.
+  """
+  from PIL import Image, ImageDraw
+  if not frames:
+    raise ValueError('frames is empty: there is nothing to show.')
+  made = []
+  for caption, file in frames.items():
+    with Image.open(file) as picture:
+      frame = Image.new('RGB', (picture.width, picture.height + CAPTION), 'white')
+      frame.paste(picture, (0, CAPTION))
+    ImageDraw.Draw(frame).text((2 * GAP, 2 * GAP), caption, fill=INK)
+    made.append(frame.quantize(256))
+  milliseconds = [round(1000 * seconds)] * (len(made) - 1) + [round(1000 * last)]
+  made[0].save(path, format='GIF', save_all=True, append_images=made[1:], duration=milliseconds, loop=0)
 
 
 def curves(rows: Mapping[str, np.ndarray], path: Path, columns: int = 4) -> None:

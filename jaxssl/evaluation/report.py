@@ -65,7 +65,8 @@ def _figure(caption: str, path: str | os.PathLike) -> str:
   with open(path, 'rb') as f:
     data = base64.b64encode(f.read()).decode('ascii')
   caption = html.escape(caption, quote=True)
-  return f'<figure><figcaption>{caption}</figcaption><img alt="{caption}" src="data:image/png;base64,{data}"></figure>'
+  source = f'data:image/{os.path.splitext(path)[1][1:]};base64,{data}'
+  return f'<figure><figcaption>{caption}</figcaption><img alt="{caption}" src="{source}"></figure>'
 
 
 def render(
@@ -85,7 +86,7 @@ def render(
     title: of the page, such as the config's name.
     rows: as in results.json.
     config: nested values.
-    pictures: PNG files by caption, in order.
+    pictures: PNG or GIF files by caption, in order.
     seconds: how long pretraining took.
     images_per_second: at what speed.
     facts: what else is worth knowing, such as the step, the seed, the devices and the versions.

@@ -15,12 +15,14 @@ NAMES = {
     'mean': 'training mean',
     'mean_patch': 'mean patch',
     'pca': 'PCA',
+    'train': 'training examples',
     'random': 'random encoder',
     'trained': 'trained encoder',
 }
-BASELINES = ('raw', 'mfcc', 'mean', 'mean_patch', 'pca')  # That no network computes.
+BASELINES = ('raw', 'mfcc', 'mean', 'mean_patch', 'pca', 'train')  # That no network computes.
 NONE = 'none'  # The label or the representation of a figure that is not about any.
 NATS = ('elbo', 'iwae', 'kl')
+HARDLY = 0.1  # Of the way from chance to 1: a classifier below it has not learnt what its features are to tell apart.
 
 
 def _percent(fraction: float) -> str:
@@ -54,6 +56,8 @@ def describe(row: Mapping[str, Any]) -> str:
     text = f'{row["clusters"]:,} clusters, each with the label of most'
   elif protocol == 'reconstruction':
     return _reconstructed(row)
+  elif protocol == 'samples':
+    return _sampled(row)
   else:
     text = protocol
   if row.get('fraction', 1) != 1:
@@ -67,9 +71,14 @@ def _reconstructed(row: Mapping[str, Any]) -> str:
   return f'reconstruction: {metric.replace("_", " ")}{draws}{", nats" if metric in NATS else ""}'
 
 
+def _sampled(row: Mapping[str, Any]) -> str:
+  neighbours = f' (k = {row["k"]})' if 'k' in row else ''
+  return f'samples: {row["metric"].replace("frechet_distance", "Fréchet distance")}{neighbours}'
+
+
 def _number(value: float, row: Mapping[str, Any]) -> str:
-  """Returns a figure as text: three decimals, but of reconstructions, which have all orders, four digits."""
-  if row['protocol'] != 'reconstruction':
+  """Returns a figure as text: three decimals, but of what has all orders, such as reconstructions, four digits."""
+  if row['protocol'] != 'reconstruction' and row['metric'] != 'frechet_distance':
     return f'{value:.3f}'
   if row['metric'] == 'active_units':
     return f'{value:.4g}'
@@ -128,7 +137,7 @@ def representations(rows: Sequence[Row]) -> list[str]:
 
 def notes(rows: Sequence[Row]) -> list[str]:
   """Returns what the table's head cannot hold: data, sizes, and how each probe's penalty came about."""
-  about = (_about_data, _about_sequences, _about_reconstructions, _about_penalties)
+  about = (_about_data, _about_sequences, _about_reconstructions, _about_samples, _about_penalties)
   return [note for each in about for note in each(rows)] if rows else []
 
 
@@ -145,7 +154,7 @@ def _about_data(rows: Sequence[Row]) -> Iterator[str]:
     yield f'{name}{first["num_test"]:,} test examples without labels.'
     yield ('Effective rank (RankMe): over how many directions the features spread. Uniformity: from -8, spread over '
            'the whole sphere, to 0, collapsed. Neither says how useful the features are.')
-  elif first['protocol'] == 'reconstruction':
+  elif first['protocol'] in ('reconstruction', 'samples'):
     yield f'{name}{first["num_test"]:,} test examples.'
   if seen := first.get('num_test_seen'):
     yield f'CAUTION: {seen:,} of these test examples stand among the pretraining examples too.'
@@ -186,6 +195,23 @@ def _about_reconstructions(rows: Sequence[Row]) -> Iterator[str]:
     listed = lambda sizes: ', '.join(f'{size:,}' for size in sorted(sizes))
     own = f'; of {listed(codes)} for reconstructions' if features and codes - features else ''
     yield f'PCA: of {listed(features or codes)} dimensions{own}, fitted on training examples.'
+
+
+def _about_samples(rows: Sequence[Row]) -> Iterator[str]:
+  first = next((row for row in rows if row['protocol'] == 'samples'), None)
+  if first is None:
+    return
+  yield (f'Samples: {first["num_samples"]:,} of the generator, before training and after it, and training examples, '
+         f'beside {first["num_test"]:,} test examples. Fréchet distance: lower is better, and training examples have '
+         'about the least there can be. Precision: the share of samples that are like test examples; recall: that of '
+         'test examples that are like samples.')
+  accuracy, chance = first.get('network_accuracy'), first.get('network_chance', 0)
+  if first['network'] == 'random':
+    yield 'Samples are judged by features of a network with random weights, as there are no labels to train one with.'
+  elif accuracy is not None:
+    yield f'Samples are judged by features of a classifier of accuracy {accuracy:.3f} on test examples.'
+    if accuracy - chance <= HARDLY * (1 - chance):
+      yield 'CAUTION: this classifier is hardly better than chance and cannot judge: train it for more steps.'
 
 
 def _about_penalties(rows: Sequence[Row]) -> Iterator[str]:

@@ -88,3 +88,20 @@ def test_codebook_of_any_size(tmp_path, size):
   counts[:-1] = 0
   plots.codebook(counts, tmp_path / 'codes.png', 'title')
   assert count(pixels(tmp_path / 'codes.png'), BLUE) < even / 3
+
+
+def test_an_animation_shows_each_frame_below_its_caption(tmp_path):
+  frames = {}
+  for value in (0.0, 0.5, 1.0):
+    plots.sheet([[np.full((28, 28, 1), value)] * 2], tmp_path / f'{value}.png')
+    frames[f'step {value}'] = tmp_path / f'{value}.png'
+  plots.animation(frames, tmp_path / 'all.gif', seconds=0.5, last=2.0)
+  with Image.open(tmp_path / 'all.gif') as gif:
+    assert gif.n_frames == 3 and gif.size == (132, 88) and gif.info['loop'] == 0
+    for i, (value, seconds) in enumerate([(0, 0.5), (128, 0.5), (255, 2)]):
+      gif.seek(i)
+      frame = np.asarray(gif.convert('RGB')).astype(int)
+      assert np.abs(frame[16 + 8 + 20, 30] - value).max() <= 2 and gif.info['duration'] == 1000 * seconds
+      assert (frame[:16] < 128).any()  # The caption.
+  with pytest.raises(ValueError, match='frames is empty'):
+    plots.animation({}, tmp_path / 'none.gif')

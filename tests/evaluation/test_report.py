@@ -65,6 +65,13 @@ def test_the_report_is_whole_and_self_contained(tmp_path, picture):
   assert [file.name for file in tmp_path.iterdir()] != [] and not list(tmp_path.glob('*.tmp'))
 
 
+def test_pictures_may_move(tmp_path):
+  path = tmp_path / 'training.gif'
+  Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(path)
+  page = _Page(report.render(title='', rows=[], config={}, pictures={'Over training': path}))
+  assert page.sources == ['data:image/gif;base64,' + base64.b64encode(path.read_bytes()).decode()]
+
+
 def test_empty_sections_are_left_out():
   page = _Page(report.render(title='run', rows=[], config={}, pictures={}))
   assert not {'Results', 'Pictures', 'Run', 'Config'} & set(page.texts)

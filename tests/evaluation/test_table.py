@@ -64,6 +64,24 @@ def test_clusters_and_the_inverse_of_a_generator_are_explained():
   assert 'reconstruction: latent error' in text and 'Latent error: how far E(G(z)) is from z' in text
 
 
+def test_samples_stand_beside_training_examples_and_name_their_judge():
+  own = {'label': 'none', 'representation': 'none', 'num_samples': 500, 'num_test': 1210, 'data': 'omniglot',
+         'step': 9, 'network': 'classifier', 'network_accuracy': 0.8512, 'network_chance': 0.004}
+  rows = [{**_row('samples', features, value), **own, 'metric': metric, **({'k': 3} if metric == 'recall' else {})}
+          for features, value in (('trained', 12.3456), ('train', 0.0123456), ('random', 345.67))
+          for metric in ('frechet_distance', 'recall')]
+  lines = table.format(rows).splitlines()
+  assert [line.split()[-1] for line in lines[2:4]] == ['12.35', '12.346']
+  assert lines[0].split() == ['training', 'examples', 'random', 'encoder', 'trained', 'encoder']
+  assert lines[2].startswith('samples: Fréchet distance') and lines[3].startswith('samples: recall (k = 3)')
+  assert lines[2].split()[3:] == ['0.01235', '345.7', '12.35'] and lines[4] == 'omniglot, step 9: 1,210 test examples.'
+  assert lines[5].startswith('Samples: 500 of the generator') and len(lines) == 7
+  assert lines[6] == 'Samples are judged by features of a classifier of accuracy 0.851 on test examples.'
+  poor = table.notes([{**row, 'network_accuracy': 0.103} for row in rows])
+  assert poor[-1].startswith('CAUTION: this classifier is hardly better than chance')
+  assert 'random weights' in table.notes([{**row, 'network': 'random'} for row in rows])[-1]
+
+
 def test_no_rows():
   assert table.format([]) == 'No results.'
 
