@@ -17,6 +17,9 @@ case "${1:-}" in
       python3 benchmarks/mae_train.py --model small --batch 1024 --steps 10 --rounds 5 --dtype "$dtype"
       python3 benchmarks/mae_train.py --model base --batch 256 --steps 10 --rounds 5 --dtype "$dtype" --remat
     done
+    for dtype in float32 bfloat16; do
+      python3 benchmarks/gan_train.py --batch 512 --steps 20 --rounds 5 --dtype "$dtype"
+    done
     python3 benchmarks/input_pipeline.py --engines device --batch 512 --rounds 7
     python3 benchmarks/losses.py --parts one_device pairs --rows 8192 16384 --rounds 5
     python3 benchmarks/losses_gpu.py --rounds 3

@@ -42,8 +42,8 @@ def get_config() -> ConfigDict:
       'checkpoint': {'every': 1000, 'keep_last': 3, 'keep_every': 1000},
       'logging': {'every': 50},
       'evaluation': {
-          'protocols': ('knn', 'linear', 'reconstruction'),  # And 'sgd', 'finetune'.
-          'representation': '',  # '': the method's default.
+          'protocols': ('knn', 'linear', 'reconstruction', 'samples'),  # And 'sgd', 'finetune'.
+          'representation': 'z,h',  # The code, and the layer before it.
           'knn': {'k': 5, 'temperature': 0.1},
           # L2 strengths; the share of the training labels that chooses among them.
           'linear': {'grid': (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), 'validation': 0.2},

@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
           'stochastic': False,
           'encoder': {'name': 'conv_encoder', 'widths': (32, 64, 128), 'pool': 'flatten', 'batch_norm': True},
           'generator': {'name': 'generator',
-                        'decoder': {'name': 'conv_decoder', 'widths': (128, 64), 'batch_norm': True}},
+                        'decoder': {'name': 'conv_decoder', 'widths': (64, 32), 'batch_norm': True}},
           'discriminator': {
               'name': 'joint_discriminator',
               'of_x': {'name': 'conv_discriminator', 'widths': (32, 64, 128), 'norm': 'batch'},
@@ -43,8 +43,8 @@ def get_config() -> ConfigDict:
       'checkpoint': {'every': 1000, 'keep_last': 3, 'keep_every': 1000},
       'logging': {'every': 50},
       'evaluation': {
-          'protocols': ('knn', 'linear', 'reconstruction'),  # And 'sgd', 'finetune'.
-          'representation': '',  # '': the method's default.
+          'protocols': ('knn', 'linear', 'reconstruction', 'samples'),  # And 'sgd', 'finetune'.
+          'representation': 'h,z',  # The last hidden layer of the encoder, and its output.
           'knn': {'k': 5, 'temperature': 0.1},
           # L2 strengths; the share of the training labels that chooses among them.
           'linear': {'grid': (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), 'validation': 0.2},

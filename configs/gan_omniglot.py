@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
           'n_critic': 1,
           'discriminator': {'name': 'conv_discriminator', 'widths': (32, 64, 128), 'norm': 'batch'},
           'generator': {'name': 'generator',
-                        'decoder': {'name': 'conv_decoder', 'widths': (128, 64), 'batch_norm': True}},
+                        'decoder': {'name': 'conv_decoder', 'widths': (64, 32), 'batch_norm': True}},
           'optimizer': {'name': 'adamw', 'b1': 0.5, 'weight_decay': 0.0,
                         'learning_rate': {'name': 'constant', 'base': 2e-4}},
           'generator_optimizer': {'name': 'adamw', 'b1': 0.5, 'weight_decay': 0.0,
@@ -38,8 +38,8 @@ def get_config() -> ConfigDict:
       'checkpoint': {'every': 1000, 'keep_last': 3, 'keep_every': 1000},
       'logging': {'every': 50},
       'evaluation': {
-          'protocols': ('knn', 'linear'),  # And 'sgd', 'finetune'.
-          'representation': '',  # '': the method's default.
+          'protocols': ('knn', 'linear', 'samples'),  # And 'sgd', 'finetune'.
+          'representation': 'layer3,all',  # The last layer, and all three side by side.
           'knn': {'k': 5, 'temperature': 0.1},
           # L2 strengths; the share of the training labels that chooses among them.
           'linear': {'grid': (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), 'validation': 0.2},
