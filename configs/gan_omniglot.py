@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   return ConfigDict({
       'seed': 0,
-      'steps': 6000,
+      'steps': 4000,
       'batch_size': 64,
       'init_from': '',  # The work directory of a run to take the encoder from.
       'data': {

@@ -60,7 +60,8 @@ def get_config() -> ConfigDict:
           'linear': {'grid': (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), 'validation': 0.2},
           'reconstruction': {'samples': 1},
           'sgd': {'epochs': 90, 'batch_size': 256, 'learning_rate': 10.0},
-          'finetune': {'epochs': 60, 'batch_size': 256, 'learning_rate': 1.0},
+          'finetune': {'epochs': 60, 'batch_size': 256, 'learning_rate': 2e-3, 'optimizer': 'adamw',
+                       'weight_decay': 0.05, 'layer_decay': 0.75, 'warmup_epochs': 5},
           'fractions': (),  # Shares of the labels, such as (0.01, 0.1).
           'batch_size': 512,
           'pictures': True,

@@ -15,6 +15,7 @@ from jaxssl import evaluation
 from jaxssl.build import Experiment, Source
 from jaxssl.cli import measure_audio, measure_generative, measure_samples
 from jaxssl.cli.runs import Run
+from jaxssl.data import Views
 from jaxssl.evaluation import finetune, geometry, sgd_probe, subsets, supervised
 
 PROTOCOLS = ('knn', 'linear', 'sgd', 'finetune', measure_generative.PROTOCOL, measure_samples.PROTOCOL)
@@ -35,6 +36,8 @@ def measure(
   check(options, run.experiment)
   check_fine_tuning(options, run.experiment, run.state, None if run.hears else test.inputs[np.arange(1)])
   check_size(options, test)
+  for source in (train, test):
+    check_range(run.experiment, source)
   rows = measure_audio.measure(run, train, test) if run.hears else _of_inputs(run, train, test)
   if measure_samples.PROTOCOL in options.protocols:
     rows += measure_samples.measure(run, train, test, path)
@@ -146,8 +149,9 @@ def complete(options: ConfigDict) -> None:
   for protocol, default in RECIPES.items():
     if protocol in options:
       # What is None is a number where it is set.
-      known = {key: placeholder(float) if value is None else value for key, value in vars(default()).items()}
-      options[protocol] = {**known, **options[protocol]}
+      for key, value in vars(default()).items():
+        if options[protocol].get(key) is None:
+          options[protocol][key] = placeholder(float) if value is None else value
   if measure_samples.PROTOCOL in options:
     measure_samples.complete(options[measure_samples.PROTOCOL])
 
@@ -201,6 +205,19 @@ def check_size(options: ConfigDict, test: Source) -> None:
                      f'{test.name} has {len(test)}')
 
 
+def check_range(experiment: Experiment, source: Source) -> None:
+  """Raises ValueError where the method wants inputs in [0, 1] and the arrays of `source` are not; images always are."""
+  if not (getattr(experiment.method, 'unit_inputs', False) and isinstance(source.inputs, Views)):
+    return
+  for x in source.inputs.arrays:
+    if not isinstance(x, np.ndarray) or not np.issubdtype(x.dtype, np.floating):
+      continue
+    low, high = float(x.min()), float(x.max())
+    if not (low >= 0 and high <= 1):
+      raise ValueError(f"config.method.likelihood = 'bernoulli' is for inputs in [0, 1]; those of {source.name} lie in "
+                       f"[{low:g}, {high:g}]: scale them, or choose 'gaussian'")
+
+
 def representation(run: Run) -> str:
   """Returns the name of the first of them, which the pictures are of."""
   return representations(run)[0]
@@ -238,18 +255,19 @@ def _trained(run: Run, train: Source, test: Source, protocol: str, name: str, cl
   wanted, default = (vars(each) for each in (recipe(options, protocol), RECIPES[protocol]()))
   always = ('epochs', 'batch_size', 'learning_rate')
   given = {key: value for key, value in wanted.items() if key in always or value != default[key]}
-  telling = {features: _telling(protocol, features, classifier) for features, classifier in classifiers.items()}
+  telling = {features: _telling(protocol, f'{features} {name if features != "raw" else "inputs"}', classifier)
+             for features, classifier in classifiers.items()}
   return evaluation.evaluate_trained(
       telling, train, test, protocol=protocol, fractions=options.fractions or (1.0,),
       representation=name, seed=run.config.seed,
       augment_fn=supervised.crops(run.experiment.recipe, run.channels), **given)
 
 
-def _telling(protocol: str, features: str, classifier: Callable[..., float]) -> Callable[..., float]:
+def _telling(protocol: str, what: str, classifier: Callable[..., float]) -> Callable[..., float]:
   """Says what is about to train, which may take minutes."""
 
   def train(*arguments, epochs: float, fraction: float, **options) -> float:
-    print(f'{WORDS[protocol]} of {features} features on {fraction:.3g} of the labels, {epochs:g} epochs …', flush=True)
+    print(f'{WORDS[protocol]} of {what} on {fraction:.3g} of the labels, {epochs:g} epochs …', flush=True)
     return classifier(*arguments, epochs=epochs, fraction=fraction, **options)
 
   return train

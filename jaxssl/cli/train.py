@@ -5,7 +5,6 @@ import os
 from typing import Any
 
 import jax
-import numpy as np
 from absl import flags
 from flax.errors import FlaxError
 from ml_collections import ConfigDict, config_flags
@@ -29,6 +28,8 @@ def main() -> None:
   file = take('config')
   file = DEFAULT_CONFIG if file is None else file
   with parsing():
+    if file == '' or file.startswith('-'):
+      raise ValueError('--config needs the path of a file')
     described = workdir.load_config(file)
     measure.complete(described.get('evaluation', {}))
     config = config_flags.DEFINE_config_dict('config', described, 'Overrides: --config.KEY=VALUE.')
@@ -52,11 +53,13 @@ def train(config: ConfigDict, path: str, preview: bool = False) -> None:
     print(pictures.preview(config, source, path))
     return
   experiment = build(config.to_dict(), len(source))
+  measure.check_range(experiment, source)
   description = check(config, experiment, source, begins=not os.path.isdir(os.path.join(path, 'checkpoints')))
   # What is wrong with the test set should not come out only after the training.
   test = load_source(config.to_dict(), 'test')
   measure.check_views(description['inputs'], test)
   measure.check_size(config.evaluation, test)
+  measure.check_range(experiment, test)
   devices = mesh.make_mesh(**config.mesh)
   mesh.local_rows(devices, config.batch_size)  # Refuses a batch that the devices do not divide.
   runs.refuse_other(path, config)
@@ -85,7 +88,6 @@ def check(config: ConfigDict, experiment: Experiment, source: Source, begins: bo
   measure.check(config.evaluation, experiment)
   with contextlib.closing(batches(config, source)) as examples:
     batch = next(examples)
-  check_range(experiment, batch, source.name)
   key, seen = jax.random.key(0), None
   try:
     state = jax.eval_shape(runs.initializer(experiment), key, batch)
@@ -102,14 +104,3 @@ def check(config: ConfigDict, experiment: Experiment, source: Source, begins: bo
   if config.init_from and begins:
     runs.start_from(state, config.init_from)
   return runs.describe_batch(batch)
-
-
-def check_range(experiment: Experiment, batch: runs.Batch, name: str) -> None:
-  """Raises ValueError where the inputs must lie in [0, 1] and those of `batch`, from the data `name`, do not."""
-  if not getattr(experiment.method, 'unit_inputs', False):
-    return
-  for x in jax.tree.leaves(batch['inputs']):
-    low, high = float(x.min()), float(x.max())
-    if np.issubdtype(x.dtype, np.floating) and not (low >= 0 and high <= 1):
-      raise ValueError(f"config.method.likelihood = 'bernoulli' is for inputs in [0, 1]; those of {name} lie in "
-                       f"[{low:g}, {high:g}] in the first batch: scale them, or choose 'gaussian'")

@@ -91,7 +91,10 @@ def load_config(file: str) -> ConfigDict:
   importlib.machinery.SourceFileLoader('config', path).exec_module(module)
   if not hasattr(module, 'get_config'):
     raise ValueError(f'--config={file}: a config file defines get_config(), which returns a ConfigDict')
-  return module.get_config(*([argument] if colon else []))
+  try:
+    return module.get_config(*([argument] if colon else []))
+  except (TypeError, ValueError) as error:
+    raise ValueError(f'--config={file}: {error}') from error
 
 
 def read_config(path: str) -> ConfigDict:

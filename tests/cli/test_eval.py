@@ -73,7 +73,7 @@ def test_every_protocol_stands_beside_its_baselines_by_the_recipes_of_the_config
   out = capsys.readouterr().out
   assert 'linear probe (LARS with augmentation, batch norm, 1 epochs), 10 % of labels' in out
   assert 'fine-tuning (AdamW, mixup, cutmix, 1 epochs), 10 % of labels' in out
-  for begun in ('SGD probe of raw features', 'Fine-tuning of random features', 'Fine-tuning of trained features'):
+  for begun in ('SGD probe of raw inputs', 'Fine-tuning of random head1', 'Fine-tuning of trained head1'):
     assert f'{begun} on 0.1 of the labels, 1 epochs …' in out
 
 

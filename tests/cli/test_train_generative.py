@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
 from jaxssl import core
-from jaxssl.build import Experiment, Source, views
+from jaxssl.build import Experiment, Source, build, load_source, views
 from jaxssl.cli import measure, measure_generative, pictures_generative, runs, workdir
 from jaxssl.cli.eval import evaluate
 from jaxssl.cli.train import train
@@ -147,6 +148,26 @@ def test_bernoulli_refuses_vectors_outside_0_and_1(vectors, tmp_path, method):
   with pytest.raises(ValueError, match=r"likelihood = 'bernoulli' is for inputs in \[0, 1\]; those of labelled lie in"):
     train(made, str(tmp_path / 'refused'))
   assert not (tmp_path / 'refused').exists()
+
+
+def test_bernoulli_refuses_a_single_test_vector_outside_0_and_1(vectors, tmp_path):
+  x = np.full((8, 6), 0.5)
+  np.savez(tmp_path / 'late.npz', train_view_0=x, test_view_0=np.concatenate([x, x + 6.5]))
+  made = config({**AUTOENCODER, 'likelihood': 'bernoulli'}, tmp_path / 'late.npz', batch_size=8)
+  with pytest.raises(ValueError, match=r"those of late lie in \[0.5, 7\]"):
+    train(made, str(tmp_path / 'refused'))
+  with pytest.raises(ValueError, match=r"those of late lie in \[0.5, 7\]"):
+    measure.measure(runs.Run(made, build(made.to_dict(), 8), None, None, {}), *(
+        load_source(made.to_dict(), split) for split in ('train', 'test')))
+
+
+def test_what_a_run_stored_as_none_can_be_set_afterwards(vectors):
+  stored = workdir.read_config(str(vectors / 'run'))
+  measure.complete(stored.evaluation)
+  again = ConfigDict(stored.evaluation.to_dict())  # As results of train.py are stored.
+  measure.complete(again)
+  again.finetune.layer_decay = 0.5
+  assert again.finetune.layer_decay == 0.5 and again.finetune.drop_path is None
 
 
 def test_examples_that_are_all_alike_have_no_pca(vectors, tmp_path):
