@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
       },
       'method': {
           'name': 'bigan',
-          'latent_size': 32,
+          'latent_size': 16,
           'latent': 'normal',
           'objective': 'joint',  # Or 'unary', BigBiGAN's.
           'stochastic': False,
@@ -32,13 +32,13 @@ def get_config() -> ConfigDict:
                         'decoder': {'name': 'conv_decoder', 'widths': (64, 32), 'batch_norm': True}},
           'discriminator': {
               'name': 'joint_discriminator',
-              'of_x': {'name': 'conv_discriminator', 'widths': (32, 64, 128), 'norm': 'batch'},
-              'of_z': {'name': 'mlp_discriminator', 'features': (256, 256)},
-              'joint': {'name': 'mlp_discriminator', 'features': (256, 256)}},
+              'of_x': {'name': 'conv_discriminator', 'widths': (32, 64, 128), 'spectral_norm': True},
+              'of_z': {'name': 'mlp_discriminator', 'features': (256,), 'spectral_norm': True},
+              'joint': {'name': 'mlp_discriminator', 'features': (256,), 'spectral_norm': True}},
           'optimizer': {'name': 'adamw', 'b1': 0.5, 'weight_decay': 2.5e-5,
-                        'learning_rate': {'name': 'constant', 'base': 2e-4}},
+                        'learning_rate': {'name': 'constant', 'base': 5e-4}},
           'discriminator_optimizer': {'name': 'adamw', 'b1': 0.5, 'weight_decay': 2.5e-5,
-                                      'learning_rate': {'name': 'constant', 'base': 2e-4}},
+                                      'learning_rate': {'name': 'constant', 'base': 5e-4}},
       },
       'checkpoint': {'every': 1000, 'keep_last': 3, 'keep_every': 1000},
       'logging': {'every': 50},

@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   return ConfigDict({
       'seed': 0,
-      'steps': 2500,
-      'batch_size': 320,
+      'steps': 2000,
+      'batch_size': 160,
       'init_from': '',  # The work directory of a run to take the encoder from.
       'data': {
           'source': 'bundled',  # Or 'tfds', 'folder', 'npz'.
@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
           'divergence': 'wasserstein',
           'gradient_penalty': 10.0,
           'n_critic': 5,
-          'discriminator': {'name': 'conv_discriminator', 'widths': (32, 64, 128), 'score_bias': False},
+          'discriminator': {'name': 'conv_discriminator', 'widths': (16, 32, 64), 'score_bias': False},
           'generator': {'name': 'generator',
                         'decoder': {'name': 'conv_decoder', 'widths': (64, 32), 'batch_norm': True}},
           'optimizer': {'name': 'adamw', 'b1': 0.5, 'b2': 0.9, 'weight_decay': 0.0,
