@@ -133,8 +133,8 @@ def complete(options: ConfigDict) -> None:
       # What is None is a number where it is set.
       known = {key: placeholder(float) if value is None else value for key, value in vars(default()).items()}
       options[protocol] = {**known, **options[protocol]}
-  if measure_samples.PROTOCOL in options:
-    measure_samples.complete(options[measure_samples.PROTOCOL])
+  if measure_samples.PROTOCOL in (*options, *options.get('protocols', ())):
+    measure_samples.complete(options)
 
 
 def check_fine_tuning(options: ConfigDict, experiment: Experiment, state: Any, inputs: Any = None) -> None:

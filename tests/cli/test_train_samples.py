@@ -217,15 +217,26 @@ def test_too_few_test_examples_are_refused_before_the_run(tmp_path):
   assert not (tmp_path / 'refused').exists()
 
 
-def test_the_section_can_be_set_from_the_command_line():
+@pytest.mark.parametrize('given, expected', [
+    (None, {'count': None, 'steps': 500}), ({}, {'count': None, 'steps': 500}),
+    ({'count': None, 'steps': 7}, {'count': None, 'steps': 7}), ({'count': 9}, {'count': 9, 'steps': 500})])
+def test_the_section_can_be_set_from_the_command_line(given, expected):
   options = config('').evaluation
   with options.unlocked():
-    options.samples = {}
+    del options['samples']
+    if given is not None:
+      options.samples = given
     measure.complete(options)
-  assert options.samples.to_dict() == {'count': None, 'steps': 500}
+  assert options.samples.to_dict() == expected
   options.samples.count = 50
+  options.samples.steps = 8
+  assert options.samples.to_dict() == {'count': 50, 'steps': 8}
+
+
+def test_other_methods_have_no_such_section():
+  options = get_config().evaluation
   measure.complete(options)
-  assert options.samples.count == 50
+  assert 'samples' not in options
 
 
 class Generator:
