@@ -128,13 +128,15 @@ def recipe(options: ConfigDict, protocol: str) -> Any:
 
 def complete(options: ConfigDict) -> None:
   """Adds to the sections of config.evaluation the keys that they leave out, so that the command line can set them."""
+  if measure_samples.PROTOCOL in options.get('protocols', ()) and measure_samples.PROTOCOL not in options:
+    options[measure_samples.PROTOCOL] = {}
   for protocol, default in RECIPES.items():
     if protocol in options:
       # What is None is a number where it is set.
       known = {key: placeholder(float) if value is None else value for key, value in vars(default()).items()}
       options[protocol] = {**known, **options[protocol]}
-  if measure_samples.PROTOCOL in (*options, *options.get('protocols', ())):
-    measure_samples.complete(options)
+  if measure_samples.PROTOCOL in options:
+    measure_samples.complete(options[measure_samples.PROTOCOL])
 
 
 def check_fine_tuning(options: ConfigDict, experiment: Experiment, state: Any, inputs: Any = None) -> None:

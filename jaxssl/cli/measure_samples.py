@@ -43,11 +43,11 @@ def check(options: ConfigDict, experiment: Experiment) -> None:
           f'config.evaluation.{PROTOCOL}.{key} must be an integer from {LEAST[key]} on, got {value!r}')
 
 
-def complete(options: ConfigDict) -> None:
-  """Adds to the section of the protocol the keys that it leaves out, so that the command line can set them."""
-  known = {'count': placeholder(int), 'steps': feature_network.STEPS}
-  given = {key: value for key, value in options.get(PROTOCOL, {}).items() if value is not None}
-  options[PROTOCOL] = {**known, **given}
+def complete(section: ConfigDict) -> None:
+  """Adds the keys that the section leaves out, so that the command line can set them."""
+  for key, value in (('count', placeholder(int)), ('steps', feature_network.STEPS)):
+    if section.get(key) is None:
+      section[key] = value
 
 
 def key_of(run: Run) -> jax.Array:
