@@ -146,6 +146,8 @@ def recipe(options: ConfigDict, protocol: str) -> Any:
 
 def complete(options: ConfigDict) -> None:
   """Adds to the sections of config.evaluation the keys that they leave out, so that the command line can set them."""
+  if measure_samples.PROTOCOL in options.get('protocols', ()) and measure_samples.PROTOCOL not in options:
+    options[measure_samples.PROTOCOL] = {}
   for protocol, default in RECIPES.items():
     if protocol in options:
       # What is None is a number where it is set.

@@ -14,7 +14,7 @@ from jaxssl.evaluation import plots_generative
 LINES, COLUMNS = 6, 12  # Of a sheet of samples.
 PAIRS, STEPS = 6, 12  # Of draws of z, and of the way from one to the other.
 FOLDER = 'samples'  # In the work directory: a picture a checkpoint.
-FRAMES = 60  # Of the GIF, at most.
+FRAMES = 40  # Of the GIF, at most; each takes about 100 kB, also in the report.
 
 Found = dict[str, str]
 Paint = Callable[[Any, str], None]

@@ -24,20 +24,20 @@ from jaxssl.models.autoencoder import MLPEncoder
 from jaxssl.models.forward import forward
 from jaxssl.models.resnet import ResNet
 
-STEPS, BATCH_SIZE, RATE, WEIGHT_DECAY = 600, 128, 0.01, 1e-4  # Of AdamW; the rate is at batch size 256.
+STEPS, BATCH_SIZE, RATE, WEIGHT_DECAY = 500, 128, 0.02, 1e-4  # Of AdamW; the rate is at batch size 256.
 SEED = 0  # Whatever the run's: all runs on the same data have the same judge.
-WIDTHS = (32, 64, 128)
+WIDTHS = (24, 48, 96)
 SMALL = 64  # Pixels up to which a stride of 2 is enough at the start.
 REMEMBERED = 1000  # Examples that a fingerprint is of.
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureNetwork:
-  """A network x [b, ...] -> features [b, 128], and the linear map that it was trained with."""
+  """A network x [b, ...] -> features [b, d], and the linear map that it was trained with."""
 
   encoder: nn.Module
   variables: Any  # The encoder's: {'params': …, 'batch_stats': …}.
-  head: Mapping[str, Any] | None = None  # 'kernel' [128, c] and 'bias' [c]; None: all weights are random.
+  head: Mapping[str, Any] | None = None  # 'kernel' [d, c] and 'bias' [c]; None: all weights are random.
   classes: Any = None  # The labels [c] that logits stand for.
 
   @property
@@ -45,7 +45,7 @@ class FeatureNetwork:
     return 'random' if self.head is None else 'classifier'
 
   def accuracy(self, features: np.ndarray, labels: np.ndarray) -> float | None:
-    """Returns the share of features [n, 128] whose label is predicted; None of random weights."""
+    """Returns the share of features [n, d] whose label is predicted; None of random weights."""
     if self.head is None:
       return None
     logits = features @ np.asarray(self.head['kernel']) + np.asarray(self.head['bias'])
@@ -57,7 +57,7 @@ def architecture(shape: tuple[int, ...]) -> nn.Module:
   if len(shape) == 3:
     return ResNet((1, 1, 1), 'basic', WIDTHS, stem='strided' if max(shape[:2]) <= SMALL else 'imagenet',
                   average_pool_shortcut=True, zero_init_residual=False)
-  return MLPEncoder((256, WIDTHS[-1]), batch_norm=True)
+  return MLPEncoder((2 * WIDTHS[-1], WIDTHS[-1]), batch_norm=True)
 
 
 def untrained(shape: tuple[int, ...]) -> FeatureNetwork:

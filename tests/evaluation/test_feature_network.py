@@ -29,12 +29,12 @@ def mark(x=X, labels=LABELS, recipe='recipe', steps=40, shape=SHAPE):
 
 def test_it_learns_to_classify(network):
   features = np.asarray(feature_network.encoder_of(network)(jnp.asarray(X)))
-  assert network.kind == 'classifier' and features.shape == (300, 128)
+  assert network.kind == 'classifier' and features.shape == (300, 96)
   assert network.accuracy(features, LABELS) > 0.9
   assert network.accuracy(features, LABELS + 1) == 0  # Labels that it has not seen.
   untrained = feature_network.untrained(SHAPE)
   assert untrained.kind == 'random' and untrained.accuracy(features, LABELS) is None
-  assert feature_network.encoder_of(untrained)(jnp.asarray(X[:5])).shape == (5, 128)
+  assert feature_network.encoder_of(untrained)(jnp.asarray(X[:5])).shape == (5, 96)
 
 
 def test_it_is_always_the_same_and_found_again(network, tmp_path):
@@ -91,10 +91,10 @@ def test_images_are_seen_by_a_residual_network(shape, stem):
   encoder = feature_network.architecture(shape)
   assert encoder.stem == stem
   made = jax.eval_shape(lambda x: encoder.init_with_output(jax.random.key(0), x)[0], jnp.zeros((2, *shape)))
-  assert made.shape == (2, 128)
+  assert made.shape == (2, 96)
 
 
 def test_vectors_of_any_shape_are_seen_by_an_mlp():
   encoder = feature_network.architecture((4, 5))
   assert jax.eval_shape(lambda x: encoder.init_with_output(jax.random.key(0), x)[0], jnp.zeros((2, 4, 5))).shape == (
-      2, 128)
+      2, 96)
