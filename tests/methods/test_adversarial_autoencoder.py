@@ -30,18 +30,14 @@ def make_batch(seed=0, size=12):
   return {'views': (jax.random.normal(jax.random.key(seed), (size, 4)),)}
 
 
-def compiled(function):
-  return jax.jit(function, compiler_options={'xla_backend_optimization_level': 0})  # Compiles in half the time.
-
-
 @functools.cache
 def initial(method):
-  return compiled(method.init)(jax.random.key(0, impl='rbg'), make_batch())  # Quick to compile.
+  return jax.jit(method.init)(jax.random.key(0, impl='rbg'), make_batch())  # Quick to compile.
 
 
 @functools.cache
 def update(method):
-  return compiled(method.step)
+  return jax.jit(method.step)
 
 
 def same(a, b):
@@ -122,7 +118,7 @@ def test_a_step_written_out():
            (METHOD.encoder_loss, ENCODER, 0.2))
   losses, norms = [], []
   for (loss, names, rate), key in zip(turns, jax.random.split(KEY, 3), strict=True):
-    (value, _), grads = compiled(jax.value_and_grad(functools.partial(loss, stats={}, x=x, key=key), has_aux=True))(
+    (value, _), grads = jax.jit(jax.value_and_grad(functools.partial(loss, stats={}, x=x, key=key), has_aux=True))(
         params)
     params = {name: jax.tree.map(lambda w, g, r=rate: w - r * g, tree, grads[name]) if name in names else tree
               for name, tree in params.items()}

@@ -19,10 +19,6 @@ def draw(*shape, seed=0):
   return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
-def compiled(function):
-  return jax.jit(function, compiler_options={'xla_backend_optimization_level': 0})  # Compiles faster.
-
-
 def leaky(x):
   return np.where(x > 0, x, LEAK * x)
 
@@ -33,7 +29,7 @@ def linear(params, x):
 
 def test_the_perceptron_adds_a_linear_map_of_z_to_every_linear_layer():
   x, z = draw(4, 3, 2, 1), draw(4, 2, seed=1)
-  variables = compiled(ADDITIVE.init)(KEY, x, z)
+  variables = jax.jit(ADDITIVE.init)(KEY, x, z)
   found = ADDITIVE.apply(variables, x, z)
   params = variables['params']['joint']
   h, latents = np.float64(x).reshape(4, -1), np.float64(z)
@@ -47,8 +43,8 @@ def test_the_perceptron_adds_a_linear_map_of_z_to_every_linear_layer():
 @pytest.mark.parametrize('name', DISCRIMINATORS)
 def test_unary_scores_are_of_one_of_the_pair_alone(name):
   network, x, z = DISCRIMINATORS[name], draw(3, 8, 8, 1), draw(3, 2, seed=1)
-  variables = compiled(network.init)(KEY, x, z)
-  apply = compiled(network.apply)
+  variables = jax.jit(network.init)(KEY, x, z)
+  apply = jax.jit(network.apply)
   found = apply(variables, x, z)
   assert all(each.shape == (3,) and each.dtype == jnp.float32 for each in found)
   for changed, same in ((apply(variables, x, z + 1), 'x'), (apply(variables, x + 1, z), 'z')):
@@ -59,7 +55,7 @@ def test_unary_scores_are_of_one_of_the_pair_alone(name):
 
 def test_a_discriminator_of_the_features_of_two():
   x, z = draw(3, 8, 8, 1), draw(3, 2, seed=1)
-  variables = compiled(COMPOSED.init)(KEY, x, z)
+  variables = jax.jit(COMPOSED.init)(KEY, x, z)
   found = COMPOSED.apply(variables, x, z)
   part = lambda name: {'params': variables['params'][name]}
   of_x, of_z = ((COMPOSED.of_x.apply(part('of_x'), x, method='layers')),
@@ -73,7 +69,7 @@ def test_a_discriminator_of_the_features_of_two():
 def test_only_pairs_are_scored_unless_asked():
   x, z = draw(3, 4), draw(3, 2, seed=1)
   network = ADDITIVE.clone(unary=False)
-  variables = compiled(network.init)(KEY, x, z)
+  variables = jax.jit(network.init)(KEY, x, z)
   assert variables['params'].keys() == {'joint'}
   assert network.apply(variables, x, z)[1:] == (None, None)
 
@@ -81,8 +77,8 @@ def test_only_pairs_are_scored_unless_asked():
 def test_spectral_norms_become_one_also_of_the_maps_of_z():
   network = models.MLPJointDiscriminator((6, 5), spectral_norm=True)
   x, z = draw(3, 4), draw(3, 2, seed=1)
-  variables = compiled(network.init)(KEY, x, z)
-  update = compiled(lambda v: {**v, **network.apply(v, x, z, train=True, mutable=['spectral'])[1]})
+  variables = jax.jit(network.init)(KEY, x, z)
+  update = jax.jit(lambda v: {**v, **network.apply(v, x, z, train=True, mutable=['spectral'])[1]})
   for _ in range(40):
     variables = update(variables)
   stats = variables['spectral']['joint']
@@ -98,7 +94,7 @@ def test_pairs_from_both_ways():
   network = models.BidirectionalNetwork(
       models.MLPEncoder((5,)), models.Generator(models.MLPDecoder((4,))), ADDITIVE, 2)
   x, z = draw(3, 2, 2, 1), draw(3, 2, seed=1)
-  variables = compiled(network.init)(KEY, x, z, jnp.zeros((3, 2)))
+  variables = jax.jit(network.init)(KEY, x, z, jnp.zeros((3, 2)))
   encoded, generated = network.apply(variables, x, z, jnp.ones((3, 2)))
   assert variables['params'].keys() == {'encoder', 'latent', 'generator', 'discriminator'}
   part = lambda name: {'params': variables['params'][name]}
@@ -114,7 +110,7 @@ def test_a_stochastic_encoder_draws_by_its_noise():
   network = models.BidirectionalNetwork(
       models.MLPEncoder((5,)), models.Generator(models.MLPDecoder((4,))), ADDITIVE, 2, stochastic=True)
   x, noise = draw(3, 4), draw(3, 2, seed=2)
-  variables = compiled(network.init)(KEY, x, noise, noise)
+  variables = jax.jit(network.init)(KEY, x, noise, noise)
   params = variables['params']
   encode = lambda noise: network.apply(variables, x, noise, method='encode')
   h, mean = network.apply(variables, x, method='layers')
