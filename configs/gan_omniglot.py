@@ -1,6 +1,17 @@
 """A GAN on the bundled drawings: Radford et al. 2015, https://arxiv.org/abs/1511.06434.
 
   python train.py --config configs/gan_omniglot.py
+
+DCGAN's losses and optimizer with fewer channels. 3,000 of its steps on drawers 1-12, tested on drawers 13-15
+(--config.data.name=omniglot_validation), seed 0, 9.9 minutes of processor time for the whole command on two shared
+cores of a Xeon; 'all' is the three layers side by side, as in DCGAN:
+
+                        raw pixels   untrained, last layer / all   trained, last layer / all
+  k-NN                     .295            .326 / .329                  .369 / .376
+  linear probe             .237            .300 / .394                  .437 / .477
+
+Fréchet distance of 726 samples 48.8 (of the untrained generator 2,172; of as many training examples 2.7), precision
+.709, recall .479, by a classifier of accuracy .832. Most samples look like letters of no alphabet. Nothing was tuned.
 """
 
 from ml_collections import ConfigDict
