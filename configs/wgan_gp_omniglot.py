@@ -1,6 +1,9 @@
 """WGAN-GP on the bundled drawings: Gulrajani et al. 2017, https://arxiv.org/abs/1704.00028.
 
   python train.py --config configs/wgan_gp_omniglot.py
+
+Five updates of the critic on 32 drawings each for one of the generator. Not yet measured to the end; its samples after
+500 steps were strokes, not yet letters.
 """
 
 from ml_collections import ConfigDict
