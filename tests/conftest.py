@@ -31,7 +31,6 @@ def strict_shapes():
 @pytest.fixture
 def optimized():
   """Compiles as users do, for tests whose tolerance is the rounding of optimised code."""
-  before = jax.config.jax_disable_most_optimizations
   jax.config.update('jax_disable_most_optimizations', False)
   yield
-  jax.config.update('jax_disable_most_optimizations', before)
+  jax.config.update('jax_disable_most_optimizations', os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] == '1')

@@ -15,7 +15,6 @@ from jaxssl import evaluation
 from jaxssl.build import Experiment, Source
 from jaxssl.cli import measure_audio, measure_generative, measure_samples
 from jaxssl.cli.runs import Run
-from jaxssl.data import Views
 from jaxssl.evaluation import finetune, geometry, sgd_probe, subsets, supervised
 
 PROTOCOLS = ('knn', 'linear', 'sgd', 'finetune', measure_generative.PROTOCOL, measure_samples.PROTOCOL)
@@ -209,9 +208,9 @@ def check_size(options: ConfigDict, test: Source) -> None:
 
 def check_range(experiment: Experiment, source: Source) -> None:
   """Raises ValueError where the method wants inputs in [0, 1] and the arrays of `source` are not; images always are."""
-  if not (getattr(experiment.method, 'unit_inputs', False) and isinstance(source.inputs, Views)):
+  if not getattr(experiment.method, 'unit_inputs', False):
     return
-  for x in source.inputs.arrays:
+  for x in getattr(source.inputs, 'arrays', ()):  # Of paired views.
     if not isinstance(x, np.ndarray) or not np.issubdtype(x.dtype, np.floating):
       continue
     low, high = float(x.min()), float(x.max())

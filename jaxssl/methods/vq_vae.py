@@ -99,9 +99,9 @@ class VQVAE:
   representations = ('h', 'h_mean', 'z', 'z_mean')  # The encoder's output and the codes, side by side or averaged.
 
   def __post_init__(self):
-    for name, least in (('num_codes', 2), ('code_dim', 1), ('groups', 1)):
-      if getattr(self, name) < least:
-        raise ValueError(f'{name} must be at least {least}, got {getattr(self, name)}')
+    for name in ('num_codes', 'code_dim', 'groups'):
+      if getattr(self, name) < 1:
+        raise ValueError(f'{name} must be positive, got {getattr(self, name)}')
     if self.decay is not None and not 0 <= self.decay < 1:
       raise ValueError(f'decay must lie in [0, 1), or be None, got {self.decay}')
     for name in ('commitment', 'restart_below'):

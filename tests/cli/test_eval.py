@@ -102,7 +102,7 @@ def test_unlabelled_pictures_get_the_geometry_of_their_features(run, tmp_path):
 
 
 @pytest.mark.parametrize('overrides,message', [
-    ({'evaluation.protocols': ('knm',)}, r"must be among knn, linear, sgd, finetune, reconstruction; got 'knm'"),
+    ({'evaluation.protocols': ('knm',)}, r"among knn, linear, sgd, finetune, reconstruction, samples; got 'knm'"),
     ({'evaluation.representation': 'y'}, r"representation must be among h, head1, z, or several .*; got 'y'"),
     ({'data.name': 'omnigolt'}, r"'omnigolt'.*'omniglot'"),
     ({'evaluation.protocols': ('finetune',), 'evaluation.finetune.optimizer': 'adam'},

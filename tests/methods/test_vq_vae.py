@@ -236,9 +236,9 @@ def test_it_learns_to_reconstruct():
 
 
 @pytest.mark.parametrize('fields, message', [
-    ({'num_codes': 1}, 'num_codes must be at least 2, got 1'),
-    ({'code_dim': -1}, 'code_dim must be at least 1, got -1'),
-    ({'groups': 0}, 'groups must be at least 1, got 0'),
+    ({'num_codes': 0}, 'num_codes must be positive, got 0'),
+    ({'code_dim': -1}, 'code_dim must be positive, got -1'),
+    ({'groups': 0}, 'groups must be positive, got 0'),
     ({'decay': 1.0}, r'decay must lie in \[0, 1\), or be None, got 1.0'),
     ({'commitment': -0.1}, 'commitment must be finite and not negative, got -0.1'),
     ({'restart_below': float('nan')}, 'restart_below must be finite and not negative, got nan'),
