@@ -107,7 +107,7 @@ def over_devices(context, function, devices):
       check_vma=context == 'shard_map checked')
 
 
-@pytest.mark.parametrize('devices', [1, 2, 8])
+@pytest.mark.parametrize('devices', [pytest.param(1, marks=pytest.mark.slow), 2, 8])
 @pytest.mark.parametrize('context', ['vmap', 'pmap', 'shard_map checked', 'shard_map unchecked'])
 def test_mapped_contexts(context, devices):
   """Values and gradients, taken inside the mapped function and outside."""
