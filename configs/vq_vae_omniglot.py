@@ -5,7 +5,8 @@
 Measured on two cores of a Xeon in 3.8 minutes (2.5 of pretraining), seed 0, tested on drawers 16-20, raw pixels / PCA
 of as many numbers as h / random encoder / trained: k-NN .318 / .327 / .335 / .460, linear probe .272 / .091 / .383 /
 .470. Squared error of a pixel .00966 from 64 codes (448 bits) a drawing, the training mean's is .0452; all 128 entries
-used, perplexity 95.2. Which code is nearest is a matter of rounding: another machine came to .464, .446 and .00952.
+used, perplexity 95.2. An earlier run, on another day, came to .464, .446 and .00952; the cause of the difference is not
+known.
 
 Chosen on drawers 13-15 after pretraining on drawers 1-12
 (--config.data.name=omniglot_validation), seed 0, trials of 400 steps; 5-NN there of the encoder's output h, raw pixels
