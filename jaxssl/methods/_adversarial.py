@@ -1,6 +1,7 @@
 """What the methods with discriminators share: divergences, priors, and steps in which several optimizers take turns."""
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -95,6 +96,20 @@ def check_momentum(**momenta: float) -> None:
   for name, value in momenta.items():
     if not 0 <= value < 1:
       raise ValueError(f'{name} must lie in [0, 1), got {value}')
+
+
+def check_weights(**weights: float) -> None:
+  """Raises ValueError for a weight that is negative, infinite or not a number."""
+  for name, value in weights.items():
+    if not 0 <= value < math.inf:
+      raise ValueError(f'{name} must be finite and not negative, got {value}')
+
+
+def check_penalties(weights: Mapping[str, float], batch_stats: Any) -> None:
+  """Raises ValueError if one of the penalties is to be taken of a discriminator with batch norm."""
+  penalties = [name for name, weight in weights.items() if weight]
+  if penalties and batch_stats:
+    raise ValueError(f'discriminator must not have batch norm under {penalties[0]}: it mixes the slopes of examples')
 
 
 def _part(params: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class BiGAN:
   `Generator(MLPDecoder((1024, 1024), batch_norm=True))`, `MLPJointDiscriminator((1024, 1024))`, batch 128, Adam, 2e-4,
   b1 0.5, weight decay 2.5e-5 (an L2 term there), 200 epochs and 200 more in which the rate falls to a hundredth. ALI:
   stochastic, z normal, Adam, 1e-4, b1 0.5, batch 100. BigBiGAN: objective 'unary', z normal of 120 numbers,
-  `JointDiscriminator`, spectral norms.
+  `JointDiscriminator`, spectral norms. None of them has r1 or r2.
   """
 
   encoder: nn.Module  # x [b, ...] -> h [b, ...], flattened; one that keeps positions, such as ConvEncoder.
@@ -75,6 +75,8 @@ class BiGAN:
   latent_size: int = 50
   latent: str = 'uniform'  # From -1 to 1; or 'normal'.
   objective: str = 'joint'  # Or 'unary', BigBiGAN's.
+  r1: float = 0.0  # Gamma of half the mean squared slope at pairs (x, E(x)), by x and z together, and
+  r2: float = 0.0  # at pairs (G(z), z).
   stochastic: bool = False  # Whether E(x) is drawn from a Gaussian, as in ALI; its mean is what represents.
   generator_momentum: float = 0.999  # Of the average of the generator; lower in the first steps. 0: no average.
 
@@ -84,6 +86,7 @@ class BiGAN:
     _adversarial.check_choice('latent', self.latent, LATENTS)
     _adversarial.check_choice('objective', self.objective, OBJECTIVES)
     _adversarial.check_positive(latent_size=self.latent_size)
+    _adversarial.check_weights(r1=self.r1, r2=self.r2)
     _adversarial.check_momentum(generator_momentum=self.generator_momentum)
 
   @property
@@ -106,16 +109,26 @@ class BiGAN:
     if self.objective == 'unary' and None in scores:
       raise ValueError("discriminator must also score x and z alone for objective='unary', which "
                        'JointDiscriminator and MLPJointDiscriminator(unary=True) do')
+    batch_stats = state.stats.get('batch_stats', {}).get('discriminator')
+    _adversarial.check_penalties({'r1': self.r1, 'r2': self.r2}, batch_stats)
     return State(*state, average=jax.tree.map(jnp.copy, _generator(state)))  # Buffers may be donated.
 
   def discriminator_loss(self, params, stats, x, key):
-    """Returns the discriminator's loss of x [b, ...] and as many latents, and (updated stats, metrics)."""
-    terms, stats = self._terms(params, stats, x, key)
-    return terms.discriminator, (stats, {'divergence': terms.divergence})
+    """Returns the discriminator's loss of x [b, ...] and as many latents, with penalties, and (stats, metrics)."""
+    keys = jax.random.split(key, 3)
+    (encoded, generated), stats = self._pairs(params, stats, x, keys[0])
+    terms, stats = self._terms(params, stats, encoded, generated, keys[1])
+    penalty = jnp.float32(0)
+    for weight, pairs in ((self.r1, encoded), (self.r2, generated)):
+      if weight:
+        penalty += weight * self._penalty(params, stats, *pairs, keys[2])
+    return terms.discriminator + penalty, (stats, {'divergence': terms.divergence, 'penalty': penalty})
 
   def encoder_loss(self, params, stats, x, key):
     """Returns the loss of encoder and generator of x [b, ...] and as many latents, and (updated stats, metrics)."""
-    terms, stats = self._terms(params, stats, x, key)
+    keys = jax.random.split(key, 3)
+    pairs, stats = self._pairs(params, stats, x, keys[0])
+    terms, stats = self._terms(params, stats, *pairs, keys[1])
     return terms.generator, (stats, {})
 
   def step(self, state: State, batch: core.Batch, key: jax.Array) -> tuple[State, core.Metrics]:
@@ -188,11 +201,32 @@ class BiGAN:
     h = self.represent(state, ops.single(batch['views']))
     return (h - jnp.mean(h, axis=0, keepdims=True),)
 
-  def _terms(self, params, stats, x, key) -> Any:
+  def _pairs(self, params, stats, x, key) -> Any:
+    """Returns ((x, E(x)), (G(z), z)), of draws of z and of what E(x) is drawn by, and the updated stats."""
     keys = jax.random.split(key, 3)
     z, noise = self.latents(keys[0], len(x)), jax.random.normal(keys[1], (len(x), self.latent_size))
-    (encoded, generated), stats = forward(self.network, params, stats, x, z, noise, rngs={'dropout': keys[2]})
-    return OBJECTIVES[self.objective](encoded, generated), stats
+    (encoded, generated), stats = self._forward('halves', params, stats, keys[2], x, z, noise)
+    return ((x, encoded), (generated, z)), stats
+
+  def _terms(self, params, stats, encoded, generated, key) -> Any:
+    keys = jax.random.split(key)
+    of_encoded, stats = self._forward('discriminate', params, stats, keys[0], *encoded)
+    of_generated, stats = self._forward('discriminate', params, stats, keys[1], *generated)
+    return OBJECTIVES[self.objective](of_encoded, of_generated), stats
+
+  def _penalty(self, params, stats, x, z, key) -> jax.Array:
+    """Returns half the mean squared slope at pairs of the score, or the sum of all that the objective uses."""
+
+    def critic(pairs):
+      zs, xs = jnp.split(pairs, [self.latent_size], axis=1)
+      scores, _ = self._forward('discriminate', params, stats, key, xs.reshape(x.shape), zs)
+      return sum(scores) if self.objective == 'unary' else scores.joint
+
+    pairs = jnp.concatenate([z, x.reshape(len(x), -1)], axis=1)
+    return adversarial.zero_centered_penalty(critic, pairs)
+
+  def _forward(self, method: str, params, stats, key, *inputs) -> Any:
+    return forward(self.network, params, stats, *inputs, rngs={'dropout': key}, method=method)
 
   def _update(self, name, loss, state, x, key):
     return _adversarial.descend(

@@ -23,8 +23,6 @@ from jaxssl.methods._adversarial import DIVERGENCES, LATENTS
 from jaxssl.models.forward import forward
 from jaxssl.models.gan import DiscriminatorFeatures
 
-WEIGHTS = ('gradient_penalty', 'r1', 'r2')
-
 
 class State(NamedTuple):
   """The discriminator is called 'encoder', as what represents is in every method, also to `init_from`."""
@@ -69,12 +67,14 @@ class GAN:
     _adversarial.check_choice('latent', self.latent, LATENTS)
     _adversarial.check_choice('divergence', self.divergence, DIVERGENCES)
     _adversarial.check_positive(latent_size=self.latent_size, n_critic=self.n_critic)
-    for name in WEIGHTS:
-      if not 0 <= getattr(self, name) < math.inf:
-        raise ValueError(f'{name} must be finite and not negative, got {getattr(self, name)}')
+    _adversarial.check_weights(**self._penalties)
     if self.clip is not None and not 0 < self.clip < math.inf:
       raise ValueError(f'clip must be positive or None, got {self.clip}')
     _adversarial.check_momentum(generator_momentum=self.generator_momentum)
+
+  @property
+  def _penalties(self) -> dict[str, float]:
+    return {'gradient_penalty': self.gradient_penalty, 'r1': self.r1, 'r2': self.r2}
 
   @property
   def representations(self) -> tuple[str, ...]:
@@ -198,9 +198,7 @@ class GAN:
       raise ValueError(f'n_critic must divide the batch of {len(x)}, got {self.n_critic}')
 
   def _check_encoder(self, encoder):
-    penalties = [name for name in WEIGHTS if getattr(self, name)]
-    if penalties and 'batch_stats' in encoder.stats:
-      raise ValueError(f'discriminator must not have batch norm under {penalties[0]}: it mixes the slopes of examples')
+    _adversarial.check_penalties(self._penalties, encoder.stats.get('batch_stats'))
     if self.n_critic > 1 and _of_type(optax.MultiStepsState, encoder.opt_state):
       raise ValueError(f'optimizer must not accumulate gradients with n_critic={self.n_critic}, above 1')
 

@@ -51,8 +51,16 @@ class BidirectionalNetwork(nn.Module):
       noise: standard normal, [b, latent_size], that a stochastic E(x) is made of.
       train: whether batch norm uses the batch.
     """
-    encoded, generated = self.encode(x, noise, train), self.generate(z, x.shape[1:], train)
-    return self.discriminator(x, encoded, train), self.discriminator(generated, z, train)
+    encoded, generated = self.halves(x, z, noise, train)
+    return self.discriminate(x, encoded, train), self.discriminate(generated, z, train)
+
+  def halves(self, x: jax.Array, z: jax.Array, noise: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
+    """Returns what the pairs are completed by: E(x), or a draw of it, [b, latent_size], and G(z), [b, ...]."""
+    return self.encode(x, noise, train), self.generate(z, x.shape[1:], train)
+
+  def discriminate(self, x: jax.Array, z: jax.Array, train: bool = False) -> Scores:
+    """Returns the scores of pairs (x, z)."""
+    return self.discriminator(x, z, train)
 
   def encode(self, x: jax.Array, noise: jax.Array, train: bool = False) -> jax.Array:
     """Returns E(x), or a draw of it, [b, latent_size]."""

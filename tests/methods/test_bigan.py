@@ -68,26 +68,33 @@ def dense(params, x):
   return x @ np.float64(params['kernel']) + np.float64(params.get('bias', 0.0))
 
 
+def by_hand_joint(params, x, z):
+  network, h = params['joint'], x
+  for i in (1, 2):
+    h = dense(network[f'linear{i}'], h) + dense(network[f'latent{i}'], z)
+    h = np.where(h > 0, h, LEAK * h)
+  return (dense(network['score'], h) + dense(network['latent_score'], z))[:, 0]
+
+
 def by_hand(params, x, z):
   """Scores of (x, E(x)) and of (G(z), z) in float64."""
-  relu, leaky = lambda x: np.maximum(x, 0), lambda x: np.where(x > 0, x, LEAK * x)
-
-  def score(x, z):
-    network, h = params['discriminator']['joint'], x
-    for i in (1, 2):
-      h = leaky(dense(network[f'linear{i}'], h) + dense(network[f'latent{i}'], z))
-    return (dense(network['score'], h) + dense(network['latent_score'], z))[:, 0]
-
+  relu = lambda x: np.maximum(x, 0)
+  score = functools.partial(by_hand_joint, params['discriminator'])
   encoded = dense(params['latent'], relu(dense(params['encoder']['linear1'], x)))
   decoder = params['generator']['decoder']
   generated = dense(decoder['output'], relu(dense(decoder['linear1'], z)))
   return score(x, encoded), score(generated, z)
 
 
+def latents_of_a_loss(n):
+  """Those that the losses draw with KEY."""
+  return METHOD.latents(jax.random.split(jax.random.split(KEY, 3)[0], 3)[0], n)
+
+
 def test_the_losses_written_out():
   """The discriminator tells (x, E(x)), real, from (G(z), z); for encoder and generator the labels are swapped."""
   state, x = initial(METHOD), make_batch()['views'][0]
-  z = METHOD.latents(jax.random.split(KEY, 3)[0], len(x))  # Those of the step.
+  z = latents_of_a_loss(len(x))
   real, fake = by_hand(state.params, np.float64(x), np.float64(z))
   loss, (_, metrics) = METHOD.discriminator_loss(state.params, {}, x, KEY)
   expected = softplus(-real).mean() + softplus(fake).mean()
@@ -105,6 +112,34 @@ def test_the_losses_of_unary_scores_written_out():
   np.testing.assert_allclose(terms.discriminator, hinge.sum(), rtol=1e-5)
   np.testing.assert_allclose(terms.generator, (real.mean(axis=1) - fake.mean(axis=1)).sum(), rtol=1e-4)
   np.testing.assert_allclose(terms.divergence, 1 - hinge[0] / 2, rtol=1e-4)
+
+
+def test_penalties_are_the_slopes_at_pairs():
+  """By finite differences in float64, of all coordinates of x and z together."""
+  state, x = initial(METHOD), make_batch()['views'][0]
+  z = latents_of_a_loss(len(x))
+  network = METHOD.network.bind({'params': state.params})
+  pairs = {'r1': (x, network.encode(x, None)), 'r2': (network.generate(z, (2,)), z)}
+  plain, _ = METHOD.discriminator_loss(state.params, {}, x, KEY)
+  for name, pair in pairs.items():
+    flat = np.concatenate(pair, axis=1, dtype=np.float64)
+    score = lambda flat: by_hand_joint(state.params['discriminator'], flat[:, :2], flat[:, 2:])
+    slopes = [(score(flat + step) - score(flat - step)) / 2e-6 for step in 1e-6 * np.eye(5)]
+    expected = 0.7 * 0.5 * np.square(slopes).sum(axis=0).mean()
+    loss, (_, metrics) = variant(**{name: 0.7}).discriminator_loss(state.params, {}, x, KEY)
+    np.testing.assert_allclose([loss - plain, metrics['penalty']], expected, rtol=1e-4)
+
+
+def test_the_penalty_of_unary_scores_is_that_of_their_sum():
+  discriminator = MLPJointDiscriminator((4,), unary=True)
+  method = variant(discriminator=discriminator, objective='unary', r1=1.0)
+  state, x = initial(method), make_batch()['views'][0]
+  variables = {'params': state.params['discriminator']}
+  z = method.network.apply({'params': state.params}, x, None, method='encode')
+  total = lambda x, z: sum(jnp.sum(each) for each in discriminator.apply(variables, x, z))
+  slopes = jnp.concatenate(jax.grad(total, (0, 1))(x, z), axis=1)
+  _, (_, metrics) = method.discriminator_loss(state.params, {}, x, KEY)
+  np.testing.assert_allclose(metrics['penalty'], 0.5 * jnp.square(slopes).sum(axis=1).mean(), rtol=1e-4)
 
 
 def test_a_discriminator_that_cannot_tell():
@@ -301,11 +336,19 @@ def test_a_config_builds_it():
     ({'latent': 'beta'}, "latent must be one of 'normal', 'uniform', got 'beta'"),
     ({'objective': 'hinge'}, "objective must be one of 'joint', 'unary', got 'hinge'"),
     ({'latent_size': 0}, 'latent_size must be positive, got 0'),
+    ({'r1': -1.0}, 'r1 must be finite and not negative, got -1.0'),
+    ({'r2': float('inf')}, 'r2 must be finite and not negative, got inf'),
     ({'generator_momentum': float('nan')}, r'generator_momentum must lie in \[0, 1\), got nan'),
 ])
 def test_mistakes_are_named(fields, message):
   with pytest.raises(ValueError, match=message):
     variant(**fields)
+
+
+def test_no_batch_norm_under_a_penalty():
+  method = variant(discriminator=MLPJointDiscriminator((4, 4), norm='batch'), r2=0.1)
+  with pytest.raises(ValueError, match='discriminator must not have batch norm under r2'):
+    jax.eval_shape(method.init, KEY, make_batch())
 
 
 def test_unary_scores_must_be_there():
