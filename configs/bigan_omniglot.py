@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   return ConfigDict({
       'seed': 0,
-      'steps': 5000,
+      'steps': 4500,
       'batch_size': 64,
       'init_from': '',  # The work directory of a run to take the encoder from.
       'data': {
@@ -32,19 +32,22 @@ def get_config() -> ConfigDict:
           'latent_size': 16,
           'latent': 'normal',
           'objective': 'joint',  # Or 'unary', BigBiGAN's.
+          'r1': 2.0,  # Of the discriminator's slopes at pairs (x, E(x)).
           'stochastic': False,
-          'encoder': {'name': 'conv_encoder', 'widths': (32, 64, 128), 'pool': 'flatten', 'batch_norm': True},
+          'encoder': {'name': 'conv_encoder', 'widths': (16, 32, 64), 'pool': 'flatten', 'batch_norm': True},
           'generator': {'name': 'generator',
                         'decoder': {'name': 'conv_decoder', 'widths': (64, 32), 'batch_norm': True}},
           'discriminator': {
               'name': 'joint_discriminator',
-              'of_x': {'name': 'conv_discriminator', 'widths': (32, 64, 128), 'spectral_norm': True},
-              'of_z': {'name': 'mlp_discriminator', 'features': (256,), 'spectral_norm': True},
-              'joint': {'name': 'mlp_discriminator', 'features': (256,), 'spectral_norm': True}},
-          'optimizer': {'name': 'adamw', 'b1': 0.5, 'weight_decay': 2.5e-5,
-                        'learning_rate': {'name': 'constant', 'base': 5e-4}},
-          'discriminator_optimizer': {'name': 'adamw', 'b1': 0.5, 'weight_decay': 2.5e-5,
-                                      'learning_rate': {'name': 'constant', 'base': 5e-4}},
+              'of_x': {'name': 'conv_discriminator', 'widths': (16, 32, 64)},
+              'of_z': {'name': 'mlp_discriminator', 'features': (128,)},
+              'joint': {'name': 'mlp_discriminator', 'features': (256, 256)}},
+          'optimizer': {'name': 'adamw', 'b1': 0.0, 'b2': 0.9, 'weight_decay': 0.0,
+                        'learning_rate': {'name': 'warmup_cosine', 'base': 2e-4, 'scaling': 'none',
+                                          'warmup_epochs': 0.0}},
+          'discriminator_optimizer': {'name': 'adamw', 'b1': 0.0, 'b2': 0.9, 'weight_decay': 0.0,
+                                      'learning_rate': {'name': 'warmup_cosine', 'base': 8e-4, 'scaling': 'none',
+                                                        'warmup_epochs': 0.0}},
       },
       'checkpoint': {'every': 1000, 'keep_last': 3, 'keep_every': 1000},
       'logging': {'every': 50},
