@@ -18,7 +18,7 @@ from jaxssl.losses import adversarial
 from jaxssl.methods import _adversarial
 from jaxssl.methods._adversarial import LATENTS
 from jaxssl.models.autoencoder import Coded
-from jaxssl.models.bigan import BidirectionalNetwork, Scores
+from jaxssl.models.bigan import BidirectionalNetwork, LastLayers, Scores
 from jaxssl.models.forward import forward
 
 
@@ -80,14 +80,17 @@ class BiGAN:
   stochastic: bool = False  # Whether E(x) is drawn from a Gaussian, as in ALI; its mean is what represents.
   generator_momentum: float = 0.999  # Of the average of the generator; lower in the first steps. 0: no average.
 
-  representations = ('h', 'z')  # E's last hidden layer, which the paper evaluates (NNC_e-), and E(x).
-
   def __post_init__(self):
     _adversarial.check_choice('latent', self.latent, LATENTS)
     _adversarial.check_choice('objective', self.objective, OBJECTIVES)
     _adversarial.check_positive(latent_size=self.latent_size)
     _adversarial.check_weights(r1=self.r1, r2=self.r2)
     _adversarial.check_momentum(generator_momentum=self.generator_momentum)
+
+  @property
+  def representations(self) -> tuple[str, ...]:
+    """E's last hidden layer, which BiGAN's paper evaluates (NNC_e-); E(x); and ALI's, if E shows its layers."""
+    return ('h', 'z', 'layers') if hasattr(self.encoder, 'layers') else ('h', 'z')
 
   @property
   def network(self) -> BidirectionalNetwork:
@@ -148,16 +151,20 @@ class BiGAN:
     return _adversarial.settled(after, state, (after.failed_step >= 0) | (other.failed_step >= 0)), metrics
 
   def represent(self, state: State, inputs: Any, name: str | None = None, mask=None) -> jax.Array:
-    """Returns h [n, d], the encoder's last hidden layer, or z [n, latent_size], E(x) or its mean."""
+    """Returns h [n, d], the encoder's last hidden layer, z [n, latent_size], E(x) or its mean, or layers [n, d].
+
+    Those are the last three hidden layers of the encoder and z, side by side (Dumoulin et al. 2016).
+    """
     encoder, variables = self.backbone(state, name)
     features: Any = encoder.apply(variables, inputs)
     return features
 
   def backbone(self, state: State, name: str | None = None) -> tuple[nn.Module, Any]:
-    """Returns the network up to h or z as a module of inputs, and its variables: what fine-tuning trains."""
-    coded = core.choose(name, {'h': False, 'z': True})
+    """Returns the network up to a representation as a module of inputs, and its variables: what fine-tuning trains."""
+    name = core.choose(name, {each: each for each in self.representations})
     network = self.network.clone(stochastic=False)  # The mean needs no deviation.
-    return Coded(network, coded), core.part_of(state, ('encoder', 'latent') if coded else ('encoder',))
+    encoder = LastLayers(network) if name == 'layers' else Coded(network, name == 'z')
+    return encoder, core.part_of(state, ('encoder',) if name == 'h' else ('encoder', 'latent'))
 
   def reconstruct(self, state: State, inputs: Any, key: jax.Array) -> dict[str, jax.Array]:
     """Returns G(E(x)) of inputs [b, ...]."""

@@ -59,17 +59,24 @@ class ConvEncoder(nn.Module):
   batch_norm: bool = False
   dtype: Any = jnp.float32
 
-  @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    return pooled(self.layers(x, train)[-1], self.pool)
+
+  @nn.compact
+  def layers(self, x: jax.Array, train: bool = False) -> list[jax.Array]:
+    """Returns the output of every convolution and block, after its ReLU, [b, h, w, width], the last at the end."""
     _check_widths('widths', self.widths)
     if x.ndim != 4:
       raise ValueError(f'x must be images [b, h, w, c], got shape {list(x.shape)}')
+    outputs = []
     for i, width in enumerate(self.widths):
       x = nn.Conv(width, (4, 4), 2, use_bias=not self.batch_norm, dtype=self.dtype, name=f'conv{i + 1}')(x)
       x = nn.relu(_normalized(x, self.batch_norm, train, f'bn{i + 1}'))
+      outputs.append(x)
     for i in range(self.residual_blocks):
       x = ResidualBlock(self.widths[-1], self.batch_norm, self.dtype, name=f'block{i}')(x, train)
-    return pooled(nn.relu(x), self.pool)
+      outputs.append(nn.relu(x))
+    return outputs
 
 
 class MLPEncoder(nn.Module):
@@ -85,14 +92,19 @@ class MLPEncoder(nn.Module):
   batch_norm: bool = False
   dtype: Any = jnp.float32
 
-  @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    return self.layers(x, train)[-1].astype(jnp.float32)
+
+  @nn.compact
+  def layers(self, x: jax.Array, train: bool = False) -> list[jax.Array]:
+    """Returns the output of every layer, after its ReLU, [b, size], the last at the end."""
     _check_widths('features', self.features)
-    x = x.reshape(x.shape[0], -1)
+    outputs, x = [], x.reshape(x.shape[0], -1)
     for i, size in enumerate(self.features):
       x = nn.Dense(size, use_bias=not self.batch_norm, dtype=self.dtype, name=f'linear{i + 1}')(x)
       x = nn.relu(_normalized(x, self.batch_norm, train, f'bn{i + 1}'))
-    return x.astype(jnp.float32)
+      outputs.append(x)
+    return outputs
 
 
 class ConvDecoder(nn.Module):

@@ -9,7 +9,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxssl import ops
 from jaxssl.models.gan import MLPDiscriminator
+
+LAYERS = 3  # Of the encoder, in ALI's representation.
 
 
 class Scores(NamedTuple):
@@ -77,9 +80,24 @@ class BidirectionalNetwork(nn.Module):
     h = self.encoder(x, train=train)
     return h.reshape(h.shape[0], -1)
 
+  def last_layers(self, x: jax.Array, train: bool = False) -> jax.Array:
+    """Returns the last three hidden layers, flattened, and E(x) or its mean side by side, [b, d], as ALI evaluates."""
+    hidden = self.encoder.layers(x, train)[-LAYERS:]
+    flat = [each.reshape(len(x), -1).astype(jnp.float32) for each in hidden]
+    return jnp.concatenate([*flat, self.layers(x, train)[1]], axis=1)
+
   def generate(self, z: jax.Array, shape: tuple[int, ...], train: bool = False) -> jax.Array:
     """Returns G(z), [b, *shape]."""
     return self.generator(z, shape, train)
+
+
+class LastLayers(nn.Module):
+  """The encoder of a `BidirectionalNetwork` up to its `last_layers`, as one encoder: inputs -> [b, d]."""
+
+  network: BidirectionalNetwork
+
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    return self.network.last_layers(ops.single(x), train)
 
 
 class MLPJointDiscriminator(nn.Module):

@@ -13,6 +13,7 @@ from jaxssl import build, methods
 from jaxssl.methods import bigan
 from jaxssl.models import (
   ConvDiscriminator,
+  ConvEncoder,
   Generator,
   JointDiscriminator,
   MLPDecoder,
@@ -251,6 +252,29 @@ def test_h_is_the_layer_before_z():
   np.testing.assert_allclose(embedded, h - h.mean(axis=0, keepdims=True), atol=1e-6)
 
 
+def test_the_last_three_layers_and_z():
+  """ALI's representation; here of a perceptron of four layers, the first of which is left out."""
+  method = variant(encoder=MLPEncoder((5, 4, 6, 7)), stochastic=True)
+  state, x = initial(method), make_batch()['views'][0]
+  expected, h = [], np.float64(x)
+  for i in range(4):
+    h = np.maximum(dense(state.params['encoder'][f'linear{i + 1}'], h), 0)
+    expected.append(h)
+  expected = [*expected[1:], dense(state.params['latent'], h)]
+  np.testing.assert_allclose(
+      method.represent(state, x, 'layers'), np.concatenate(expected, axis=1), rtol=1e-4, atol=1e-6)
+  encoder, variables = method.backbone(state, 'layers')
+  assert {*variables['params']['network']} == {'encoder', 'latent'}
+  images = jax.random.normal(KEY, (3, 12, 12, 1))
+  of_images = ConvEncoder((2, 3, 4, 5), residual_blocks=1)
+  layers = of_images.init_with_output(KEY, images, method='layers')[0]
+  assert [each.shape for each in layers] == [(3, 6, 6, 2), (3, 3, 3, 3), (3, 2, 2, 4), (3, 1, 1, 5), (3, 1, 1, 5)]
+
+
+def test_an_encoder_that_shows_no_layers_has_no_such_representation():
+  assert variant(encoder=Flat()).representations == ('h', 'z') and METHOD.representations == ('h', 'z', 'layers')
+
+
 def test_a_stochastic_encoder_learns_its_deviation_and_represents_by_its_mean():
   method = variant(stochastic=True)
   state, x = initial(method), make_batch()['views'][0]
@@ -357,5 +381,5 @@ def test_unary_scores_must_be_there():
 
 
 def test_what_is_no_representation_is_named():
-  with pytest.raises(ValueError, match="name must be one of 'h', 'z', got 'y'"):
+  with pytest.raises(ValueError, match="name must be one of 'h', 'z', 'layers', got 'y'"):
     METHOD.represent(initial(METHOD), make_batch()['views'][0], 'y')
