@@ -2,11 +2,21 @@
 
   python train.py --config configs/bigan_omniglot.py
 
-Spectral norms in the discriminator: in a trial with batch norm there, of other rates and 32 latents, it won and the
-encoder's loss rose to 11 within 400 steps. Not yet tuned, and no success yet: after 1,500 of its steps on drawers 1-12,
-tested on drawers 13-15 (--config.data.name=omniglot_validation), k-NN of h is .179 (raw pixels .295, untrained .314)
-and the latent error .83, where .5 is that of the mean of z; Fréchet distance 113 (untrained 2,017, training examples
-2.7), precision .551, recall .245.
+A discriminator with four times the rate of encoder and generator, and with R1: in trials of 1,000 to 1,500 steps without
+that, with spectral norms or batch norm in its place, the latent error stayed at .8 and above, or the losses rose without
+end. Seed 0, the whole command in WALL on two cores of a Xeon:
+
+                        raw pixels   untrained encoder   trained encoder
+  k-NN, h                  .318            .283               .352
+  k-NN, z                                  .058               .161
+  linear probe, h          .272            .321               .397
+  linear probe, z                          .080               .142
+  latent error                             .499               .240    (of the mean of z .5, by chance 1)
+  squared error                            .227               .048    (training mean .045, PCA of 16 .029)
+
+Fréchet distance 72.0 (of the untrained generator 1,202, of as many training examples 1.1), precision .732, recall .274,
+by a classifier of accuracy .812. The encoder inverts the generator on what that makes; a real drawing comes back as one
+of its kind, and not as itself.
 """
 
 from ml_collections import ConfigDict
