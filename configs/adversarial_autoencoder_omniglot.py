@@ -2,8 +2,19 @@
 
   python train.py --config configs/adversarial_autoencoder_omniglot.py
 
-The decoder has no sigmoid at its end: a trial of smaller networks with one stayed at the mean image, but had another
-rate too, .003. Not yet measured.
+All three rates fall to 0 together: with constant adversarial ones beside a falling rate of the autoencoder, the
+reconstruction, at first as good, was half undone in the last 300 of 1,500 steps. Seed 0, 10.1 minutes of processor time
+for the whole command on two shared cores of a Xeon:
+
+                        raw pixels   PCA of 32   untrained encoder   trained encoder
+  k-NN, z                  .318        .385           .119               .516
+  k-NN, h                                             .335               .493
+  linear probe, z          .272        .321           .127               .426
+  linear probe, h                                     .383               .548
+  squared error                        .0219          .0606              .0172    (training mean .0452)
+
+Fréchet distance 99.7 (of the untrained decoder 2,193, of as many training examples 1.1), precision .611, recall .174,
+by a classifier of accuracy .812; the samples are blurred.
 """
 
 from ml_collections import ConfigDict
@@ -38,9 +49,11 @@ def get_config() -> ConfigDict:
                         'learning_rate': {'name': 'warmup_cosine', 'base': 0.002, 'scaling': 'none',
                                           'warmup_epochs': 1.0}},
           'discriminator_optimizer': {'name': 'adamw', 'b1': 0.5, 'weight_decay': 0.0,
-                                      'learning_rate': {'name': 'constant', 'base': 5e-4}},
+                                      'learning_rate': {'name': 'warmup_cosine', 'base': 5e-4, 'scaling': 'none',
+                                                        'warmup_epochs': 0.0}},
           'encoder_optimizer': {'name': 'adamw', 'b1': 0.5, 'weight_decay': 0.0,
-                                'learning_rate': {'name': 'constant', 'base': 5e-4}},
+                                'learning_rate': {'name': 'warmup_cosine', 'base': 5e-4, 'scaling': 'none',
+                                                  'warmup_epochs': 0.0}},
       },
       'checkpoint': {'every': 1000, 'keep_last': 3, 'keep_every': 1000},
       'logging': {'every': 50},

@@ -2,9 +2,9 @@
 
   python train.py --config configs/bigan_fashion_mnist.py
 
-The perceptrons of the paper's experiment on permutation-invariant MNIST and its batch; 400 epochs there, 43 here. R1 and
-the rates are those of configs/bigan_omniglot.py. Raw pixels and random features are strong on such data. Not yet
-measured.
+Perceptrons of the size of the paper's experiment on permutation-invariant MNIST, its latents and its batch; 400 epochs
+there, 43 here. R1 and the rates are those of configs/bigan_omniglot.py. Raw pixels and random features are strong on
+such data. Not yet measured.
 """
 
 from ml_collections import ConfigDict

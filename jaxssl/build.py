@@ -3,6 +3,8 @@
 import difflib
 import functools
 import inspect
+import types
+import typing
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -187,6 +189,7 @@ def construct(path: str, section: Mapping[str, Any], run: Mapping[str, Any]) -> 
       raise ValueError(
           _unknown(f'a key of config.{path} ({section["name"]})', key, allowed)
           + '. A section whose name changes needs its own keys: change it in a copy of the config file')
+  _check_types(path, arguments, constructor)
   if constructor in SCHEDULES:
     arguments |= {key: run[key] for key in SHAPE_OF_THE_RUN}
   if choices is METHODS and 'num_examples' in inspect.signature(constructor).parameters:
@@ -195,6 +198,31 @@ def construct(path: str, section: Mapping[str, Any], run: Mapping[str, Any]) -> 
     return constructor(**arguments)
   except (TypeError, ValueError) as error:
     raise ValueError(f'config.{path}: {error}') from error
+
+
+def _check_types(path: str, arguments: Mapping[str, Any], constructor: Callable) -> None:
+  """Raises ValueError for an argument that is none of the plain types that the constructor is annotated with."""
+  parameters = _parameters(constructor)
+  for key, value in arguments.items():
+    annotation = parameters[key].annotation
+    if not _suits(value, annotation):
+      wanted = annotation.__name__ if isinstance(annotation, type) else annotation
+      raise ValueError(f'config.{path}.{key} must be {wanted}, got {value!r}')
+
+
+def _suits(value: Any, annotation: Any) -> bool:
+  """Returns whether a value is of a plain type, or of a tuple or union of them; of other types, whatever it is."""
+  kind, parts = typing.get_origin(annotation), typing.get_args(annotation)
+  if kind in (typing.Union, types.UnionType):
+    return any(_suits(value, part) for part in parts)
+  if kind is tuple:
+    if not isinstance(value, tuple):
+      return False
+    parts = parts[:1] * len(value) if parts[1:] == (...,) else parts
+    return len(value) == len(parts) and all(map(_suits, value, parts))
+  if annotation in (int, float):  # To Python a bool is an integer.
+    return isinstance(value, (int, annotation)) and not isinstance(value, bool)
+  return isinstance(value, annotation) if annotation in (bool, str, types.NoneType) else True
 
 
 def _choices(key: str) -> Mapping[str, Any]:
@@ -209,14 +237,22 @@ def _choices(key: str) -> Mapping[str, Any]:
 
 def _keywords(constructor: Callable) -> Iterable[str]:
   """The keyword arguments of a constructor; those of ResNet, but its depth, for `resnet50(**fields)` and the like."""
-  signature, given = inspect.signature(constructor), ['parent', 'name', 'num_examples']
-  parameters = signature.parameters
+  given = ['parent', 'name', 'num_examples']
   if constructor in SCHEDULES:
     given += SHAPE_OF_THE_RUN  # Which the run knows.
-  if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-    parameters = inspect.signature(signature.return_annotation).parameters
-    given += SIZES[signature.return_annotation]
-  return [name for name in parameters if name not in given]
+  if _is_preset(constructor):
+    given += SIZES[inspect.signature(constructor).return_annotation]
+  return [name for name in _parameters(constructor) if name not in given]
+
+
+def _parameters(constructor: Callable) -> Mapping[str, inspect.Parameter]:
+  """The parameters of a constructor, or of the class that a preset such as `resnet50(**fields)` is of."""
+  signature = inspect.signature(constructor)
+  return inspect.signature(signature.return_annotation if _is_preset(constructor) else constructor).parameters
+
+
+def _is_preset(constructor: Callable) -> bool:
+  return any(each.kind is each.VAR_KEYWORD for each in inspect.signature(constructor).parameters.values())
 
 
 def _accumulated(section: Mapping[str, Any], run: Mapping[str, Any]) -> Mapping[str, Any]:

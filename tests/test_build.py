@@ -107,6 +107,25 @@ def test_presets_take_the_fields_of_their_own_network():
       build_encoder(name='vit_small', **{field: 1})
 
 
+@pytest.mark.parametrize('section, message', [
+    ({'name': 'conv_discriminator', 'widths': 4}, r"widths must be tuple\[int, ...\], got 4"),
+    ({'name': 'conv_discriminator', 'widths': (4, 4.5)}, r"widths must be tuple\[int, ...\], got \(4, 4.5\)"),
+    ({'name': 'conv_discriminator', 'widths': (True,)}, r"widths must be tuple\[int, ...\], got \(True,\)"),
+    ({'name': 'conv_discriminator', 'spectral_norm': 'no'}, "spectral_norm must be bool, got 'no'"),
+    ({'name': 'conv_discriminator', 'norm': 1}, r"norm must be str \| None, got 1"),
+    ({'name': 'vit_small', 'patch': (8, 4, 2)}, r'patch must be .*tuple\[int, int\].*, got \(8, 4, 2\)'),
+    ({'name': 'vit_small', 'drop_path': '0.1'}, "drop_path must be float, got '0.1'"),
+])
+def test_an_argument_of_a_wrong_type_is_named(section, message):
+  with pytest.raises(ValueError, match='config.method.encoder.' + message):
+    build.construct('method.encoder', section, {})
+
+
+def test_an_integer_is_a_number_and_what_is_no_plain_type_is_left_to_the_constructor():
+  assert build.construct('method.encoder', {'name': 'vit_small', 'patch': 4, 'drop_path': 0}, {}).drop_path == 0
+  assert build.construct('method.encoder', {'name': 'resnet18', 'dtype': 'bfloat16'}, {}).dtype == 'bfloat16'
+
+
 def test_learning_rate_scales_with_the_batch_and_its_accumulation():
   rate = {'name': 'constant', 'base': 0.3, 'scaling': 'linear'}
   section = {'name': 'sgd', 'learning_rate': rate}

@@ -41,7 +41,7 @@ def draw(run: runs.Run, test: Source, file: File) -> Found:
       found |= _interpolations(examples, z, decode, file('interpolations.png'))
     if not hasattr(method, 'codes'):  # Which are discrete.
       found |= _traversals(run, test, z[len(z) // 2], decode, file('traversals.png'))
-  if measure_generative.sizes(run, test, method.representations[0]).code == 2:
+  if measure_generative.sizes(run, test, method.representations[0]).code - _categories(method) == 2:
     found |= _code_map(run, test, file('codes.png'))
   if hasattr(method, 'latent_kl'):
     plots_generative.latent_kl(_latent_kl(run, test), file('latent_kl.png'))
@@ -98,6 +98,7 @@ def _interpolations(examples: np.ndarray, z: np.ndarray, decode: Callable, path:
 def _traversals(run: runs.Run, test: Source, z: np.ndarray, decode: Callable, path: str) -> Found:
   method: Any = run.experiment.method
   every = measure_generative.encoded(run, _few(test), lambda x: method.represent(run.state, x, 'z'))
+  every = every[:, :every.shape[1] - _categories(method)]
   deviation = every.std(axis=0)
   told = hasattr(method, 'latent_kl')
   information = _latent_kl(run, test) if told else deviation**2
@@ -115,11 +116,16 @@ def _traversals(run: runs.Run, test: Source, z: np.ndarray, decode: Callable, pa
   return {f'A test image with one latent dimension varied; those of {kind}, σ over the test set': path}
 
 
+def _categories(method: Any) -> int:
+  """Returns how many of the last numbers of z are the probabilities of clusters, which do not vary one by one."""
+  return getattr(method, 'categories', 0)
+
+
 def _code_map(run: runs.Run, test: Source, path: str) -> Found:
   """Draws codes z of two dimensions of test examples where they are, coloured by class."""
   method: Any = run.experiment.method
   few = _few(test)
-  z = measure_generative.encoded(run, few, lambda x: method.represent(run.state, x, 'z'))
+  z = measure_generative.encoded(run, few, lambda x: method.represent(run.state, x, 'z'))[:, :2]
   caption = f'Codes z of test {run.examples}, as they are'
   plots.embedding_map(z, few.labels, path, class_names=test.class_names, title=caption)
   return {caption: path}

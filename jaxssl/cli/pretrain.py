@@ -59,7 +59,8 @@ def _announce(run: runs.Run, path: str, source: Source) -> None:
         f'{"s" if count > 1 else ""}, in {path}')
   if start := int(run.state.step):
     print(f'Resuming from step {start}.')
-  contrasts = not hasattr(run.experiment.method, 'score')  # Those that reconstruct want the colours as they are.
+  # Those that reconstruct or generate want the colours as they are.
+  contrasts = not any(hasattr(run.experiment.method, name) for name in ('score', 'sample'))
   if contrasts and not run.hears and run.channels == 3 and not run.experiment.recipe.recolours:
     print('These images have colours and no view changes them: for photographs, the recipe of configs/simclr_folder.py '
           'teaches more.')

@@ -81,6 +81,8 @@ def check_finite(step: int, state: Any, rows: list[dict[str, Any]]) -> None:
   if failed < 0:
     return
   row = rows[failed - step] if step - len(rows) <= failed else {}
-  loss, norm = (float(row.get(name, np.nan)) for name in ('loss', 'gradient_norm'))
-  raise FloatingPointError(
-      f'the loss or its gradient was not finite at step {failed + 1}: loss = {loss}, gradient norm = {norm}')
+  values = {name: float(row.get(name, np.nan)) for name in ('loss', 'gradient_norm')}
+  # Of a method with several updates, another's may be the one.
+  values |= {name: float(value) for name, value in row.items() if np.ndim(value) == 0 and not np.isfinite(value)}
+  found = ', '.join(f'{name.replace("_", " ")} = {value}' for name, value in values.items())
+  raise FloatingPointError(f'the loss or its gradient was not finite at step {failed + 1}: {found}')

@@ -118,7 +118,7 @@ def start_from(state: Any, path: str) -> Any:
     ours = tree['encoder']
     theirs = next((donor for donor in donors if shapes(donor) == shapes(ours)), None)
     if theirs is None:
-      raise ValueError(f'config.init_from = {path!r}: its encoder differs in shape from config.method.encoder')
+      raise ValueError(f'config.init_from = {path!r}: its encoder differs in shape from that of config.method')
     # Copies, since each buffer of a state is donated by itself.
     placed = lambda new, old: jnp.copy(jax.device_put(new, old.sharding))
     return {**tree, 'encoder': jax.tree.map(placed, theirs, ours)}

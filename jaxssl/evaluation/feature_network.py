@@ -129,8 +129,8 @@ def load(file: str, shape: tuple[int, ...], mark: str) -> FeatureNetwork:
   try:
     with np.load(file, allow_pickle=False) as stored:
       arrays = dict(stored)
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise ValueError(f'{file} is damaged: {error}') from error
+  except (OSError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    raise ValueError(f'{file} is damaged') from error
   if str(arrays.pop('fingerprint', '')) != mark:
     raise ValueError(f'{file} was trained on other data, or in another way')
   encoder, classes = architecture(shape), arrays.pop('classes', np.empty(0))

@@ -91,6 +91,13 @@ def check_positive(**sizes: int) -> None:
       raise ValueError(f'{name} must be positive, got {value}')
 
 
+def check_discriminator(discriminator: nn.Module) -> None:
+  """Raises ValueError unless a module is a discriminator of single inputs, with layers to be evaluated."""
+  if not hasattr(discriminator, 'names'):
+    raise ValueError('discriminator must be one of single inputs with `names` and `layers`, as ConvDiscriminator, '
+                     f'ResNetDiscriminator and MLPDiscriminator are, got {type(discriminator).__name__}')
+
+
 def check_momentum(**momenta: float) -> None:
   """Raises ValueError for a momentum outside [0, 1)."""
   for name, value in momenta.items():
@@ -106,10 +113,10 @@ def check_weights(**weights: float) -> None:
 
 
 def check_penalties(weights: Mapping[str, float], batch_stats: Any) -> None:
-  """Raises ValueError if one of the penalties is to be taken of a discriminator with batch norm."""
-  penalties = [name for name, weight in weights.items() if weight]
-  if penalties and batch_stats:
-    raise ValueError(f'discriminator must not have batch norm under {penalties[0]}: it mixes the slopes of examples')
+  """Raises ValueError if there are penalties, whose weights are given by name, of a discriminator with batch norm."""
+  if weights and batch_stats:
+    raise ValueError(
+        f'discriminator must not have batch norm under {next(iter(weights))}: it mixes the slopes of examples')
 
 
 def _part(params: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

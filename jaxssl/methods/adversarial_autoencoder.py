@@ -46,16 +46,17 @@ class AdversarialAutoencoder:
   # Normal, uniform, or a mixture of 10 Gaussians on a circle, for codes of two numbers.
   prior: str = 'normal'
   prior_scale: float = 1.0  # Standard deviation, the largest value, and the circle's radius, in that order.
-  divergence: str = 'jensen_shannon'
+  divergence: str = 'jensen_shannon'  # 'wasserstein' needs a discriminator with spectral norms.
 
   def __post_init__(self):
+    _adversarial.check_discriminator(self.discriminator)
     _adversarial.check_choice('prior', self.prior, PRIORS)
     _adversarial.check_choice('divergence', self.divergence, DIVERGENCES)
     _adversarial.check_positive(code_size=self.code_size)
     if self.categories < 0 or self.categories == 1:
       raise ValueError(f'categories must be 0, for none, or at least 2, got {self.categories}')
     if not 0 < self.prior_scale < math.inf:
-      raise ValueError(f'prior_scale must be positive, got {self.prior_scale}')
+      raise ValueError(f'prior_scale must be positive and finite, got {self.prior_scale}')
     if self.prior == 'mixture' and self.code_size != 2:
       raise ValueError(f"code_size must be 2 for prior='mixture', got {self.code_size}")
 

@@ -60,9 +60,10 @@ class BiGAN:
 
   A step evaluates both losses once and updates all networks together, encoder and generator by one optimizer.
 
-  Presets: permutation-invariant MNIST is the default, with z uniform of 50 numbers, `MLPEncoder((1024, 1024))`,
-  `Generator(MLPDecoder((1024, 1024), batch_norm=True))`, `MLPJointDiscriminator((1024, 1024))`, batch 128, Adam, 2e-4,
-  b1 0.5, weight decay 2.5e-5 (an L2 term there), 200 epochs and 200 more in which the rate falls to a hundredth. ALI:
+  Presets: of the size of the paper's for permutation-invariant MNIST are z uniform of 50 numbers, the default,
+  `MLPEncoder((1024, 1024))`, `Generator(MLPDecoder((1024, 1024), batch_norm=True))`, and `MLPJointDiscriminator((1024,
+  1024), norm='batch')`; there E has leaky ReLU. Batch 128, Adam, 2e-4, b1 0.5, weight decay 2.5e-5 (an L2 term there),
+  200 epochs and 200 more in which the rate falls to a hundredth. ALI:
   stochastic, z normal, Adam, 1e-4, b1 0.5, batch 100. BigBiGAN: objective 'unary', z normal of 120 numbers,
   `JointDiscriminator`, spectral norms. None of them has r1 or r2.
   """
@@ -81,6 +82,9 @@ class BiGAN:
   generator_momentum: float = 0.999  # Of the average of the generator; lower in the first steps. 0: no average.
 
   def __post_init__(self):
+    if hasattr(self.discriminator, 'names'):
+      raise ValueError('discriminator must score pairs (x, z), as JointDiscriminator and MLPJointDiscriminator do, got '
+                       f'{type(self.discriminator).__name__}, which scores single inputs')
     _adversarial.check_choice('latent', self.latent, LATENTS)
     _adversarial.check_choice('objective', self.objective, OBJECTIVES)
     _adversarial.check_positive(latent_size=self.latent_size)
@@ -89,7 +93,7 @@ class BiGAN:
 
   @property
   def representations(self) -> tuple[str, ...]:
-    """E's last hidden layer, which BiGAN's paper evaluates (NNC_e-); E(x); and ALI's, if E shows its layers."""
+    """E's last hidden layer, which BiGAN's paper evaluates; E(x); and ALI's, if E shows its layers."""
     return ('h', 'z', 'layers') if hasattr(self.encoder, 'layers') else ('h', 'z')
 
   @property
@@ -113,7 +117,8 @@ class BiGAN:
       raise ValueError("discriminator must also score x and z alone for objective='unary', which "
                        'JointDiscriminator and MLPJointDiscriminator(unary=True) do')
     batch_stats = state.stats.get('batch_stats', {}).get('discriminator')
-    _adversarial.check_penalties({'r1': self.r1, 'r2': self.r2}, batch_stats)
+    weights = {'r1': self.r1, 'r2': self.r2}
+    _adversarial.check_penalties({name: weight for name, weight in weights.items() if weight}, batch_stats)
     return State(*state, average=jax.tree.map(jnp.copy, _generator(state)))  # Buffers may be donated.
 
   def discriminator_loss(self, params, stats, x, key):

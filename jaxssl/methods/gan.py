@@ -64,12 +64,13 @@ class GAN:
   generator_momentum: float = 0.999  # Of the average of the generator; lower in the first steps. 0: no average.
 
   def __post_init__(self):
+    _adversarial.check_discriminator(self.discriminator)
     _adversarial.check_choice('latent', self.latent, LATENTS)
     _adversarial.check_choice('divergence', self.divergence, DIVERGENCES)
     _adversarial.check_positive(latent_size=self.latent_size, n_critic=self.n_critic)
     _adversarial.check_weights(**self._penalties)
     if self.clip is not None and not 0 < self.clip < math.inf:
-      raise ValueError(f'clip must be positive or None, got {self.clip}')
+      raise ValueError(f'clip must be positive and finite, or None, got {self.clip}')
     _adversarial.check_momentum(generator_momentum=self.generator_momentum)
 
   @property
@@ -198,7 +199,11 @@ class GAN:
       raise ValueError(f'n_critic must divide the batch of {len(x)}, got {self.n_critic}')
 
   def _check_encoder(self, encoder):
-    _adversarial.check_penalties(self._penalties, encoder.stats.get('batch_stats'))
+    penalties = {name: weight for name, weight in self._penalties.items() if weight}
+    _adversarial.check_penalties(penalties, encoder.stats.get('batch_stats'))
+    if self.divergence == 'wasserstein' and not (penalties or self.clip or 'spectral' in encoder.stats):
+      raise ValueError("divergence='wasserstein' needs a bound on the critic's slope: gradient_penalty, clip, r1 and "
+                       'r2, or a discriminator with spectral norms')
     if self.n_critic > 1 and _of_type(optax.MultiStepsState, encoder.opt_state):
       raise ValueError(f'optimizer must not accumulate gradients with n_critic={self.n_critic}, above 1')
 

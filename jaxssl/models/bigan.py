@@ -103,7 +103,7 @@ class LastLayers(nn.Module):
 class MLPJointDiscriminator(nn.Module):
   """Linear layers of x, flattened, to each of which a learned linear map of z is added.
 
-  BiGAN's for MNIST (Donahue et al. 2016, https://arxiv.org/abs/1605.09782).
+  Of the size of BiGAN's for MNIST (Donahue et al. 2016, https://arxiv.org/abs/1605.09782).
 
   Attributes:
     features: size of each hidden layer.

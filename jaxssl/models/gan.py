@@ -214,8 +214,8 @@ class DownBlock(nn.Module):
 class MLPDiscriminator(nn.Module):
   """Linear layers with leaky ReLU: inputs of any shape, flattened, [b, ...] -> [b].
 
-  The size of BiGAN's for MNIST (Donahue et al. 2016, https://arxiv.org/abs/1605.09782). Given also latents z [b, d], as
-  there, it adds a learned linear map of them to every linear layer.
+  The size of BiGAN's for MNIST (Donahue et al. 2016, https://arxiv.org/abs/1605.09782). Given also latents z [b, d], it
+  adds a learned linear map of them to every linear layer.
 
   Attributes:
     features: size of each hidden layer.

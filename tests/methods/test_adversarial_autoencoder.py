@@ -285,8 +285,8 @@ def test_a_config_builds_it():
     ({'code_size': 0}, 'code_size must be positive, got 0'),
     ({'categories': 1}, 'categories must be 0, for none, or at least 2, got 1'),
     ({'categories': -2}, 'categories must be 0, for none, or at least 2, got -2'),
-    ({'prior_scale': 0.0}, 'prior_scale must be positive, got 0.0'),
-    ({'prior_scale': float('nan')}, 'prior_scale must be positive, got nan'),
+    ({'prior_scale': 0.0}, 'prior_scale must be positive and finite, got 0.0'),
+    ({'prior_scale': float('nan')}, 'prior_scale must be positive and finite, got nan'),
     ({'prior': 'mixture', 'code_size': 3}, "code_size must be 2 for prior='mixture', got 3"),
 ])
 def test_mistakes_are_named(fields, message):

@@ -360,6 +360,7 @@ def test_a_config_builds_it():
     ({'latent': 'beta'}, "latent must be one of 'normal', 'uniform', got 'beta'"),
     ({'objective': 'hinge'}, "objective must be one of 'joint', 'unary', got 'hinge'"),
     ({'latent_size': 0}, 'latent_size must be positive, got 0'),
+    ({'discriminator': MLPDiscriminator((4,))}, r'must score pairs \(x, z\), .* got MLPDiscriminator, which scores'),
     ({'r1': -1.0}, 'r1 must be finite and not negative, got -1.0'),
     ({'r2': float('inf')}, 'r2 must be finite and not negative, got inf'),
     ({'generator_momentum': float('nan')}, r'generator_momentum must lie in \[0, 1\), got nan'),

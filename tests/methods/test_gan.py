@@ -10,7 +10,7 @@ import pytest
 
 from jaxssl import build, losses, methods
 from jaxssl.methods import gan
-from jaxssl.models import ConvDecoder, ConvDiscriminator, Generator, MLPDecoder, MLPDiscriminator
+from jaxssl.models import ConvDecoder, ConvDiscriminator, Generator, MLPDecoder, MLPDiscriminator, MLPEncoder
 
 METHOD = methods.GAN(
     MLPDiscriminator((8, 6)), Generator(MLPDecoder((7,)), 'linear'), optax.sgd(0.1), optax.sgd(0.2), latent_size=3)
@@ -272,7 +272,9 @@ def test_a_config_builds_it():
     ({'gradient_penalty': -1.0}, 'gradient_penalty must be finite and not negative, got -1.0'),
     ({'r1': float('nan')}, 'r1 must be finite and not negative, got nan'),
     ({'r2': float('inf')}, 'r2 must be finite and not negative, got inf'),
-    ({'clip': 0.0}, 'clip must be positive or None, got 0.0'),
+    ({'clip': 0.0}, 'clip must be positive and finite, or None, got 0.0'),
+    ({'clip': float('inf')}, 'clip must be positive and finite, or None, got inf'),
+    ({'discriminator': MLPEncoder((4,))}, 'discriminator must be one of single inputs .* got MLPEncoder'),
     ({'generator_momentum': 1.0}, r'generator_momentum must lie in \[0, 1\), got 1.0'),
 ])
 def test_mistakes_are_named(fields, message):
@@ -284,6 +286,7 @@ def test_mistakes_are_named(fields, message):
     ({'n_critic': 5}, 'n_critic must divide the batch of 12, got 5'),
     ({'discriminator': MLPDiscriminator((4, 4), norm='batch'), 'r2': 1.0},
      'discriminator must not have batch norm under r2'),
+    ({'divergence': 'wasserstein'}, "divergence='wasserstein' needs a bound on the critic's slope"),
     ({'optimizer': optax.MultiSteps(optax.sgd(0.1), 2).gradient_transformation(), 'n_critic': 3},
      'optimizer must not accumulate gradients with n_critic=3'),
 ])
