@@ -126,11 +126,13 @@ def load(file: str, shape: tuple[int, ...], mark: str) -> FeatureNetwork:
   Raises:
     ValueError: if the file is damaged, or its fingerprint is not `mark`.
   """
+  if not zipfile.is_zipfile(file):
+    raise ValueError(f'{file} is damaged: it is no .npz archive')
   try:
     with np.load(file, allow_pickle=False) as stored:
       arrays = dict(stored)
-  except (OSError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise ValueError(f'{file} is damaged') from error
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    raise ValueError(f'{file} is damaged: {error}') from error
   if str(arrays.pop('fingerprint', '')) != mark:
     raise ValueError(f'{file} was trained on other data, or in another way')
   encoder, classes = architecture(shape), arrays.pop('classes', np.empty(0))

@@ -60,8 +60,9 @@ def test_fingerprints_tell_data_and_training_apart():
 
 @pytest.mark.parametrize('damage, message', [
     (lambda data: data[:len(data) // 2], 'is damaged'),
-    (lambda data: b'no archive', 'is damaged'),
-    (lambda data: b'', 'is damaged'),
+    (lambda data: b'no archive', 'is damaged: it is no .npz archive'),
+    (lambda data: b'', 'is damaged: it is no .npz archive'),
+    (lambda data: b'\x93NUMPY\x01\x00', 'is damaged: it is no .npz archive'),
     (lambda data: data[:len(data) // 2] + b'\x00\xff\x07' + data[len(data) // 2 + 3:], 'is damaged'),
 ])
 def test_a_damaged_file_is_refused(network, tmp_path, damage, message):
