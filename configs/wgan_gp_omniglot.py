@@ -2,8 +2,15 @@
 
   python train.py --config configs/wgan_gp_omniglot.py
 
-Five updates of the critic on 32 drawings each for one of the generator. Not yet measured to the end; its samples after
-500 steps were strokes, not yet letters.
+Five updates of the critic on 32 drawings each for one of the generator. Seed 0, 15.3 minutes of processor time for the
+whole command on two shared cores of a Xeon; 'all' is the three layers side by side:
+
+                        raw pixels   untrained, last layer / all   trained, last layer / all
+  k-NN                     .318            .345 / .375                  .472 / .470
+  linear probe             .272            .340 / .445                  .506 / .586
+
+Fréchet distance of 1,210 samples 75.5 (of the untrained generator 4,638; of as many training examples 1.1), precision
+.711, recall .292, by a classifier of accuracy .812.
 """
 
 from ml_collections import ConfigDict

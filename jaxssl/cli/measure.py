@@ -153,7 +153,7 @@ def complete(options: ConfigDict) -> None:
       for key, value in vars(default()).items():
         if options[protocol].get(key) is None:
           options[protocol][key] = placeholder(float) if value is None else value
-  if measure_samples.PROTOCOL in options:
+  if isinstance(options.get(measure_samples.PROTOCOL), ConfigDict):  # What is none is refused by `check`.
     measure_samples.complete(options[measure_samples.PROTOCOL])
 
 

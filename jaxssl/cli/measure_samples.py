@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -34,6 +34,8 @@ def check(options: ConfigDict, experiment: Experiment) -> None:
     raise ValueError(f'config.evaluation.protocols: {PROTOCOL!r} is for methods that generate; '
                      f'{type(experiment.method).__name__} does not')
   section = options.get(PROTOCOL, {})
+  if not isinstance(section, Mapping | ConfigDict):
+    raise ValueError(f'config.evaluation.{PROTOCOL} must be a section of {" and ".join(LEAST)}, got {section!r}')
   if unknown := set(section) - set(LEAST):
     raise ValueError(f'config.evaluation.{PROTOCOL} has {" and ".join(LEAST)} alone; got '
                      f'{", ".join(map(repr, sorted(unknown)))}')

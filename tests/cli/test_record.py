@@ -2,8 +2,9 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from jaxssl.cli.record import PATIENCE, Recorder, Timed
+from jaxssl.cli.record import PATIENCE, Recorder, Timed, check_finite
 from jaxssl.core import State
 
 
@@ -38,3 +39,14 @@ def test_collapse_is_told_once_it_lasts_and_when_it_is_over():
   assert [message.split(':')[0] for message in spy.said] == [f'step {PATIENCE + 1}', f'step {PATIENCE + 4}']
   assert 'nearly the same embedding' in spy.said[0] and 'recovered' in spy.said[1]
   assert all(np.isclose(record['loss'], 2.0) and record['learning_rate'] == 0.5 for _, record in spy.records)
+
+
+def test_of_several_losses_the_one_that_was_not_finite_is_named():
+  rows = [{'loss': 1.0, 'gradient_norm': 2.0, 'generator_loss': 3.0},
+          {'loss': 1.5, 'gradient_norm': 2.5, 'generator_loss': np.inf, 'generator_gradient_norm': np.nan}]
+  state = State(jnp.int32(1), jnp.int32(1), {}, {}, ())
+  message = ('not finite at step 2: loss = 1.5, gradient norm = 2.5, generator loss = inf, '
+             'generator gradient norm = nan$')
+  with pytest.raises(FloatingPointError, match=message):
+    check_finite(2, state, rows)
+  check_finite(2, state._replace(failed_step=jnp.int32(-1)), rows)

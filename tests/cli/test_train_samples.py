@@ -194,6 +194,7 @@ def test_vectors_have_a_map_of_codes_of_two_dimensions_and_no_samples_to_see(vec
 @pytest.mark.parametrize('overrides, message', [
     ({'evaluation.samples.count': 3}, 'config.evaluation.samples.count must be an integer from 4 on, got 3'),
     ({'evaluation.samples': {'count': 8.0}}, 'config.evaluation.samples.count must be an integer from 4 on, got 8.0'),
+    ({'evaluation.samples': 3}, 'config.evaluation.samples must be a section of count and steps, got 3'),
     ({'evaluation.samples.steps': 0}, 'config.evaluation.samples.steps must be an integer from 1 on, got 0'),
     ({'evaluation.samples': {'draws': 5}}, "config.evaluation.samples has count and steps alone; got 'draws'"),
     ({'method': get_config().method}, "'samples' is for methods that generate; SimCLR does not"),
@@ -203,7 +204,10 @@ def test_what_does_not_fit_is_refused_before_the_run(images, tmp_path, overrides
   with made.unlocked():
     for key, value in overrides.items():
       section, _, last = key.rpartition('.')
-      (made if not section else made.evaluation if section == 'evaluation' else made.evaluation.samples)[last] = value
+      owner = made if not section else made.evaluation if section == 'evaluation' else made.evaluation.samples
+      if last in owner:
+        del owner[last]  # A section takes no number.
+      owner[last] = value
   with pytest.raises(ValueError, match=message):
     train(made, str(tmp_path / 'refused'))
   assert not (tmp_path / 'refused').exists()
