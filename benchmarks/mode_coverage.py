@@ -57,8 +57,9 @@ def train(fields: dict, arguments: argparse.Namespace, seed: int) -> tuple[np.nd
   hidden, deviation = (arguments.width,) * 3, SPACING / arguments.spread
   fields = {name: value * deviation**2 if name in ('r1', 'r2') else value for name, value in fields.items()}
   adam = lambda: optax.adam(optax.cosine_decay_schedule(arguments.rate, arguments.steps, 0.1), 0.0, 0.9)
+  score_bias = fields.get('divergence') not in ('wasserstein', 'relativistic')  # Which see differences of scores alone.
   method = methods.GAN(
-      models.MLPDiscriminator(hidden), models.Generator(models.MLPDecoder(hidden), 'linear'), adam(), adam(),
+      models.MLPDiscriminator(hidden, score_bias=score_bias), models.Generator(models.MLPDecoder(hidden), 'linear'), adam(), adam(),
       latent_size=8, **fields)
   size = arguments.batch * method.n_critic
 

@@ -20,7 +20,7 @@ from tiny_config import get_config
 
 MLP = {'name': 'mlp_discriminator', 'features': (8,)}
 AUTOENCODER = {
-    'name': 'adversarial_autoencoder', 'code_size': 3, 'categories': 5, 'discriminator': MLP,
+    'name': 'adversarial_autoencoder', 'code_size': 2, 'categories': 5, 'discriminator': MLP,
     'decoder': {'name': 'mlp_decoder', 'features': (8,)}}
 BIGAN = {
     'name': 'bigan', 'latent_size': 3, 'discriminator': {'name': 'mlp_joint_discriminator', 'features': (8,)},
@@ -56,8 +56,8 @@ def vectors(tmp_path_factory):
 @pytest.fixture(scope='module')
 def clustered(vectors):
   with jax.numpy_rank_promotion('raise'):
-    train(config(AUTOENCODER, vectors / 'labelled.npz', 'optimizer', 'discriminator_optimizer', 'encoder_optimizer'),
-          str(vectors / 'clustered'))
+    train(config(AUTOENCODER, vectors / 'labelled.npz', 'optimizer', 'discriminator_optimizer', 'encoder_optimizer',
+                 **{'evaluation.pictures': True}), str(vectors / 'clustered'))
   return vectors / 'clustered'
 
 
@@ -76,6 +76,10 @@ def test_clusters_have_rows_where_there_are_labels(clustered):
              for source in sources]
     assert row['value'] == clustering_accuracy(*found[0], *found[1])
     assert (row['num_train'], row['num_test'], row['num_classes']) == (160, 40, 4)
+
+
+def test_a_code_of_two_numbers_has_a_map_whatever_stands_beside_it(clustered):
+  assert (clustered / 'pictures' / 'codes.png').exists()
 
 
 def test_every_rate_is_logged(clustered):
