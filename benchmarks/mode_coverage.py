@@ -59,8 +59,8 @@ def train(fields: dict, arguments: argparse.Namespace, seed: int) -> tuple[np.nd
   adam = lambda: optax.adam(optax.cosine_decay_schedule(arguments.rate, arguments.steps, 0.1), 0.0, 0.9)
   score_bias = fields.get('divergence') not in ('wasserstein', 'relativistic')  # Which see differences of scores alone.
   method = methods.GAN(
-      models.MLPDiscriminator(hidden, score_bias=score_bias), models.Generator(models.MLPDecoder(hidden), 'linear'), adam(), adam(),
-      latent_size=8, **fields)
+      models.MLPDiscriminator(hidden, score_bias=score_bias), models.Generator(models.MLPDecoder(hidden), 'linear'),
+      adam(), adam(), latent_size=8, **fields)
   size = arguments.batch * method.n_critic
 
   def step(state, key):
