@@ -31,7 +31,7 @@ SETTINGS = {
     'Jensen-Shannon, R1': {'r1': 0.1},  # R1 and R2 in squared standard deviations of a mode: see `train`.
     'WGAN, clipped': {'divergence': 'wasserstein', 'clip': 0.05, 'n_critic': 5},
     'WGAN-GP': {'divergence': 'wasserstein', 'gradient_penalty': 0.1, 'n_critic': 5},  # 0.1 as in gan_toy.py.
-    'relativistic, R1 + R2': {'divergence': 'relativistic', 'r1': 10.0, 'r2': 10.0},
+    'relativistic, R1 + R2': {'divergence': 'relativistic', 'r1': 30.0, 'r2': 30.0},
 }
 
 
