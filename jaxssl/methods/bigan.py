@@ -94,7 +94,7 @@ class BiGAN:
   @property
   def representations(self) -> tuple[str, ...]:
     """E's last hidden layer, which BiGAN's paper evaluates; E(x); and ALI's, if E shows its layers."""
-    return ('h', 'z', 'layers') if hasattr(self.encoder, 'layers') else ('h', 'z')
+    return ('h', 'z', 'layers') if callable(getattr(self.encoder, 'layers', None)) else ('h', 'z')
 
   @property
   def network(self) -> BidirectionalNetwork:
