@@ -29,8 +29,9 @@ def get_config() -> ConfigDict:
           'objective': 'nt_xent',  # Or 'ml_cpc' (multi-label CPC), with its alpha.
           'alpha': 1.0,
           'chunks': 1,  # Parts of the batch that are encoded one after another, to save memory.
-          'encoder': {'name': 'resnet50', 'dtype': 'bfloat16'},
-          'head': {'name': 'mlp', 'features': (2048, 128), 'dtype': 'bfloat16'},
+          'negative_groups': 1,  # Parts of the batch whose images are negatives of one another alone.
+          'encoder': {'name': 'resnet50', 'dtype': 'bfloat16', 'bn_groups': 1},
+          'head': {'name': 'mlp', 'features': (2048, 128), 'dtype': 'bfloat16', 'bn_groups': 1},
           'optimizer': {
               'name': 'lars',
               'weight_decay': 1e-6,

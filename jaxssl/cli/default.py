@@ -45,9 +45,10 @@ def get_config() -> ConfigDict:
           'objective': 'nt_xent',  # Or 'ml_cpc' (multi-label CPC), with its alpha.
           'alpha': 1.0,
           'chunks': 1,  # Parts of the batch that are encoded one after another, to save memory.
+          'negative_groups': 1,  # Parts of the batch whose images are negatives of one another alone.
           'encoder': {'name': 'resnet', 'stage_sizes': (1, 1, 1), 'block': 'basic', 'widths': (32, 64, 128),
-                      'stem': 'strided', 'average_pool_shortcut': True},
-          'head': {'name': 'mlp', 'features': (256, 128)},
+                      'stem': 'strided', 'average_pool_shortcut': True, 'bn_groups': 1},
+          'head': {'name': 'mlp', 'features': (256, 128), 'bn_groups': 1},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 1e-4,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.02, 'scaling': 'none', 'warmup_epochs': 3.0},

@@ -18,6 +18,7 @@ from jaxssl.losses.contrastive_variants import (
     nt_logistic,
 )
 from jaxssl.losses.cpc import cpc_accuracy_and_bound, cpc_info_nce
+from jaxssl.losses.groups import in_groups
 from jaxssl.losses.many_positives import multi_positive_info_nce, supervised_contrastive
 from jaxssl.losses.multi_label import (
     cpc_bound,
@@ -56,6 +57,7 @@ __all__ = [
     'gaussian_log_likelihood',
     'geometric_alpha',
     'importance_weighted_bound',
+    'in_groups',
     'info_nce',
     'k_sparse',
     'l1_sparsity',

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 AxisName = Hashable  # What the user named in vmap, pmap or shard_map; a tuple of names for several axes at once.
 
-DATA_AXIS = 'data'
+BATCH_AXES = 'data', 'model'  # Of a mesh, those that may share a batch; without the first it is none for batches.
 
 
 def over_batch(
@@ -22,7 +22,7 @@ def over_batch(
 
   A caller who names an axis is already inside a mapped context, and so is one inside a manual mesh. Any other caller
   has global arrays: where the ambient mesh (`jax.set_mesh`) has an axis 'data', the kernel runs under `jax.shard_map`
-  over it, so that each device computes the rows of its own examples only.
+  over it, and over an axis 'model' where the rows suffice, so that each device computes its own rows only.
 
   Args:
     kernel: returns a scalar that is the same on every device of its `axis_name`.
@@ -34,18 +34,30 @@ def over_batch(
     ValueError: if the data axis does not divide a batch.
   """
   mesh = jax.sharding.get_abstract_mesh()
-  if axis_name is not None or mesh.manual_axes or DATA_AXIS not in mesh.axis_names:
+  if axis_name is not None or not shares_batches(mesh):
     return kernel(**split, **whole, axis_name=axis_name)
-  devices = mesh.shape[DATA_AXIS]
+  devices = mesh.shape[BATCH_AXES[0]]
   for name, x in split.items():
     if x.shape[0] % devices:
       raise ValueError(
-          f'{name} has {x.shape[0]} rows, which the {devices} devices of the mesh axis {DATA_AXIS!r} do not divide.')
+          f'{name} has {x.shape[0]} rows, which the {devices} devices of the mesh axis {BATCH_AXES[0]!r} do not divide.')
+  axes = batch_axes(mesh, math.gcd(*(x.shape[0] for x in split.values())))
   mapped = jax.shard_map(
-      lambda split, whole: kernel(**split, **whole, axis_name=DATA_AXIS), in_specs=(P(DATA_AXIS), P()), out_specs=P())
+      lambda split, whole: kernel(**split, **whole, axis_name=axes), in_specs=(P(axes), P()), out_specs=P())
   # Of Auto axes shard_map itself moves the data; over Explicit ones they have to lie as in_specs says.
-  rows = P(DATA_AXIS if DATA_AXIS in mesh.explicit_axes else None)
+  rows = P(tuple(axis for axis in axes if axis in mesh.explicit_axes) or None)
   return mapped(jax.sharding.reshard(split, rows), jax.sharding.reshard(whole, P()))
+
+
+def shares_batches(mesh: jax.sharding.AbstractMesh) -> bool:
+  """Returns whether global arrays are split over the devices of the ambient mesh, rather than mapped already."""
+  return BATCH_AXES[0] in mesh.axis_names and not mesh.manual_axes
+
+
+def batch_axes(mesh: jax.sharding.AbstractMesh, rows: int) -> tuple[str, ...]:
+  """Returns the axes of the mesh to split so many rows over: both, where their devices divide them, else the first."""
+  axes = tuple(axis for axis in BATCH_AXES if axis in mesh.axis_names and mesh.shape[axis] > 1)
+  return axes if axes and rows % math.prod(mesh.shape[axis] for axis in axes) == 0 else BATCH_AXES[:1]
 
 
 def gather(x: jax.Array, axis_name: AxisName | None) -> jax.Array:

@@ -5,6 +5,7 @@ https://arxiv.org/abs/2002.05709, Algorithm 1.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,9 @@ class SimCLR:
   # Of multi-label CPC; may be a schedule of the step. As in CPC the loss is not divided by it: the steps of Adam and of
   # LARS have a length of their own; with SGD, raise the learning rate where alpha is small.
   alpha: float | Callable[[jax.Array], jax.Array] = 1.0
+  # Parts of the batch whose images are negatives of one another alone; 1: the whole batch. As many as devices are what
+  # codes without gathered embeddings do.
+  negative_groups: int = 1
 
   def __post_init__(self):
     if not self.temperature > 0:
@@ -63,9 +67,11 @@ class SimCLR:
 
   def _of_pair(self, z1, z2, step):
     if self.objective == 'nt_xent':
-      return losses.nt_xent(z1, z2, temperature=self.temperature)
-    alpha = self.alpha(step) if callable(self.alpha) else self.alpha
-    return losses.multi_label_nt_xent(z1, z2, temperature=self.temperature, alpha=alpha)
+      loss = functools.partial(losses.nt_xent, temperature=self.temperature)
+    else:
+      alpha = self.alpha(step) if callable(self.alpha) else self.alpha
+      loss = functools.partial(losses.multi_label_nt_xent, temperature=self.temperature, alpha=alpha)
+    return losses.in_groups(loss, z1, z2, groups=self.negative_groups)
 
   def step(self, state: core.State, batch: core.Batch, key: jax.Array) -> tuple[core.State, core.Metrics]:
     del key  # All randomness is in the views.

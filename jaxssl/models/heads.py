@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxssl.models.norm import batch_norm
+
 
 class MLP(nn.Module):
   """A multilayer perceptron with ReLU between its layers, [b, d] -> [b, features[-1]], float32.
@@ -26,6 +28,7 @@ class MLP(nn.Module):
     output_scale: a scale in the last layer's batch norm.
     kernel_init: of all linear maps; None: truncated normal of variance 1 / fan-in. SimCLR's code has
       `nn.initializers.normal(0.01)`.
+    bn_groups: parts of the batch that batch norm normalises by themselves; 1: the whole batch. See `GroupedBatchNorm`.
     axis_name: the mapped axis to take batch-norm statistics over, inside pmap, vmap or shard_map; None under jit.
     dtype: of the computation; parameters, batch-norm averages and outputs are float32.
   """
@@ -36,6 +39,7 @@ class MLP(nn.Module):
   output_bias: bool = False
   output_scale: bool = True
   kernel_init: Callable | None = None
+  bn_groups: int = 1
   axis_name: str | None = None
   dtype: Any = jnp.float32
 
@@ -66,8 +70,8 @@ class MLP(nn.Module):
         dtype=self.dtype, name=f'linear{i + 1}')(x)
     if not norm:
       return x
-    return nn.BatchNorm(
-        use_running_average=not train, momentum=0.9, epsilon=1e-5, use_bias=bias,
+    return batch_norm(
+        self.bn_groups, use_running_average=not train, momentum=0.9, epsilon=1e-5, use_bias=bias,
         use_scale=self.output_scale or not last, axis_name=self.axis_name, dtype=self.dtype, name=f'bn{i + 1}')(x)
 
 

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jaxssl.models.norm import batch_norm
+
 Layer = Callable[..., nn.Module]
 
 STEMS = ('imagenet', 'small', 'strided', 'd')
@@ -144,6 +146,7 @@ class ResNet(nn.Module):
       CPC v2 has it, https://arxiv.org/abs/1905.09272); or None, a scale and a bias alone. The names of their
       parameters are those of batch norm.
     zero_init_residual: start each block as its shortcut, by a zero scale in its last norm.
+    bn_groups: parts of the batch that batch norm normalises by themselves; 1: the whole batch. See `GroupedBatchNorm`.
     axis_name: the mapped axis to take batch-norm statistics over, inside pmap, vmap or shard_map; None under jit.
     dtype: of the computation, jnp.float32 or jnp.bfloat16.
   """
@@ -158,6 +161,7 @@ class ResNet(nn.Module):
   pool: str = 'mean'
   norm: str | None = 'batch'
   zero_init_residual: bool = True
+  bn_groups: int = 1
   axis_name: str | None = None
   dtype: Any = jnp.float32
 
@@ -194,7 +198,7 @@ class ResNet(nn.Module):
   def _norm(self, train: bool) -> Layer:
     if self.norm == 'batch':
       return functools.partial(
-          nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype,
+          batch_norm, self.bn_groups, use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype,
           axis_name=self.axis_name)
     if self.norm == 'layer':
       return functools.partial(nn.LayerNorm, epsilon=1e-5, dtype=self.dtype)

@@ -1,7 +1,8 @@
 """Devices: the one file that speaks of them.
 
-Methods are written for the global batch. The trainer puts the state and the batch on a mesh with a 'data' axis (the
-batch is split over it) and a 'model' axis (large parameters are), and `jax.jit` inserts the communication.
+Methods are written for the global batch. The trainer puts the state and the batch on a mesh with the axes 'data' and
+'model': the batch is split over both, large parameters and what the optimizer keeps of them over 'model' (fully sharded
+data parallelism in groups of devices), and `jax.jit` inserts the communication.
 """
 
 import os
@@ -51,8 +52,8 @@ def make_mesh(data: int = -1, model: int = 1, devices: Sequence[jax.Device] | No
   """Returns a mesh of `data` x `model` devices.
 
   Args:
-    data: devices that split the batch; -1 takes all that `model` leaves.
-    model: devices that split every large parameter.
+    data: groups of devices that hold a copy of the parameters each; -1: as many as `model` leaves.
+    model: devices of a group, which split every large parameter; all devices of all groups split the batch.
     devices: those to use, by default all of all hosts.
   """
   devices = jax.devices() if devices is None else list(devices)
@@ -76,28 +77,32 @@ def divisors(n: int) -> list[int]:
 
 def local_rows(mesh: Mesh, batch_size: int) -> slice:
   """Returns which rows of the global batch this process has to supply to `shard_batch`."""
-  shards = mesh.shape['data']
+  shards = mesh.size
   if batch_size < 1 or batch_size % shards:
     raise ValueError(
         f'batch_size={batch_size} cannot be split over {shards} devices: choose a positive multiple of {shards}')
-  indices = NamedSharding(mesh, PartitionSpec('data')).devices_indices_map((batch_size,))
+  indices = rows_sharding(mesh).devices_indices_map((batch_size,))
   rows = {indices[device][0].indices(batch_size)[:2] for device in mesh.local_devices}
   start, stop = min(rows)[0], max(rows)[1]
   if sum(high - low for low, high in rows) != stop - start:
-    raise ValueError('the devices of this process do not stand side by side on the data axis: give make_mesh `devices` '
+    raise ValueError('the devices of this process do not stand side by side on the mesh: give make_mesh `devices` '
                      'sorted by process')
   return slice(start, stop)
 
 
+def rows_sharding(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of an array [b, ...] whose rows are split over all devices of the mesh."""
+  return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+
+
 def shard_batch(mesh: Mesh, batch: Any) -> Any:
-  """Returns the batch as global arrays whose first axis is split over the data axis of the mesh.
+  """Returns the batch as global arrays whose first axis is split over all devices of the mesh.
 
   Args:
     mesh: from `make_mesh`.
     batch: a pytree of NumPy arrays [b, ...]: this process's rows (see `local_rows`), all of them on one host.
   """
-  sharding = NamedSharding(mesh, PartitionSpec('data'))
-  shards = mesh.local_mesh.shape['data']
+  sharding, shards = rows_sharding(mesh), mesh.local_mesh.size
 
   def put(path, array):
     array = np.asarray(array)

@@ -65,6 +65,8 @@ def build(name):
       'simclr, multi-label': lambda: methods.SimCLR(
           TinyEncoder(), MLP((8, 6)), optimizer, temperature=0.2, objective='ml_cpc',
           alpha=lambda step: 1 / (1 + step)),
+      'simclr, in groups': lambda: methods.SimCLR(
+          TinyEncoder(), MLP((8, 6), bn_groups=4), optimizer, temperature=0.2, negative_groups=4),
       'cpc': cpc,
       'cpc, drawn': lambda: cpc(negatives='group_others', num_negatives=6),
       'cpc, multi-label': lambda: cpc(objective='ml_cpc', alpha=lambda step: 1 / (1 + step)),
@@ -104,7 +106,7 @@ def build(name):
   }[name]()
 
 
-METHODS = ['simclr', 'simclr, multi-label', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc', 'image cpc, drawn',
+METHODS = ['simclr', 'simclr, multi-label', 'simclr, in groups', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc', 'image cpc, drawn',
            'moco', 'autoencoder', 'vae', 'vq-vae', 'vq-vae, groups', 'mae', 'cmc', 'cmc, memory', 'cmc, memory by NCE',
            'gan', 'gan, penalties', 'adversarial autoencoder', 'bigan', 'bigan, unary and stochastic']
 KEY = jax.random.key(3)

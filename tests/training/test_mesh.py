@@ -70,8 +70,8 @@ def test_shard_batch_keeps_rows_in_order_and_splits_them():
   mesh = meshes.make_mesh(4, 2)
   batch = {'index': np.arange(8, dtype=np.int32), 'views': (np.arange(48, dtype=np.uint8).reshape(8, 2, 3),)}
   out = meshes.shard_batch(mesh, batch)
-  assert out['index'].sharding.spec == PartitionSpec('data')
-  assert {shard.data.shape for shard in out['views'][0].addressable_shards} == {(2, 2, 3)}
+  assert out['index'].sharding.spec == PartitionSpec(('data', 'model'))
+  assert {shard.data.shape for shard in out['views'][0].addressable_shards} == {(1, 2, 3)}
   assert out['views'][0].dtype == np.uint8
   np.testing.assert_array_equal(out['index'], batch['index'])
   np.testing.assert_array_equal(out['views'][0], batch['views'][0])

@@ -1,0 +1,85 @@
+"""What SimCLR sends between devices at pod size: ResNet-50 and ViT-B at 224 pixels, from the compiled text.
+
+  python benchmarks/scale_plan.py [--devices 8 64 512] [--batches 4096 32768] [--networks resnet50 vit_base]
+
+Nothing is run: the step is compiled for simulated devices from shapes alone, and the collectives are read from its
+text. 'sent' is what a device sends in a step, in MiB, by the loss, by batch norm and for the gradients.
+"""
+
+import argparse
+import os
+import sys
+import time
+
+CASE = '--case='
+PARTS = ('loss', 'batch norm', 'gradients')
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--devices', type=int, nargs='*', default=[8, 64, 512])
+  parser.add_argument('--batches', type=int, nargs='*', default=[4096, 32768])
+  parser.add_argument('--networks', nargs='*', default=['resnet50', 'vit_base'])
+  parser.add_argument('--case', help='one network, batch and number of devices; the script calls itself')
+  args = parser.parse_args()
+  if args.case:
+    network, batch, devices = args.case.split(',')
+    print(row(network, int(batch), int(devices)))
+    return
+  print('| network | batch | devices | TFLOP a device | loss: sent, MiB (collectives) | batch norm | gradients | seconds to '
+        'compile |')
+  print('|---|---|---|---|---|---|---|---|', flush=True)
+  import subprocess
+
+  for network in args.networks:
+    for batch in args.batches:
+      for devices in args.devices:
+        flags = f'--xla_force_host_platform_device_count={devices}'
+        subprocess.run(
+            [sys.executable, __file__, f'--case={network},{batch},{devices}'], check=True,
+            env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags})
+
+
+def row(network: str, batch: int, devices: int) -> str:
+  """Returns a row of the table."""
+  import hlo
+  import jax
+  import jax.numpy as jnp
+  import optax
+  from jax.sharding import NamedSharding, PartitionSpec
+
+  from jaxssl import methods, models
+  from jaxssl.training import mesh as meshes
+
+  encoder = getattr(models, network)(**({'dtype': jnp.bfloat16} if network.startswith('resnet') else {'patch_size': 16}))
+  method = methods.SimCLR(encoder, models.MLP((2048, 128)), optax.sgd(0.1, momentum=0.9))
+  mesh = meshes.make_mesh()
+  with jax.set_mesh(mesh):
+    split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    view = jax.ShapeDtypeStruct((batch, 224, 224, 3), jnp.float32, sharding=split)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state = jax.eval_shape(method.init, key, {'views': (view, view)})
+    shardings = meshes.state_shardings(mesh, state)
+    state = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings)
+    began = time.time()
+    compiled = jax.jit(method.step, donate_argnums=0, out_shardings=(shardings, None)).lower(
+        state, {'views': (view, view)}, key).compile(compiler_options={'xla_backend_optimization_level': 0})
+    seconds = time.time() - began
+  found = hlo.collectives(compiled.as_text(), devices)
+  cells = []
+  for part in PARTS:
+    mine = [each for each in found if part_of(each.name) == part]
+    cells.append(f'{sum(each.sent for each in mine) / 2**20:,.2f} ({sum(each.times for each in mine):,})')
+  flops = compiled.cost_analysis()['flops'] / 1e12
+  return f'| {network} | {batch:,} | {devices:,} | {flops:.2f} | {" | ".join(cells)} | {seconds:.0f} |'
+
+
+def part_of(name: str) -> str:
+  """Returns what a collective is for, from the name that JAX gives it."""
+  if 'shard_map' in name:
+    return 'loss'
+  return 'batch norm' if 'bn' in name and 'dot_general' not in name and 'conv' not in name.split('/')[-1] else 'gradients'
+
+
+if __name__ == '__main__':
+  main()
