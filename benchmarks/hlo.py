@@ -90,7 +90,8 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 
 def _size(shape: str) -> int:
   """Returns the bytes of a shape, or of a tuple of them."""
-  return sum(BYTES.get(kind, 4) * math.prod(int(n) for n in dims.split(',') if n) for kind, dims in _SHAPE.findall(shape))
+  elements = lambda dims: math.prod(int(n) for n in dims.split(',') if n)
+  return sum(BYTES.get(kind, 4) * elements(dims) for kind, dims in _SHAPE.findall(shape))
 
 
 def _group(line: str, devices: int) -> int:

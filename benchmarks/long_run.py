@@ -7,6 +7,8 @@ its standard error; memory is flat where it is within two of them of zero.
 """
 
 import argparse
+import ast
+import contextlib
 import os
 import tempfile
 import threading
@@ -22,8 +24,6 @@ def main():
   parser.add_argument('--set', nargs='*', default=[], help='other keys of the config, KEY=VALUE')
   parser.add_argument('--interval', type=float, default=0.5, help='seconds between samples')
   args = parser.parse_args()
-  import ast
-
   from jaxssl.cli import train, workdir
 
   config = workdir.load_config(args.config)
@@ -31,14 +31,11 @@ def main():
   config.evaluation.protocols, config.evaluation.pictures = ('knn',), False
   for pair in args.set:
     key, _, value = pair.partition('=')
-    try:
+    with contextlib.suppress(SyntaxError, ValueError):  # Of a word.
       value = ast.literal_eval(value)
-    except (SyntaxError, ValueError):
-      pass  # A word.
     config.update_from_flattened_dict({key: value})
-  with tempfile.TemporaryDirectory() as path:
-    with Sampler(path, args.interval) as sampler:
-      train.train(config, os.path.join(path, 'run'))
+  with tempfile.TemporaryDirectory() as path, Sampler(path, args.interval) as sampler:
+    train.train(config, os.path.join(path, 'run'))
   report(sampler.samples, args.steps)
 
 
@@ -82,7 +79,8 @@ def report(samples: list[tuple[int, int, int]], steps: int) -> None:
   table = np.array(samples, np.float64)
   table = table[(table[:, 0] > steps / 2) & (table[:, 0] < steps)]  # The second half, without the evaluation.
   x = table[:, 0] - table[:, 0].mean()
-  print(f'\n### Memory from step {steps // 2:,} to {steps:,}, {len(table)} samples\n{datetime.date.today()}, {hardware()}\n')
+  print(f'\n### Memory from step {steps // 2:,} to {steps:,}, {len(table)} samples')
+  print(f'{datetime.date.today()}, {hardware()}\n')
   print('| | at the middle, MiB | at the end, MiB | slope, bytes a step | its standard error |\n|---|---|---|---|---|')
   for name, y in (('resident memory of the process', table[:, 1]), ('live arrays', table[:, 2])):
     slope = x @ y / (x @ x)

@@ -8,6 +8,7 @@ text. 'sent' is what a device sends in a step, in MiB, by the loss, by batch nor
 
 import argparse
 import os
+import re
 import sys
 import time
 
@@ -26,8 +27,8 @@ def main():
     network, batch, devices = args.case.split(',')
     print(row(network, int(batch), int(devices)))
     return
-  print('| network | batch | devices | TFLOP a device | loss: sent, MiB (collectives) | batch norm | gradients | seconds to '
-        'compile |')
+  print('| network | batch | devices | TFLOP a device | loss: sent, MiB (collectives) | batch norm | gradients '
+        '| seconds to compile |')
   print('|---|---|---|---|---|---|---|---|', flush=True)
   import subprocess
 
@@ -51,7 +52,8 @@ def row(network: str, batch: int, devices: int) -> str:
   from jaxssl import methods, models
   from jaxssl.training import mesh as meshes
 
-  encoder = getattr(models, network)(**({'dtype': jnp.bfloat16} if network.startswith('resnet') else {'patch_size': 16}))
+  options = {'dtype': jnp.bfloat16} if network.startswith('resnet') else {'patch_size': 16}
+  encoder = getattr(models, network)(**options)
   method = methods.SimCLR(encoder, models.MLP((2048, 128)), optax.sgd(0.1, momentum=0.9))
   mesh = meshes.make_mesh()
   with jax.set_mesh(mesh):
@@ -78,7 +80,7 @@ def part_of(name: str) -> str:
   """Returns what a collective is for, from the name that JAX gives it."""
   if 'shard_map' in name:
     return 'loss'
-  return 'batch norm' if 'bn' in name and 'dot_general' not in name and 'conv' not in name.split('/')[-1] else 'gradients'
+  return 'batch norm' if 'bn' in name and not re.search('dot_general|conv_general', name) else 'gradients'
 
 
 if __name__ == '__main__':

@@ -57,7 +57,8 @@ def report(seconds: dict[str, list[float]], config: str) -> None:
 
   from timing import hardware
 
-  print(f'\n### Seconds to the end of the first step, {os.path.basename(config)}\n{datetime.date.today()}, {hardware()}\n')
+  print(f'\n### Seconds to the end of the first step, {os.path.basename(config)}')
+  print(f'{datetime.date.today()}, {hardware()}\n')
   print('| compilation cache | seconds, median | range | share of the time without |\n|---|---|---|---|')
   for name, taken in seconds.items():
     share = statistics.median(taken) / statistics.median(seconds['no cache'])

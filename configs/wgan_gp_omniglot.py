@@ -2,8 +2,8 @@
 
   python train.py --config configs/wgan_gp_omniglot.py
 
-Five updates of the critic on 32 drawings each for one of the generator. Seed 0, 15.3 minutes of processor time for the
-whole command on two shared cores of a Xeon; 'all' is the three layers side by side:
+Five updates of the critic on 32 drawings each for one of the generator. Seed 0, 8.8 minutes for the whole command
+on two quiet cores of a Xeon; 'all' is the three layers side by side:
 
                         raw pixels   untrained, last layer / all   trained, last layer / all
   k-NN                     .318            .345 / .375                  .472 / .470

@@ -42,19 +42,19 @@ def in_groups(loss: Callable[..., jax.Array], *arrays: ArrayLike, groups: int) -
   Raises:
     ValueError: if `groups` does not divide n.
   """
-  arrays = tuple(map(jnp.asarray, arrays))
-  for i, array in enumerate(arrays):
+  rows = [jnp.asarray(array) for array in arrays]
+  for i, array in enumerate(rows):
     if groups < 1 or array.shape[0] % groups:
       raise ValueError(f'groups must divide the {array.shape[0]} rows of array {i}, got groups={groups}.')
   if groups == 1:
-    return loss(*arrays)
+    return loss(*rows)
   mean = lambda *arrays: jax.vmap(loss)(*arrays).mean()
-  arrays = tuple(array.reshape(groups, -1, *array.shape[1:]) for array in arrays)
+  parts = [array.reshape(groups, -1, *array.shape[1:]) for array in rows]
   mesh = jax.sharding.get_abstract_mesh()
   if not shares_batches(mesh):
-    return mean(*arrays)
+    return mean(*parts)
   axes = batch_axes(mesh, groups)
   if groups % math.prod(mesh.shape[axis] for axis in axes):
-    return jax.shard_map(mean, in_specs=P(), out_specs=P())(*arrays)
+    return jax.shard_map(mean, in_specs=P(), out_specs=P())(*parts)
   local = lambda *arrays: lax.pmean(mean(*arrays), axes)
-  return jax.shard_map(local, in_specs=P(axes), out_specs=P())(*arrays)
+  return jax.shard_map(local, in_specs=P(axes), out_specs=P())(*parts)

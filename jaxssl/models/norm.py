@@ -19,7 +19,7 @@ def batch_norm(groups: int = 1, axis_name: str | None = None, **fields: Any) -> 
   if groups == 1:
     return nn.BatchNorm(axis_name=axis_name, **fields)
   if axis_name is not None:
-    raise ValueError(f'bn_groups is for the whole batch under jit: got bn_groups={groups} with axis_name={axis_name!r}; '
+    raise ValueError(f'bn_groups={groups} with axis_name={axis_name!r}: groups are for the whole batch under jit; '
                      'without axis_name each mapped device is a group of its own')
   return GroupedBatchNorm(groups, **fields)
 

@@ -106,9 +106,10 @@ def build(name):
   }[name]()
 
 
-METHODS = ['simclr', 'simclr, multi-label', 'simclr, in groups', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc', 'image cpc, drawn',
-           'moco', 'autoencoder', 'vae', 'vq-vae', 'vq-vae, groups', 'mae', 'cmc', 'cmc, memory', 'cmc, memory by NCE',
-           'gan', 'gan, penalties', 'adversarial autoencoder', 'bigan', 'bigan, unary and stochastic']
+METHODS = ['simclr', 'simclr, multi-label', 'simclr, in groups', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc',
+           'image cpc, drawn', 'moco', 'autoencoder', 'vae', 'vq-vae', 'vq-vae, groups', 'mae', 'cmc', 'cmc, memory',
+           'cmc, memory by NCE', 'gan', 'gan, penalties', 'adversarial autoencoder', 'bigan',
+           'bigan, unary and stochastic']
 KEY = jax.random.key(3)
 
 
