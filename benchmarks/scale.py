@@ -31,10 +31,11 @@ def main():
   cases = [(1, n) for n in args.devices] + [(n, 1) for n in args.processes if n > 1]
   results = [launch({**settings, 'processes': processes, 'devices': devices}) for processes, devices in cases]
   report(results, args.batch)
+  launch({**settings, 'processes': 1, 'devices': max(args.devices), 'counts': args.devices}, echo=True)
 
 
-def launch(case: dict) -> dict:
-  """Returns what process 0 of a case prints."""
+def launch(case: dict, echo: bool = False) -> dict:
+  """Returns what process 0 of a case prints, or passes it on."""
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
     case['port'] = free.getsockname()[1]
@@ -47,6 +48,9 @@ def launch(case: dict) -> dict:
   outputs = [process.communicate()[0] for process in processes]
   if any(process.returncode for process in processes):
     raise SystemExit(f'{case} failed')
+  if echo:
+    print(outputs[0], end='')
+    return {}
   return json.loads(outputs[0].splitlines()[-1])
 
 
@@ -107,8 +111,41 @@ def report(results: list[dict], batch: int) -> None:
           f'{case["flops"] / first["flops"]:.4f} | {case["number"]} | {sent} | {case["loss_value"]:.6f} |')
 
 
+def loss_alone(counts: list[int], batch: int) -> None:
+  """Prints the arithmetic of NT-Xent and its gradients by how its rows meet, and what it sends."""
+  import hlo
+  import jax
+  import jax.numpy as jnp
+
+  from jaxssl import losses
+  from jaxssl.training import mesh as meshes
+
+  print(f'\nNT-Xent and its gradients alone, 2 x {batch} rows of 128, products of matrices:\n')
+  print("'last hop': in a ring of an even number, two devices meet half-way around, and both compute what one could.\n")
+  print('| devices | implementation | operations, all devices / dense on one | of which the last hop twice '
+        '| sent by a device, KiB |\n|---|---|---|---|---|')
+  dense = None
+  for count in counts:
+    mesh = meshes.make_mesh(devices=jax.devices()[:count])
+    z = jax.ShapeDtypeStruct((batch, 128), jnp.float32, sharding=meshes.rows_sharding(mesh))
+    for name in ('dense', 'tiled', 'ring'):
+      with jax.set_mesh(mesh):
+        loss = lambda z1, z2, name=name: losses.nt_xent(z1, z2, implementation=name)
+        text = jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).lower(z, z).compile().as_text()
+      operations = count * hlo.products(text)
+      dense = dense or operations
+      sent = sum(each.sent for each in hlo.collectives(text, count)) / 1024
+      # Each device alone: scores, scores again and one product; together: half of scores, scores again, two products.
+      twice = 2 * count * (2 * batch / count) ** 2 * 128 if name == 'ring' and count % 2 == 0 else 0
+      print(f'| {count} | {name} | {operations / dense:.3f} | {twice / dense:.3f} | {sent:,.1f} |', flush=True)
+
+
 if __name__ == '__main__':
   if len(sys.argv) == 3 and sys.argv[1].startswith(CASE):
-    print(json.dumps(measure(json.loads(sys.argv[1].removeprefix(CASE)), int(sys.argv[2]))))
+    described = json.loads(sys.argv[1].removeprefix(CASE))
+    if 'counts' in described:
+      loss_alone(described['counts'], 1024)
+    else:
+      print(json.dumps(measure(described, int(sys.argv[2]))))
   else:
     main()
