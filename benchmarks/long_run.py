@@ -9,6 +9,7 @@ its standard error; memory is flat where it is within two of them of zero.
 import argparse
 import ast
 import contextlib
+import json
 import os
 import tempfile
 import threading
@@ -59,15 +60,22 @@ class Sampler:
   def _sample(self):
     import jax
 
-    from jaxssl.training import logging
-
     page = os.sysconf('SC_PAGE_SIZE')
     while not self._over.wait(self._interval):
-      rows = logging.read(os.path.dirname(self._file)) if os.path.exists(self._file) else []
-      if rows:
+      step = self._step()
+      if step:
         with open('/proc/self/statm') as file:
           resident = int(file.read().split()[1]) * page
-        self.samples.append((rows[-1]['step'], resident, sum(array.nbytes for array in jax.live_arrays())))
+        self.samples.append((step, resident, sum(array.nbytes for array in jax.live_arrays())))
+
+  def _step(self) -> int:
+    """Returns the last step that has a row, 0 before the first; reads no more than the end, to need no memory."""
+    if not os.path.exists(self._file):
+      return 0
+    with open(self._file, 'rb') as file:
+      file.seek(max(0, os.path.getsize(self._file) - 2000))
+      whole = file.read().split(b'\n')[:-1]
+    return json.loads(whole[-1])['step'] if whole else 0
 
 
 def report(samples: list[tuple[int, int, int]], steps: int) -> None:

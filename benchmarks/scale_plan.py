@@ -52,8 +52,7 @@ def row(network: str, batch: int, devices: int) -> str:
   from jaxssl import methods, models
   from jaxssl.training import mesh as meshes
 
-  options = {'dtype': jnp.bfloat16} if network.startswith('resnet') else {'patch_size': 16}
-  encoder = getattr(models, network)(**options)
+  encoder = getattr(models, network)(dtype=jnp.bfloat16)
   method = methods.SimCLR(encoder, models.MLP((2048, 128)), optax.sgd(0.1, momentum=0.9))
   mesh = meshes.make_mesh()
   with jax.set_mesh(mesh):
@@ -70,17 +69,18 @@ def row(network: str, batch: int, devices: int) -> str:
   found = hlo.collectives(compiled.as_text(), devices)
   cells = []
   for part in PARTS:
-    mine = [each for each in found if part_of(each.name) == part]
+    mine = [each for each in found if part_of(each) == part]
     cells.append(f'{sum(each.sent for each in mine) / 2**20:,.2f} ({sum(each.times for each in mine):,})')
   flops = compiled.cost_analysis()['flops'] / 1e12
   return f'| {network} | {batch:,} | {devices:,} | {flops:.2f} | {" | ".join(cells)} | {seconds:.0f} |'
 
 
-def part_of(name: str) -> str:
-  """Returns what a collective is for, from the name that JAX gives it."""
-  if 'shard_map' in name:
+def part_of(collective) -> str:
+  """Returns what a collective is for, from the names that JAX gives the sums that XLA has joined in it."""
+  names = collective.name.split(':')
+  if all('shard_map' in name for name in names):
     return 'loss'
-  return 'batch norm' if 'bn' in name and not re.search('dot_general|conv_general', name) else 'gradients'
+  return 'batch norm' if all(re.search('bn.*reduce_sum', name) for name in names) else 'gradients'
 
 
 if __name__ == '__main__':

@@ -106,5 +106,8 @@ def from_patches(patches: jax.Array, grid: tuple[int, int], patch: int | tuple[i
 
 
 def single(views: Any) -> jax.Array:
-  """Returns the first of a tuple of views, or the array that stands for the only one."""
-  return views[0] if isinstance(views, tuple) else views
+  """Returns the first of a tuple of views, or the array that stands for the only one; it must be of floats."""
+  view = views[0] if isinstance(views, tuple) else views
+  if not jnp.issubdtype(view.dtype, jnp.floating):
+    raise ValueError(f'views must be floats, those of images in [0, 1], got {view.dtype}: divide bytes by 255')
+  return view

@@ -71,3 +71,10 @@ def test_patches_that_do_not_fit(shape, patch, message):
 def test_patches_of_another_grid_are_refused():
   with pytest.raises(ValueError, match=r'patches must be \[b, 2 x 3, 2 x 2 x c\], got shape \(1, 4, 12\)'):
     ops.from_patches(np.zeros((1, 4, 12)), (2, 3), 2)
+
+
+def test_the_first_of_several_views_is_of_floats():
+  x = jnp.ones((2, 3))
+  assert ops.single((x, 2 * x)) is x and ops.single(x) is x
+  with pytest.raises(ValueError, match='views must be floats, those of images in .0, 1., got uint8'):
+    ops.single(jnp.zeros((2, 4, 4, 1), jnp.uint8))

@@ -109,8 +109,8 @@ def least_squares(real: ArrayLike, fake: ArrayLike, *, coding: str = 'binary') -
     coding: 'binary', (a, b, c) = (0, 1, 1), or 'pearson', (-1, 1, 0).
 
   Returns:
-    Terms; `divergence` is the Pearson chi-square of p + q and 2 q, :math:`\int (p - q)^2 / (p + q)`, from 0 to 2, which
-    the generator of either coding minimises against the best discriminator.
+    Terms; `divergence` is the Pearson chi-square of p + q and 2 q, :math:`\int (p - q)^2 / (p + q)`, from 0 to 2, as
+    the discriminator's loss tells it. L_G against the best discriminator is another divergence, least at p = q too.
 
   Raises:
     ValueError: naming the argument whose shape, dtype or name is wrong.

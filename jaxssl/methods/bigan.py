@@ -126,11 +126,14 @@ class BiGAN:
     keys = jax.random.split(key, 3)
     (encoded, generated), stats = self._pairs(params, stats, x, keys[0])
     terms, stats = self._terms(params, stats, encoded, generated, keys[1])
+    metrics = {'discriminator_loss': terms.discriminator, 'divergence': terms.divergence}
+    if not (self.r1 or self.r2):
+      return terms.discriminator, (stats, metrics)
     penalty = jnp.float32(0)
     for weight, pairs in ((self.r1, encoded), (self.r2, generated)):
       if weight:
         penalty += weight * self._penalty(params, stats, *pairs, keys[2])
-    return terms.discriminator + penalty, (stats, {'divergence': terms.divergence, 'penalty': penalty})
+    return terms.discriminator + penalty, (stats, {**metrics, 'penalty': penalty})
 
   def encoder_loss(self, params, stats, x, key):
     """Returns the loss of encoder and generator of x [b, ...] and as many latents, and (updated stats, metrics)."""
@@ -145,8 +148,8 @@ class BiGAN:
     # Both losses are of the same pairs and the same parameters: the forward pass, though written twice, runs once.
     other, of_discriminator = self._update('discriminator', self.discriminator_loss, state, x, key)
     after, metrics = self._update('encoder', self.encoder_loss, state, x, key)
-    metrics |= {(f'discriminator_{key}' if key in ('loss', 'gradient_norm') else key): x
-                for key, x in of_discriminator.items()}
+    metrics |= {('discriminator_gradient_norm' if key == 'gradient_norm' else key): x
+                for key, x in of_discriminator.items() if key != 'loss'}  # The loss without penalties is there.
     after = after._replace(
         step=state.step + 1, params={**after.params, 'discriminator': other.params['discriminator']},
         opt_state={**after.opt_state, 'discriminator': other.opt_state['discriminator']})

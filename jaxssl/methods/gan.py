@@ -43,10 +43,12 @@ class GAN:
   generated ones, as in WGAN's algorithm 1, so that its m there is the batch size here over `n_critic`; the generator's
   update takes as many latents, and a relativistic one the last part. Schedules of both learning rates count steps.
 
-  Presets: DCGAN is the default with Adam, 2e-4, b1 0.5, batch 128. WGAN: divergence 'wasserstein', clip 0.01, n_critic
-  5, RMSProp, 5e-5 (Adam with b1 0 is near it). WGAN-GP: 'wasserstein', gradient_penalty 10, n_critic 5, Adam, 1e-4, b1
-  0.5 (the paper's algorithm: 0), b2 0.9. SNGAN: 'hinge' and spectral norms, n_critic 5, Adam, 2e-4, b1 0, b2 0.9.
-  R3GAN: 'relativistic' with r1 and r2, and no norm anywhere.
+  Views are floats, of images in [0, 1] for a generator that ends in a sigmoid.
+
+  Presets: DCGAN is the default with latent 'uniform', generator_momentum 0, Adam, 2e-4, b1 0.5, batch 128. WGAN:
+  divergence 'wasserstein', clip 0.01, n_critic 5, RMSProp, 5e-5 (Adam with b1 0 is near it). WGAN-GP: 'wasserstein',
+  gradient_penalty 10, n_critic 5, Adam, 1e-4, b1 0.5 (the paper's algorithm: 0), b2 0.9. SNGAN: 'hinge' and spectral
+  norms, n_critic 5, Adam, 2e-4, b1 0, b2 0.9. R3GAN: 'relativistic' with r1 and r2, and no norm anywhere.
   """
 
   discriminator: nn.Module  # x [b, ...] -> scores [b], with `names` and `layers`: see `jaxssl.models.gan`.
@@ -94,12 +96,18 @@ class GAN:
     return State(jnp.int32(0), jnp.int32(-1), **_joined(encoder, generator), average=average)
 
   def discriminator_loss(self, params, stats, real, fake, key):
-    """Returns the loss of scores of real and generated inputs [m, ...], with the penalties, and (stats, metrics)."""
+    """Returns the loss of scores of real and generated inputs [m, ...], with the penalties, and (stats, metrics).
+
+    `discriminator_loss` among the metrics is without the penalties, `loss` in a step's with them.
+    """
     keys = jax.random.split(key, 4)
     of_real, stats = self._scores(params, stats, real, keys[0])
     of_fake, stats = self._scores(params, stats, fake, keys[1])
     terms = DIVERGENCES[self.divergence](of_real, of_fake)
     critic = lambda x: self._scores(params, stats, x, keys[2])[0]
+    metrics = {'discriminator_loss': terms.discriminator, 'divergence': terms.divergence}
+    if not any(self._penalties.values()):
+      return terms.discriminator, (stats, metrics)
     penalty = jnp.float32(0)
     if self.gradient_penalty:
       penalty += self.gradient_penalty * adversarial.gradient_penalty(critic, real, fake, keys[3])
@@ -107,8 +115,7 @@ class GAN:
       penalty += self.r1 * adversarial.zero_centered_penalty(critic, real)
     if self.r2:
       penalty += self.r2 * adversarial.zero_centered_penalty(critic, fake)
-    metrics = {'discriminator_loss': terms.discriminator, 'divergence': terms.divergence, 'penalty': penalty}
-    return terms.discriminator + penalty, (stats, metrics)
+    return terms.discriminator + penalty, (stats, {**metrics, 'penalty': penalty})
 
   def generator_loss(self, params, stats, encoder, real, key):
     """Returns the loss of as many new inputs as there are real ones, [m, ...], and (updated stats, metrics).
