@@ -1,0 +1,215 @@
+"""Runs of several processes on this machine: the same as one process, one stop, one end, and one work directory."""
+
+import functools
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from jaxssl.cli import runs, workdir
+from jaxssl.cli.train import train
+from jaxssl.training import logging
+from jaxssl.training import mesh as meshes
+from jaxssl.training.checkpoints import checksum
+
+sys.path.insert(0, os.path.dirname(__file__))
+from tiny_config import get_config
+
+CONFIG = pathlib.Path(__file__).with_name('tiny_config.py')
+ROOT = CONFIG.parents[2]
+ALL_DEVICES = '--config.mesh.data=-1'
+ENDLESS = ('--config.steps=1000000', '--config.checkpoint.every=1000000')
+
+
+class Processes:
+  """`count` processes of one command, of two simulated devices each; `own` are the further arguments of each."""
+
+  def __init__(self, tmp_path, count, *arguments, own=None, script='train.py', config=CONFIG):
+    with socket.socket() as free:
+      free.bind(('127.0.0.1', 0))
+      port = free.getsockname()[1]
+    environment = {
+        **os.environ, 'XLA_FLAGS': '--xla_force_host_platform_device_count=2', 'JAX_PLATFORMS': 'cpu',
+        'JAX_CPU_COLLECTIVES_IMPLEMENTATION': 'gloo', 'PYTHONPATH': str(ROOT)}
+    shared = ['--config', config] if script == 'train.py' else []
+    self.files = [tmp_path / f'{script}.{port}.{i}' for i in range(count)]
+    self.processes = []
+    for i, file in enumerate(self.files):
+      command = [sys.executable, ROOT / script, *shared, '--coordinator', f'127.0.0.1:{port}', '--num_processes', count,
+                 '--process_id', i, *arguments, *(own[i] if own else ())]
+      with open(file, 'w') as out:
+        self.processes.append(subprocess.Popen(
+            list(map(str, command)), env=environment, stdout=out, stderr=subprocess.STDOUT))
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exception):
+    for process in self.processes:
+      process.kill()
+      process.wait()
+
+  def outputs(self):
+    return [''.join(line for line in file.read_text().splitlines(True) if not line.startswith('[Gloo]'))
+            for file in self.files]
+
+  def wait_for(self, condition, seconds=240):
+    end = time.time() + seconds
+    while not condition():
+      assert all(process.poll() is None for process in self.processes), self.outputs()
+      assert time.time() < end, self.outputs()
+      time.sleep(0.05)
+
+  def end(self, seconds=240):
+    """Returns the exit statuses and outputs."""
+    end = time.time() + seconds
+    try:
+      statuses = [process.wait(max(end - time.time(), 0.1)) for process in self.processes]
+    except subprocess.TimeoutExpired:
+      raise AssertionError(self.outputs()) from None
+    return statuses, self.outputs()
+
+
+def config(**overrides):
+  made = get_config()
+  made.mesh.data = -1
+  with made.unlocked():
+    made.update_from_flattened_dict(overrides)
+  return made
+
+
+@pytest.fixture
+def devices(monkeypatch):
+  """Returns a function that leaves so many of the simulated devices to the commands."""
+  make = meshes.make_mesh
+  return lambda count: monkeypatch.setattr(
+      meshes, 'make_mesh', functools.partial(make, devices=jax.devices()[:count]))
+
+
+def state_of(path):
+  return runs.restore(str(path)).state
+
+
+def assert_close(ours, theirs, tolerance):
+  """Each leaf within `tolerance` of its largest value."""
+  for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
+    size = max(float(np.max(np.abs(y))), 1e-6)
+    np.testing.assert_allclose(x, y, rtol=0, atol=tolerance * size, err_msg=jax.tree_util.keystr(path))
+
+
+def assert_same_run(path, other, accuracy=3 / 1210, tolerance=2e-4):
+  """The same loss curve, final state and results, to rounding; a few examples may change their neighbours."""
+  curves = [[{name: row[name] for name in ('step', 'loss', 'gradient_norm', 'contrastive_accuracy')}
+             for row in logging.read(each)] for each in (path, other)]
+  for ours, theirs in zip(*curves, strict=True):
+    assert ours == pytest.approx(theirs, rel=1e-4)
+  assert_close(state_of(path), state_of(other), tolerance)
+  rows = [json.loads((each / 'results.json').read_text())['rows'] for each in (path, other)]
+  for ours, theirs in zip(*rows, strict=True):
+    assert ours.pop('value') == pytest.approx(theirs.pop('value'), abs=accuracy) and ours == theirs
+
+
+def test_two_processes_equal_one_and_only_the_first_prints_and_writes(tmp_path, devices):
+  with Processes(tmp_path, 2, ALL_DEVICES, '--workdir', tmp_path / 'two') as pair:
+    devices(4)
+    train(config(), str(tmp_path / 'one'))
+    statuses, outputs = pair.end()
+  assert statuses == [0, 0], outputs
+  assert_same_run(tmp_path / 'two', tmp_path / 'one')
+  assert outputs[1] == ''
+  digest = checksum(state_of(tmp_path / 'two'))
+  for text in ('on 4 cpu devices', 'Compiling', 'Evaluating step 12', f'SHA-256 {digest}', 'trained encoder'):
+    assert outputs[0].count(text) == 1, outputs[0]
+  assert len((tmp_path / 'two' / 'evaluations.jsonl').read_text().splitlines()) == 3
+  (start,) = workdir.read_json(tmp_path / 'two' / 'environment.json')
+  assert (start['devices'], start['processes']) == (4, 2)
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path, number):
+  run = tmp_path / 'run'
+  with Processes(tmp_path, 2, ALL_DEVICES, '--workdir', run, *ENDLESS) as pair:
+    pair.wait_for(lambda: len(logging.read(run)) > 2)
+    pair.processes[1].send_signal(number)
+    statuses, outputs = pair.end()
+  assert statuses == [0, 0], outputs
+  (step,) = [int(path.name) for path in (run / 'checkpoints').iterdir()]
+  assert f'Stopped at step {step} of 1000000' in outputs[0] and f'{number.name}: stopping' in outputs[1]
+  assert int(state_of(run).step) == step
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('own, shared, message', [
+    ([(), ('--config.batch_size=32',)], [], r'process 1 differs from process 0: config.batch_size is 32, not 16'),
+    ([(), ('--config.data.source=folder', '--config.data.path=nowhere')], [], 'process 1 differs from process 0: '
+     r"config.data.path is 'nowhere', not ''; config.data.source is 'folder', not 'bundled'"),
+    ([('--workdir', '{}/a'), ('--workdir', '{}/b')], [], r'--workdir .*/b: process 1 does not see there what process 0 '
+     'writes; it must be a directory that all hosts share'),
+    ([(), ()], ['--config.method.optimizer.learning_rate.base=1e30', '--config.checkpoint.every=1'],
+     r'the loss or its gradient was not finite at step \d+'),
+    ([(), ()], ['--config.mesh.data=3'], 'mesh.data=3 times mesh.model=1 is 3, but there are 4 devices'),
+])
+def test_an_error_in_one_process_ends_all_with_one_line(tmp_path, own, shared, message):
+  run = tmp_path / 'run'
+  own = [[argument.format(tmp_path) for argument in each] for each in own]
+  with Processes(tmp_path, 2, ALL_DEVICES, '--workdir', run, *shared, own=own) as pair:
+    statuses, outputs = pair.end()
+  assert statuses == [1, 1], outputs
+  for output in outputs:
+    (line,) = [line for line in output.splitlines() if line.startswith('error: ')]
+    assert re.search(message, line), line
+    assert 'Traceback' not in output
+
+
+@pytest.mark.slow
+def test_a_locked_work_directory_ends_all(tmp_path):
+  run = tmp_path / 'run'
+  run.mkdir()
+  with workdir.locked(str(run)), Processes(tmp_path, 2, ALL_DEVICES, '--workdir', run) as pair:
+    statuses, outputs = pair.end()
+  assert statuses == [1, 1], outputs
+  assert all('another process is training there' in output for output in outputs)
+
+
+@pytest.mark.slow
+def test_data_that_vanish_for_one_process_end_all(tmp_path):
+  from PIL import Image
+  folders = [tmp_path / name for name in 'ab']
+  for folder in folders:
+    for i in range(64):
+      (folder / f'{i % 2}').mkdir(parents=True, exist_ok=True)
+      Image.fromarray(np.full((20, 20), i, np.uint8)).save(folder / f'{i % 2}' / f'{i}.png')
+  data, run = tmp_path / 'data', tmp_path / 'run'
+  data.symlink_to(folders[0])
+  arguments = ['--config.data.source=folder', f'--config.data.path={data}', '--config.data.engine=split',
+               '--config.data.recipe.size=14', *ENDLESS]
+  with Processes(tmp_path, 2, ALL_DEVICES, '--workdir', run, *arguments) as pair:
+    pair.wait_for(lambda: len(logging.read(run)) > 2)
+    shutil.rmtree(folders[0])
+    began = time.time()
+    statuses, outputs = pair.end()
+  assert statuses == [1, 1], outputs
+  assert time.time() - began < 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('victim', [0, 1])
+def test_a_killed_process_ends_the_other(tmp_path, victim):
+  run = tmp_path / 'run'
+  with Processes(tmp_path, 2, ALL_DEVICES, '--workdir', run, *ENDLESS) as pair:
+    pair.wait_for(lambda: len(logging.read(run)) > 2)
+    pair.processes[victim].kill()
+    began = time.time()
+    statuses, outputs = pair.end()
+  assert statuses[1 - victim] != 0, outputs
+  assert time.time() - began < 150
