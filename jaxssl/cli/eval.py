@@ -39,6 +39,7 @@ def evaluate(config: ConfigDict, path: str, step: int | None = None, embed: str 
   """Evaluates the run in `path` by the data and evaluation sections of `config`."""
   hosts.agree({**workdir.facts(config), '--step': step, '--embed': embed})
   devices = mesh.make_mesh(model=_model_axis(config))
+  hosts.connect(devices)
   run = runs.restore(path, step, devices)
   hosts.agree({'the step of the checkpoint': int(run.state.step)})
   changes = [change for change in workdir.differences(run.config, config) if not change.startswith('config.data.')]

@@ -56,6 +56,7 @@ def train(config: ConfigDict, path: str, preview: bool = False) -> None:
   experiment = build(config.to_dict(), len(source))
   measure.check_range(experiment, source)
   devices = mesh.make_mesh(**config.mesh)
+  hosts.connect(devices)
   resumes = hosts.first(lambda: os.path.isdir(os.path.join(path, 'checkpoints')))
   description = check(config, experiment, source, devices, begins=not resumes)
   # What is wrong with the test set should not come out only after the training.

@@ -17,7 +17,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax._src import distributed  # The client has no public name.
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxssl.training import mesh
 
@@ -73,6 +77,23 @@ def meet() -> None:
     key = _next('meet')
     _client().key_value_set(f'{key}/{jax.process_index()}', 'yes')
     first(lambda: all(_wait(f'{key}/{i}') for i in range(jax.process_count())))
+
+
+def connect(devices: Mesh) -> None:
+  """Lets all processes, and the devices that will sum and gather together, meet a first time.
+
+  On CPUs a group of devices fails if one comes to its first meeting 30 seconds after another, as after a compilation
+  that takes longer in one process; later meetings have no such limit (Gloo, seen with jaxlib 0.10.2).
+  """
+  if jax.process_count() == 1:
+    return
+  meet()
+  multihost_utils.sync_global_devices('connect')
+  ones = jax.jit(lambda: jnp.ones(devices.devices.shape), out_shardings=NamedSharding(devices, P('data', 'model')))()
+  for axes in ('data', 'model', ('data', 'model')):
+    total = jax.shard_map(lambda x, axes=axes: jax.lax.psum(x, axes), mesh=devices, in_specs=P('data', 'model'),
+                          out_specs=P(*(None if name in axes else name for name in ('data', 'model'))))
+    jax.block_until_ready(jax.jit(total)(ones))
 
 
 @contextlib.contextmanager

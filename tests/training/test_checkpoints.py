@@ -1,6 +1,7 @@
 """Checkpoints: what comes back is what was saved, on any number of devices and after a kill."""
 
 import os
+import pathlib
 import shutil
 import signal
 import socket
@@ -268,7 +269,8 @@ def test_two_processes_save_what_one_restores(tmp_path):
     free.bind(('127.0.0.1', 0))
     port = str(free.getsockname()[1])
   env = {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
-         'JAX_CPU_COLLECTIVES_IMPLEMENTATION': 'gloo', 'PATH': '/usr/bin:/bin'}
+         'JAX_CPU_COLLECTIVES_IMPLEMENTATION': 'gloo', 'PATH': '/usr/bin:/bin',
+         'PYTHONPATH': str(pathlib.Path(__file__).parents[2])}
   processes = [
       subprocess.Popen([sys.executable, '-c', PAIR, str(i), port, str(tmp_path)], env=env, text=True,
                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for i in range(2)]
