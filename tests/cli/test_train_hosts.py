@@ -1,6 +1,7 @@
 """Runs of several processes on this machine: the same as one process, one stop, one end, and one work directory."""
 
 import functools
+import itertools
 import json
 import os
 import pathlib
@@ -15,8 +16,10 @@ import time
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxssl.cli import runs, workdir
+from jaxssl.cli.eval import evaluate
 from jaxssl.cli.train import train
 from jaxssl.training import logging
 from jaxssl.training import mesh as meshes
@@ -32,15 +35,18 @@ ENDLESS = ('--config.steps=1000000', '--config.checkpoint.every=1000000')
 
 
 class Processes:
-  """`count` processes of one command, of two simulated devices each; `own` are the further arguments of each."""
+  """`count` processes of one command, of two simulated devices each; `own` are the further arguments of each.
 
-  def __init__(self, tmp_path, count, *arguments, own=None, script='train.py', config=CONFIG):
+  `folders` are the directories in which they start.
+  """
+
+  def __init__(self, tmp_path, count, *arguments, own=None, script='train.py', config=CONFIG, devices=2, folders=None):
     with socket.socket() as free:
       free.bind(('127.0.0.1', 0))
       port = free.getsockname()[1]
     environment = {
-        **os.environ, 'XLA_FLAGS': '--xla_force_host_platform_device_count=2', 'JAX_PLATFORMS': 'cpu',
-        'JAX_CPU_COLLECTIVES_IMPLEMENTATION': 'gloo', 'PYTHONPATH': str(ROOT)}
+        **os.environ, 'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+        'JAX_PLATFORMS': 'cpu', 'JAX_CPU_COLLECTIVES_IMPLEMENTATION': 'gloo', 'PYTHONPATH': str(ROOT)}
     shared = ['--config', config] if script == 'train.py' else []
     self.files = [tmp_path / f'{script}.{port}.{i}' for i in range(count)]
     self.processes = []
@@ -49,7 +55,7 @@ class Processes:
                  '--process_id', i, *arguments, *(own[i] if own else ())]
       with open(file, 'w') as out:
         self.processes.append(subprocess.Popen(
-            list(map(str, command)), env=environment, stdout=out, stderr=subprocess.STDOUT))
+            list(map(str, command)), env=environment, cwd=folders and folders[i], stdout=out, stderr=subprocess.STDOUT))
 
   def __enter__(self):
     return self
@@ -108,15 +114,20 @@ def assert_close(ours, theirs, tolerance):
 
 
 def assert_same_run(path, other, accuracy=3 / 1210, tolerance=2e-4):
-  """The same loss curve, final state and results, to rounding; a few examples may change their neighbours."""
+  """The same loss curve, parameters and results, to rounding.
+
+  A few examples may change their neighbours. Momentum is left out: where rounding moves an activation across the kink
+  of a ReLU, a gradient jumps.
+  """
   curves = [[{name: row[name] for name in ('step', 'loss', 'gradient_norm', 'contrastive_accuracy')}
              for row in logging.read(each)] for each in (path, other)]
   for ours, theirs in zip(*curves, strict=True):
     assert ours == pytest.approx(theirs, rel=1e-4)
-  assert_close(state_of(path), state_of(other), tolerance)
+  for ours, theirs in zip(state_of(path)[:4], state_of(other)[:4], strict=True):  # All but the optimizer's.
+    assert_close(ours, theirs, tolerance)
   rows = [json.loads((each / 'results.json').read_text())['rows'] for each in (path, other)]
   for ours, theirs in zip(*rows, strict=True):
-    assert ours.pop('value') == pytest.approx(theirs.pop('value'), abs=accuracy) and ours == theirs
+    assert ours.pop('value') == pytest.approx(theirs.pop('value'), rel=2e-3, abs=accuracy) and ours == theirs
 
 
 def test_two_processes_equal_one_and_only_the_first_prints_and_writes(tmp_path, devices):
@@ -133,6 +144,63 @@ def test_two_processes_equal_one_and_only_the_first_prints_and_writes(tmp_path, 
   assert len((tmp_path / 'two' / 'evaluations.jsonl').read_text().splitlines()) == 3
   (start,) = workdir.read_json(tmp_path / 'two' / 'environment.json')
   assert (start['devices'], start['processes']) == (4, 2)
+
+
+@pytest.mark.slow
+def test_four_processes_equal_one(tmp_path):
+  with Processes(tmp_path, 4, ALL_DEVICES, '--workdir', tmp_path / 'four') as four:
+    train(config(), str(tmp_path / 'one'))
+    statuses, outputs = four.end(500)
+  assert statuses == [0] * 4, outputs
+  assert outputs[1:] == [''] * 3
+  assert_same_run(tmp_path / 'four', tmp_path / 'one')
+
+
+# A VAE with every protocol and picture, whose parameters are split over two devices; judged by a small network.
+GENERATIVE = f"""
+import functools, sys
+sys.path.insert(0, {os.path.dirname(__file__)!r})
+from tiny_config import get_config as tiny
+from jaxssl.evaluation import feature_network
+from jaxssl.training import mesh
+feature_network.WIDTHS, feature_network.BATCH_SIZE = (4, 4, 8), 8
+mesh.state_shardings = functools.partial(mesh.state_shardings, min_size=64)
+
+def get_config():
+  made = tiny()
+  with made.unlocked():
+    made.data.recipe.views = 1
+    made.mesh.model = 2
+    made.method = {{
+        'name': 'vae', 'latent_size': 5, 'encoder': {{'name': 'mlp_encoder', 'features': (8,)}},
+        'decoder': {{'name': 'mlp_decoder', 'features': (8,)}},
+        'optimizer': {{'name': 'adamw', 'learning_rate': {{'name': 'constant', 'base': 0.01, 'scaling': 'none'}}}}}}
+    made.evaluation.update({{
+        'protocols': ('knn', 'linear', 'reconstruction', 'samples'), 'pictures': True, 'batch_size': 250,
+        'reconstruction': {{'samples': 2}}, 'samples': {{'count': 50, 'steps': 2}}}})
+  return made
+"""
+
+
+@pytest.mark.slow
+def test_samples_pictures_and_split_parameters_over_processes_equal_those_of_one(tmp_path):
+  file = tmp_path / 'generative.py'
+  file.write_text(GENERATIVE)
+  for count in (2, 1):
+    run = tmp_path / f'{count}'
+    with Processes(tmp_path, count, ALL_DEVICES, '--workdir', run, config=file, devices=4 // count) as processes:
+      statuses, outputs = processes.end(500)
+    assert statuses == [0] * count, outputs
+    with Processes(tmp_path, count, '--workdir', run, '--embed', tmp_path / f'{count}.npz', script='eval.py',
+                   devices=4 // count) as processes:
+      statuses, outputs = processes.end(500)
+    assert statuses == [0] * count and outputs[1:] == [''] * (count - 1), outputs
+    assert 'Training the classifier' not in outputs[0], 'the one that training left'
+  assert_same_run(tmp_path / '2', tmp_path / '1')
+  names = [{str(file.relative_to(tmp_path / run)) for file in (tmp_path / run).rglob('*.png')} for run in '21']
+  assert names[0] == names[1] and {'samples/0.png', 'samples/12.png', 'pictures/samples.png'} <= names[0]
+  ours, theirs = (np.load(tmp_path / f'{count}.npz') for count in (2, 1))
+  np.testing.assert_allclose(ours['test_features'], theirs['test_features'], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
@@ -183,23 +251,20 @@ def test_a_locked_work_directory_ends_all(tmp_path):
 
 @pytest.mark.slow
 def test_data_that_vanish_for_one_process_end_all(tmp_path):
-  from PIL import Image
-  folders = [tmp_path / name for name in 'ab']
-  for folder in folders:
-    for i in range(64):
-      (folder / f'{i % 2}').mkdir(parents=True, exist_ok=True)
-      Image.fromarray(np.full((20, 20), i, np.uint8)).save(folder / f'{i % 2}' / f'{i}.png')
-  data, run = tmp_path / 'data', tmp_path / 'run'
-  data.symlink_to(folders[0])
-  arguments = ['--config.data.source=folder', f'--config.data.path={data}', '--config.data.engine=split',
+  folders, run = [tmp_path / name for name in 'ab'], tmp_path / 'run'
+  for i, folder in itertools.product(range(64), folders):
+    file = folder / 'data' / f'{i % 2}' / f'{i}.png'
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((20, 20), i, np.uint8)).save(file)
+  arguments = ['--config.data.source=folder', '--config.data.path=data', '--config.data.engine=split',
                '--config.data.recipe.size=14', *ENDLESS]
-  with Processes(tmp_path, 2, ALL_DEVICES, '--workdir', run, *arguments) as pair:
+  with Processes(tmp_path, 2, ALL_DEVICES, '--workdir', run, *arguments, folders=folders) as pair:
     pair.wait_for(lambda: len(logging.read(run)) > 2)
-    shutil.rmtree(folders[0])
+    shutil.rmtree(folders[1])
     began = time.time()
     statuses, outputs = pair.end()
-  assert statuses == [1, 1], outputs
-  assert time.time() - began < 60
+  assert statuses == [1, 1] and time.time() - began < 60, outputs
+  assert 'error: process 1: ' in outputs[0] and 'Traceback' not in outputs[0]
 
 
 @pytest.mark.slow
@@ -213,3 +278,40 @@ def test_a_killed_process_ends_the_other(tmp_path, victim):
     statuses, outputs = pair.end()
   assert statuses[1 - victim] != 0, outputs
   assert time.time() - began < 150
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """A run on eight devices, whole, and a copy of it as it was after step 8 of 12."""
+  path = tmp_path_factory.mktemp('restored')
+  with jax.numpy_rank_promotion('raise'):
+    train(config(), str(path / 'whole'))
+    shutil.copytree(path / 'whole', path / 'half')
+    shutil.rmtree(path / 'half' / 'checkpoints' / '12')
+  return path
+
+
+@pytest.mark.parametrize('count, model, message', [
+    (1, 1, 'going on with 1 device: 16 examples a device instead of 2; the same up to rounding.'),
+    (2, 1, 'going on with 2 devices: 8 examples a device instead of 2; the same up to rounding.'),
+    (4, 2, 'going on with 4 devices, 2 to each copy of the parameters: 8 examples a device instead of 2;'),
+])
+def test_a_run_goes_on_with_other_devices(whole, tmp_path, devices, monkeypatch, capsys, count, model, message):
+  monkeypatch.setattr(meshes, 'state_shardings', functools.partial(meshes.state_shardings, min_size=64))
+  shutil.copytree(whole / 'half', tmp_path / 'run')
+  devices(count)
+  train(config(**{'mesh.model': model}), str(tmp_path / 'run'))
+  out = capsys.readouterr().out
+  assert f'Resuming from step 8.\nThe checkpoint is of 8 devices; {message}' in out
+  assert_same_run(tmp_path / 'run', whole / 'whole')
+  evaluated = [row['value'] for row in json.loads((tmp_path / 'run' / 'results.json').read_text())['rows']]
+  devices(8 // count)
+  evaluate(workdir.read_config(str(tmp_path / 'run')), str(tmp_path / 'run'))
+  again = [row['value'] for row in json.loads((tmp_path / 'run' / 'results.json').read_text())['rows']]
+  assert again == pytest.approx(evaluated, abs=3 / 1210)
+  if model > 1:  # And back.
+    shutil.rmtree(tmp_path / 'run' / 'checkpoints' / '12')
+    devices(2)
+    train(config(), str(tmp_path / 'run'))
+    assert 'is of 4 devices, 2 to each copy of the parameters; going on with' in capsys.readouterr().out
+    assert_same_run(tmp_path / 'run', whole / 'whole')
