@@ -10,7 +10,7 @@ import numpy as np
 from jaxssl.build import Source, load_source
 from jaxssl.cli import measure, measure_audio, pictures, runs, workdir
 from jaxssl.evaluation import extract, table
-from jaxssl.training import hosts, mesh
+from jaxssl.training import hosts
 from jaxssl.training.checkpoints import checksum
 
 
@@ -23,9 +23,9 @@ def conclude(run: runs.Run, path: str, pretrain: Source | None) -> None:
   train, test = hosts.in_turn(lambda: [load_source(run.config.to_dict(), split) for split in ('train', 'test')])
   measure.check_views(run.meta['batch']['inputs'], test)
   print(f'Evaluating step {int(run.state.step)} on {test.name}: {len(test):,} test {run.examples}.', flush=True)
-  run = run._replace(state=mesh.whole(run.state), initial=mesh.whole(run.initial))
+  run = run.whole()
   rows = measure.measure(run, train, test, pretrain, path)
-  own = run._replace(state=mesh.own(run.state), initial=mesh.own(run.initial))
+  own = run.own()
   hosts.first(lambda: _write(own, path, train, test, rows))
 
 
@@ -72,6 +72,7 @@ def write_features(run: runs.Run, file: str) -> None:
   if not file.endswith('.npz'):
     raise ValueError(f'--embed={file} must end in .npz')
   arrays: dict[str, Any] = {}
+  run = run.whole()
   for split in ('train', 'test'):
     source = load_source(run.config.to_dict(), split)
     arrays |= {f'{split}_{name}': features for name, features in _features(run, source).items()}

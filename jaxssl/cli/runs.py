@@ -26,6 +26,14 @@ class Run(NamedTuple):
   initial: Any  # The state before training: the random encoder to compare with.
   meta: dict[str, Any]
 
+  def whole(self) -> 'Run':
+    """Returns the run with its states whole on every device, as evaluation wants them; all processes call it."""
+    return self._replace(state=mesh.whole(self.state), initial=mesh.whole(self.initial))
+
+  def own(self) -> 'Run':
+    """Returns a `whole` run on the devices of this process, for what it computes alone."""
+    return self._replace(state=mesh.own(self.state), initial=mesh.own(self.initial))
+
   @property
   def hears(self) -> bool:
     """Whether the data are audio, not images."""

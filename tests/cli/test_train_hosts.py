@@ -106,25 +106,19 @@ def state_of(path):
   return runs.restore(str(path)).state
 
 
-def assert_close(ours, theirs, tolerance):
-  """Each leaf within `tolerance` of its largest value."""
-  for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
-    size = max(float(np.max(np.abs(y))), 1e-6)
-    np.testing.assert_allclose(x, y, rtol=0, atol=tolerance * size, err_msg=jax.tree_util.keystr(path))
-
-
-def assert_same_run(path, other, accuracy=3 / 1210, tolerance=2e-4):
+def assert_same_run(path, other, accuracy=3 / 1210):
   """The same loss curve, parameters and results, to rounding.
 
-  A few examples may change their neighbours. Momentum is left out: where rounding moves an activation across the kink
-  of a ReLU, a gradient jumps.
+  A few examples may change their neighbours. Of parameters and averages, which are of the order of 1 and move by about
+  0.01 here, differences of 0.00003 were seen: where rounding moves an activation across the kink of a ReLU, a gradient
+  jumps. Momentum, which holds such gradients, is left out.
   """
-  curves = [[{name: row[name] for name in ('step', 'loss', 'gradient_norm', 'contrastive_accuracy')}
+  curves = [[{name: row[name] for name in ('step', 'loss', 'gradient_norm') if name in row}
              for row in logging.read(each)] for each in (path, other)]
   for ours, theirs in zip(*curves, strict=True):
     assert ours == pytest.approx(theirs, rel=1e-4)
-  for ours, theirs in zip(state_of(path)[:4], state_of(other)[:4], strict=True):  # All but the optimizer's.
-    assert_close(ours, theirs, tolerance)
+  ours, theirs = (state_of(each)._replace(opt_state=None) for each in (path, other))
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4), ours, theirs)
   rows = [json.loads((each / 'results.json').read_text())['rows'] for each in (path, other)]
   for ours, theirs in zip(*rows, strict=True):
     assert ours.pop('value') == pytest.approx(theirs.pop('value'), rel=2e-3, abs=accuracy) and ours == theirs
