@@ -141,12 +141,17 @@ def test_two_processes_equal_one_and_only_the_first_prints_and_writes(tmp_path, 
 
 
 @pytest.mark.slow
-def test_four_processes_equal_one(tmp_path):
+def test_four_processes_equal_one_which_goes_on_from_their_checkpoint(tmp_path, devices, capsys):
   with Processes(tmp_path, 4, ALL_DEVICES, '--workdir', tmp_path / 'four') as four:
     train(config(), str(tmp_path / 'one'))
     statuses, outputs = four.end(500)
   assert statuses == [0] * 4, outputs
   assert outputs[1:] == [''] * 3
+  assert_same_run(tmp_path / 'four', tmp_path / 'one')
+  shutil.rmtree(tmp_path / 'four' / 'checkpoints' / '12')
+  devices(1)
+  train(config(), str(tmp_path / 'four'))
+  assert 'Resuming from step 8.\nThe checkpoint is of 8 devices; going on with 1 device:' in capsys.readouterr().out
   assert_same_run(tmp_path / 'four', tmp_path / 'one')
 
 
@@ -285,6 +290,7 @@ def whole(tmp_path_factory):
   return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('count, model, message', [
     (1, 1, 'going on with 1 device: 16 examples a device instead of 2; the same up to rounding.'),
     (2, 1, 'going on with 2 devices: 8 examples a device instead of 2; the same up to rounding.'),
@@ -309,3 +315,13 @@ def test_a_run_goes_on_with_other_devices(whole, tmp_path, devices, monkeypatch,
     train(config(), str(tmp_path / 'run'))
     assert 'is of 4 devices, 2 to each copy of the parameters; going on with' in capsys.readouterr().out
     assert_same_run(tmp_path / 'run', whole / 'whole')
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_from_the_checkpoint_of_one(whole, tmp_path):
+  shutil.copytree(whole / 'half', tmp_path / 'run')
+  with Processes(tmp_path, 2, ALL_DEVICES, '--workdir', tmp_path / 'run') as pair:
+    statuses, outputs = pair.end()
+  assert statuses == [0, 0] and outputs[1] == '', outputs
+  assert 'The checkpoint is of 8 devices; going on with 4 devices: 4 examples a device instead of 2;' in outputs[0]
+  assert_same_run(tmp_path / 'run', whole / 'whole')
