@@ -46,7 +46,7 @@ def evaluate(config: ConfigDict, path: str, step: int | None = None, embed: str 
   if changes:
     raise ValueError('only config.data and config.evaluation can differ from the run: ' + '; '.join(changes))
   measure.check(config.evaluation, run.experiment)
-  pretrain = _pretraining_data(run)
+  pretrain = hosts.in_turn(lambda: _pretraining_data(run))
   run = run._replace(config=config)
   with jax.set_mesh(devices):
     if embed:

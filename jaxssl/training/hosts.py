@@ -131,7 +131,8 @@ class Stop:
   def __init__(self, told: Callable[[], bool], start: int):
     """`told()` says whether this process was told to stop; `start` is the number of steps done before."""
     self._told, self._step = told, start
-    self._asked, self._last = False, None
+    self._asked = False
+    self._last: int | None = None
     self._changed, self._over = threading.Condition(), threading.Event()
     self._name = _next('stop')
 
