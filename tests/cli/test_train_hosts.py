@@ -109,16 +109,15 @@ def state_of(path):
 def assert_same_run(path, other, accuracy=3 / 1210):
   """The same loss curve, parameters and results, to rounding.
 
-  A few examples may change their neighbours. Of parameters and averages, which are of the order of 1 and move by about
-  0.01 here, differences of 0.00003 were seen: where rounding moves an activation across the kink of a ReLU, a gradient
-  jumps. Momentum, which holds such gradients, is left out.
+  A few examples may change their neighbours. Seen over 12 steps: losses that differ by 8e-6 of themselves, gradient
+  norms by 6e-5; and parameters, which are of the order of 1 and move by 0.01, by 6e-5: where rounding moves an
+  activation across the kink of a ReLU, a gradient jumps. Momentum, which holds such gradients, is left out.
   """
-  curves = [[{name: row[name] for name in ('step', 'loss', 'gradient_norm') if name in row}
-             for row in logging.read(each)] for each in (path, other)]
-  for ours, theirs in zip(*curves, strict=True):
-    assert ours == pytest.approx(theirs, rel=1e-4)
+  for ours, theirs in zip(logging.read(path), logging.read(other), strict=True):
+    assert ours['step'] == theirs['step'] and ours['loss'] == pytest.approx(theirs['loss'], rel=1e-4)
+    assert ours['gradient_norm'] == pytest.approx(theirs['gradient_norm'], rel=1e-3)
   ours, theirs = (state_of(each)._replace(opt_state=None) for each in (path, other))
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4), ours, theirs)
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=5e-4), ours, theirs)
   rows = [json.loads((each / 'results.json').read_text())['rows'] for each in (path, other)]
   for ours, theirs in zip(*rows, strict=True):
     assert ours.pop('value') == pytest.approx(theirs.pop('value'), rel=2e-3, abs=accuracy) and ours == theirs
@@ -175,7 +174,7 @@ def get_config():
         'decoder': {{'name': 'mlp_decoder', 'features': (8,)}},
         'optimizer': {{'name': 'adamw', 'learning_rate': {{'name': 'constant', 'base': 0.01, 'scaling': 'none'}}}}}}
     made.evaluation.update({{
-        'protocols': ('knn', 'linear', 'reconstruction', 'samples'), 'pictures': True, 'batch_size': 250,
+        'protocols': ('knn', 'sgd', 'finetune', 'reconstruction', 'samples'), 'pictures': True, 'batch_size': 250,
         'reconstruction': {{'samples': 2}}, 'samples': {{'count': 50, 'steps': 2}}}})
   return made
 """
