@@ -185,11 +185,12 @@ def _fail(error: BaseException) -> NoReturn:
   if not (interrupted or plain):
     time.sleep(3 * POLL)  # What fails where another process has gone: if that one said why, this one is told.
   _leaving.acquire()  # For good: nothing else ends the process now.
-  message = 'interrupted' if interrupted else f'error: {error}'
-  _put(FAILED, f'process {jax.process_index()}: {message.removeprefix("error: ")}')
+  what = 'interrupted' if interrupted else str(error)
   if not (interrupted or plain):
-    message = ''.join(traceback.format_exception(error))
-  _leave(message, 128 + signal.SIGINT if interrupted else 1)
+    traceback.print_exception(error)
+    what = f'{type(error).__name__}: {(what.splitlines() or [""])[0]}'
+  _put(FAILED, f'process {jax.process_index()}: {what}')
+  _leave(what if interrupted else f'error: {what}', 128 + signal.SIGINT if interrupted else 1)
 
 
 def _leave(message: str, status: int = 1) -> NoReturn:
