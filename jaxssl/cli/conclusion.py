@@ -5,27 +5,32 @@ import json
 import os
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxssl.build import Source, load_source
 from jaxssl.cli import measure, measure_audio, pictures, runs, workdir
 from jaxssl.evaluation import extract, table
+from jaxssl.training import hosts
 from jaxssl.training.checkpoints import checksum
 
 
 def conclude(run: runs.Run, path: str, pretrain: Source | None) -> None:
   """Evaluates a run by its config and writes WORKDIR/results.json, the pictures and the report; prints the table.
 
-  `pretrain` is what the run pretrained on, where it is at hand: test examples that stand there too are counted.
+  `pretrain` is what the run pretrained on, where it is at hand: test examples that stand there too are counted. Of
+  several processes all compute features, each those of a part of every batch, and the first does the rest.
   """
-  train, test = (load_source(run.config.to_dict(), split) for split in ('train', 'test'))
+  train, test = hosts.in_turn(lambda: [load_source(run.config.to_dict(), split) for split in ('train', 'test')])
   measure.check_views(run.meta['batch']['inputs'], test)
-  if jax.process_index() == 0:
-    print(f'Evaluating step {int(run.state.step)} on {test.name}: {len(test):,} test {run.examples}.', flush=True)
+  print(f'Evaluating step {int(run.state.step)} on {test.name}: {len(test):,} test {run.examples}.', flush=True)
+  run = run.whole()
   rows = measure.measure(run, train, test, pretrain, path)
-  if jax.process_index() > 0:
-    return
+  own = run.own()
+  hosts.first(lambda: _write(own, path, train, test, rows))
+
+
+def _write(run: runs.Run, path: str, train: Source, test: Source, rows: list[dict[str, Any]]) -> None:
+  """Writes the files of an evaluation and prints its table."""
   _log(os.path.join(path, 'evaluations.jsonl'), rows)
   seconds = run.meta['seconds']
   table.write(
@@ -34,8 +39,7 @@ def conclude(run: runs.Run, path: str, pretrain: Source | None) -> None:
   if run.config.evaluation.pictures:
     drawn = pictures.draw(run, train, test, path)
     pictures.write_report(run, workdir.read_json(os.path.join(path, 'results.json')), drawn, path)
-  if jax.process_count() == 1:
-    print(f'State after step {int(run.state.step)}: SHA-256 {checksum(run.state)}')
+  print(f'State after step {int(run.state.step)}: SHA-256 {checksum(run.state)}')
   show(path)
 
 
@@ -67,8 +71,8 @@ def write_features(run: runs.Run, file: str) -> None:
   """Writes the trained encoder's features, the labels and the file names of both splits as an .npz."""
   if not file.endswith('.npz'):
     raise ValueError(f'--embed={file} must end in .npz')
-  os.makedirs(os.path.dirname(os.path.abspath(file)), exist_ok=True)
   arrays: dict[str, Any] = {}
+  run = run.whole()
   for split in ('train', 'test'):
     source = load_source(run.config.to_dict(), split)
     arrays |= {f'{split}_{name}': features for name, features in _features(run, source).items()}
@@ -79,6 +83,11 @@ def write_features(run: runs.Run, file: str) -> None:
         arrays[f'{name}_names'] = np.array(names)
     if source.files is not None:
       arrays[f'{split}_files'] = np.array(source.files)
+  hosts.first(lambda: _save(file, arrays))
+
+
+def _save(file: str, arrays: dict[str, Any]) -> None:
+  os.makedirs(os.path.dirname(os.path.abspath(file)), exist_ok=True)
   np.savez(file, **arrays)
   print(f'Features: {file}')
 

@@ -12,6 +12,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from jaxssl.evaluation import report
+from jaxssl.training import hosts, mesh
 
 HELP = ('-h', '-help', '--help', '--helpshort', '--helpfull')
 
@@ -24,6 +25,22 @@ def launch(command: Callable[..., None], usage: str, positional: tuple[str, ...]
   """
   app.run(lambda arguments: _run(lambda: command(*arguments[1:])),
           flags_parser=lambda arguments: _parse(arguments, usage, positional))
+
+
+def define_hosts() -> Callable[[], contextlib.AbstractContextManager[None]]:
+  """Defines the flags of a run on several hosts; returns what joins its processes, for as long as its context lasts."""
+  coordinator = flags.DEFINE_string('coordinator', None, 'host:port of process 0, for a run on several hosts.')
+  processes = flags.DEFINE_integer('num_processes', None, 'Number of processes of a run on several hosts.')
+  process = flags.DEFINE_integer('process_id', None, 'Number of this process, from 0.')
+  distributed = flags.DEFINE_bool(
+      'distributed', None, 'Whether JAX is to find the processes of a run on several hosts; default: where Slurm, Open '
+      'MPI, a TPU slice on GKE or an indexed Kubernetes Job started them.')
+
+  def join():
+    mesh.initialize_distributed(coordinator.value, processes.value, process.value, distributed.value)
+    return hosts.together()
+
+  return join
 
 
 def given(name: str) -> str | None:

@@ -16,6 +16,7 @@ from jaxssl.build import Experiment, Source
 from jaxssl.cli import measure_generative
 from jaxssl.cli.runs import Run
 from jaxssl.evaluation import feature_network, fidelity, supervised
+from jaxssl.training import hosts, mesh
 
 PROTOCOL = 'samples'
 FILE = 'fidelity.npz'  # In the work directory: the network that judges.
@@ -106,19 +107,25 @@ def _judge(run: Run, train: Source, shape: tuple[int, ...], path: str | None) ->
   steps = run.config.evaluation.get(PROTOCOL, {}).get('steps', feature_network.STEPS)
   recipe = run.experiment.recipe
   mark = feature_network.fingerprint(shape, train.inputs, train.labels, recipe, steps)
-  file = None if path is None else os.path.join(path, FILE)
-  why = ''
-  if file is not None and os.path.exists(file):
-    try:
-      return feature_network.load(file, shape, mark)
-    except ValueError as error:
-      why = f'{error}. '
-  if jax.process_index() == 0:
-    print(f'{why}Training the classifier whose features judge samples, {steps:,} steps …', flush=True)
   crops = supervised.crops(recipe, run.channels)
-  judge = feature_network.train(
+  make = lambda: feature_network.train(
       shape, train.inputs, train.labels, steps=steps,
       augment_fn=lambda keys, images: jax.tree.leaves(crops(keys, images))[0])
-  if file is not None and jax.process_index() == 0:
-    feature_network.save(judge, file, mark)
-  return judge
+  if path is None:
+    with mesh.alone():
+      return make()
+  file = os.path.join(path, FILE)
+
+  def store() -> None:
+    why = ''
+    if os.path.exists(file):
+      try:
+        feature_network.load(file, shape, mark)
+        return
+      except ValueError as error:
+        why = f'{error}. '
+    print(f'{why}Training the classifier whose features judge samples, {steps:,} steps …', flush=True)
+    feature_network.save(make(), file, mark)
+
+  hosts.first(store)
+  return feature_network.load(file, shape, mark)

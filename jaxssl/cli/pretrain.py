@@ -14,7 +14,7 @@ from jaxssl.build import Experiment, Source, stream
 from jaxssl.cli import pictures_samples, runs
 from jaxssl.cli.record import Recorder, Timed
 from jaxssl.evaluation import geometry
-from jaxssl.training import loop, mesh
+from jaxssl.training import hosts, loop, mesh
 from jaxssl.training.checkpoints import Checkpoints
 from jaxssl.training.interrupt import Interrupt
 from jaxssl.training.logging import MetricLogger, progress
@@ -26,32 +26,44 @@ def pretrain(
   """Trains on from the last checkpoint, or from the start; returns the run and the number of steps taken now."""
   make_initial = lambda: runs.initial_state(experiment, config, devices, runs.batch_like(description))
   meta = {'config': config.to_dict(), 'seed': config.seed, 'num_examples': len(source), 'seconds': 0.0,
-          'batch': description}
+          'batch': description, 'mesh': dict(devices.shape)}
   run = runs.Run(config, experiment, make_initial(), None, meta)
+  moved = ''
   with Checkpoints(os.path.join(path, 'checkpoints'), **config.checkpoint) as checkpoints:
     if checkpoints.latest_step() is not None:
       _refuse_other_data(checkpoints.meta(), meta)
-      state, meta = checkpoints.restore(run.state)
-      run = run._replace(state=state, meta=meta)
+      state, stored = checkpoints.restore(run.state)
+      moved = _moved(stored.get('mesh', meta['mesh']), meta['mesh'], config.batch_size)
+      run = run._replace(state=state, meta={**stored, 'mesh': meta['mesh']})
     elif config.init_from:
       run = run._replace(state=runs.start_from(run.state, config.init_from))
     start = int(run.state.step)
     if start < config.steps:
-      _announce(run, path, source)
-      with contextlib.closing(batches(config, source, start)) as examples:
+      _announce(run, path, source, moved)
+      with contextlib.closing(batches(config, source, devices, start)) as examples:
         run = _iterate(run, path, devices, examples, checkpoints)
   return run._replace(initial=make_initial()), int(run.state.step) - start
 
 
-def batches(config: ConfigDict, source: Source, start: int = 0) -> Generator[runs.Batch, None, None]:
+def batches(config: ConfigDict, source: Source, devices: Mesh, start: int = 0) -> Generator[runs.Batch, None, None]:
   """Returns this process's part of every batch from step `start` on, to be closed."""
-  return stream(config.to_dict(), source, start, host=jax.process_index(), hosts=jax.process_count())
+  host, count = mesh.local_share(devices, config.batch_size)
+  return stream(config.to_dict(), source, start, host=host, hosts=count)
 
 
-def _announce(run: runs.Run, path: str, source: Source) -> None:
+def _moved(then: dict[str, int], now: dict[str, int], batch_size: int) -> str:
+  """Returns what changes for a run that goes on with other devices than those of its checkpoint; '' if nothing."""
+  if then == now:
+    return ''
+  words = [f'{each["data"] * each["model"]} device{"s" if each["data"] * each["model"] > 1 else ""}'
+           + (f', {each["model"]} to each copy of the parameters' if each['model'] > 1 else '') for each in (then, now)]
+  before, after = (batch_size // each['data'] for each in (then, now))
+  shares = f'{after} examples a device' if after == before else f'{after} examples a device instead of {before}'
+  return f'The checkpoint is of {words[0]}; going on with {words[1]}: {shares}; the same up to rounding.'
+
+
+def _announce(run: runs.Run, path: str, source: Source, moved: str) -> None:
   """Says what is about to happen, before the silence of the first compilation."""
-  if jax.process_index() > 0:
-    return
   config, device, count = run.config, jax.devices()[0], jax.device_count()
   epochs = config.steps * config.batch_size / len(source)
   print(f'{config.method.name} on {source.name}: {len(source):,} {run.examples}, {config.steps:,} steps of '
@@ -59,6 +71,8 @@ def _announce(run: runs.Run, path: str, source: Source) -> None:
         f'{"s" if count > 1 else ""}, in {path}')
   if start := int(run.state.step):
     print(f'Resuming from step {start}.')
+  if moved:
+    print(moved)
   # Those that reconstruct or generate want the colours as they are.
   contrasts = not any(hasattr(run.experiment.method, name) for name in ('score', 'sample'))
   if contrasts and not run.hears and run.channels == 3 and not run.experiment.recipe.recolours:
@@ -90,13 +104,14 @@ def _iterate(run: runs.Run, path: str, devices: Mesh, examples: Iterable, checkp
       MetricLogger(path, start=start) as logger,
       progress(config.steps, start) as bar,
       Interrupt() as interrupt,
+      hosts.Stop(lambda: interrupt.received is not None, start) as stop,
   ):
     recorder = Recorder(
         logger, bar, timed, config.batch_size, experiment.schedules, _health(experiment, key))
     for step, state, metrics, batch in loop.train(
         experiment.method, experiment.prepare, state, timed, key, start, config.steps):
       recorder.add(metrics)
-      last = step == config.steps or interrupt.received is not None or checkpoints.preempted(step)
+      last = step == config.steps or stop.after(step)
       save = last or step % config.checkpoint.every == 0
       if save or step % config.logging.every == 0 or step == 1:
         with _naming_last_good(checkpoints):

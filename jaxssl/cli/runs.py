@@ -26,6 +26,14 @@ class Run(NamedTuple):
   initial: Any  # The state before training: the random encoder to compare with.
   meta: dict[str, Any]
 
+  def whole(self) -> 'Run':
+    """Returns the run with its states whole on every device, as evaluation wants them; all processes call it."""
+    return self._replace(state=mesh.whole(self.state), initial=mesh.whole(self.initial))
+
+  def own(self) -> 'Run':
+    """Returns a `whole` run on the devices of this process, for what it computes alone."""
+    return self._replace(state=mesh.own(self.state), initial=mesh.own(self.initial))
+
   @property
   def hears(self) -> bool:
     """Whether the data are audio, not images."""
@@ -64,9 +72,12 @@ def initializer(experiment: Experiment) -> Callable:
   return init
 
 
-def describe_batch(batch: Batch) -> dict[str, Any]:
-  """Returns the shapes and types of a host batch, as JSON, so that the state can be rebuilt without the data."""
-  describe = lambda leaf: {'shape': list(leaf.shape), 'dtype': str(leaf.dtype)}
+def describe_batch(batch: Batch, batch_size: int) -> dict[str, Any]:
+  """Returns the shapes and types of a host batch, as JSON, so that the state can be rebuilt without the data.
+
+  They are those of the whole batch, `batch_size`, also where this process has a part of it.
+  """
+  describe = lambda leaf: {'shape': [batch_size, *leaf.shape[1:]], 'dtype': str(leaf.dtype)}
   return {key: [describe(v) for v in value] if isinstance(value, tuple) else describe(value)
           for key, value in batch.items()}
 
@@ -78,24 +89,25 @@ def batch_like(description: dict[str, Any]) -> Batch:
           for key, value in description.items()}
 
 
-def restore(path: str, step: int | None = None) -> Run:
-  """Reads a run back from its work directory, also while it is still training."""
+def restore(path: str, step: int | None = None, devices: Mesh | None = None) -> Run:
+  """Reads a run back from its work directory, also while it is still training.
+
+  By default all devices get the whole state, whatever those that it was trained on.
+  """
   config = workdir.read_config(path)
   with Checkpoints(os.path.join(path, 'checkpoints'), read_only=True) as checkpoints:
     meta = checkpoints.meta()  # Of any step: the data are the same throughout.
     experiment = build(config.to_dict(), meta['num_examples'])
-    initial = initial_state(experiment, config, mesh.make_mesh(devices=jax.devices()), batch_like(meta['batch']))
+    initial = initial_state(experiment, config, devices or mesh.make_mesh(), batch_like(meta['batch']))
     state, meta = checkpoints.restore(initial, step)
   return Run(config, experiment, state, initial, meta)
 
 
 def refuse_other(path: str, config: ConfigDict) -> None:
   """Raises ValueError if the checkpoints in `path` are another config's, also where its config.json has been lost."""
-  directory = os.path.join(path, 'checkpoints')
-  if os.path.isdir(directory):
-    with Checkpoints(directory, read_only=True) as checkpoints:
-      if checkpoints.latest_step() is not None:
-        workdir.refuse_other(path, checkpoints.meta()['config'], config)
+  with Checkpoints(os.path.join(path, 'checkpoints'), read_only=True) as checkpoints:
+    if checkpoints.latest_step() is not None:
+      workdir.refuse_other(path, checkpoints.meta()['config'], config)
 
 
 def start_from(state: Any, path: str) -> Any:

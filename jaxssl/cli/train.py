@@ -7,13 +7,14 @@ from typing import Any
 import jax
 from absl import flags
 from flax.errors import FlaxError
+from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
 from jaxssl.build import Experiment, Source, build, load_source
 from jaxssl.cli import conclusion, measure, measure_audio, measure_generative, pictures, runs, workdir
-from jaxssl.cli.launch import launch, parsing, take
+from jaxssl.cli.launch import define_hosts, launch, parsing, take
 from jaxssl.cli.pretrain import batches, pretrain
-from jaxssl.training import mesh
+from jaxssl.training import hosts, mesh
 
 USAGE = """Pretrains an encoder and evaluates it; the same command resumes a run.
 
@@ -35,35 +36,39 @@ def main() -> None:
     config = config_flags.DEFINE_config_dict('config', described, 'Overrides: --config.KEY=VALUE.')
   directory = flags.DEFINE_string('workdir', None, 'Work directory; default: runs/<stem of the config file>.')
   preview = flags.DEFINE_bool('preview', False, 'Only write a picture of examples and their views, and exit.')
-  coordinator = flags.DEFINE_string('coordinator', None, 'host:port of process 0, for a run over several hosts.')
-  processes = flags.DEFINE_integer('num_processes', None, 'Number of processes of a run over several hosts.')
-  process = flags.DEFINE_integer('process_id', None, 'Number of this process.')
+  join = define_hosts()
 
   def run():
-    mesh.initialize_distributed(coordinator.value, processes.value, process.value)
-    train(config.value, os.path.abspath(directory.value or workdir.default_path(file.partition(':')[0])), preview.value)
+    path = os.path.abspath(directory.value or workdir.default_path(file.partition(':')[0]))
+    with join():
+      train(config.value, path, preview.value)
 
   launch(run, USAGE)
 
 
 def train(config: ConfigDict, path: str, preview: bool = False) -> None:
   """Pretrains what `config` describes in the work directory `path`, then evaluates it there."""
-  source = load_source(config.to_dict(), 'pretrain')
+  hosts.agree(workdir.facts(config))
+  source = hosts.in_turn(lambda: load_source(config.to_dict(), 'pretrain'))
   if preview:
-    print(pictures.preview(config, source, path))
+    print(hosts.first(lambda: pictures.preview(config, source, path)))
     return
   experiment = build(config.to_dict(), len(source))
   measure.check_range(experiment, source)
-  description = check(config, experiment, source, begins=not os.path.isdir(os.path.join(path, 'checkpoints')))
+  devices = mesh.make_mesh(**config.mesh)
+  hosts.connect(devices)
+  resumes = hosts.first(lambda: os.path.isdir(os.path.join(path, 'checkpoints')))
+  description = check(config, experiment, source, devices, begins=not resumes)
   # What is wrong with the test set should not come out only after the training.
   test = load_source(config.to_dict(), 'test')
   measure.check_views(description['inputs'], test)
   measure.check_size(config.evaluation, test)
   measure.check_range(experiment, test)
-  devices = mesh.make_mesh(**config.mesh)
-  mesh.local_rows(devices, config.batch_size)  # Refuses a batch that the devices do not divide.
-  runs.refuse_other(path, config)
-  measured = not workdir.enter(path, config) and conclusion.is_of(path, source.name, config.steps)
+  hosts.agree({'examples': len(source), 'test examples': len(test), 'batch': description})
+  if resumes:
+    runs.refuse_other(path, config)
+  measured = hosts.first(
+      lambda: not workdir.enter(path, config) and conclusion.is_of(path, source.name, config.steps))
   with workdir.locked(path), jax.set_mesh(devices):
     run, taken = pretrain(config, path, experiment, source, description, devices)
     if int(run.state.step) < config.steps:
@@ -77,7 +82,8 @@ def train(config: ConfigDict, path: str, preview: bool = False) -> None:
       conclusion.conclude(run, path, source)
 
 
-def check(config: ConfigDict, experiment: Experiment, source: Source, begins: bool = True) -> dict[str, Any]:
+def check(
+    config: ConfigDict, experiment: Experiment, source: Source, devices: Mesh, begins: bool = True) -> dict[str, Any]:
   """Raises ValueError for what would otherwise fail only later; returns the description of a batch.
 
   `begins` says that the run is new: then `config.init_from`, if any, is tried too.
@@ -86,8 +92,9 @@ def check(config: ConfigDict, experiment: Experiment, source: Source, begins: bo
     if config[section].every < 1:
       raise ValueError(f'config.{section}.every must be at least 1, got {config[section].every}')
   measure.check(config.evaluation, experiment)
-  with contextlib.closing(batches(config, source)) as examples:
-    batch = next(examples)
+  with contextlib.closing(batches(config, source, devices)) as examples:
+    description = runs.describe_batch(next(examples), config.batch_size)
+  batch = runs.batch_like(description)
   key, seen = jax.random.key(0), None
   try:
     state = jax.eval_shape(runs.initializer(experiment), key, batch)
@@ -103,4 +110,4 @@ def check(config: ConfigDict, experiment: Experiment, source: Source, begins: bo
   measure.check_fine_tuning(config.evaluation, experiment, state, seen)
   if config.init_from and begins:
     runs.start_from(state, config.init_from)
-  return runs.describe_batch(batch)
+  return description

@@ -7,17 +7,22 @@ import importlib.metadata
 import json
 import os
 import platform
+import time
 import types
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
+from jaxssl.training import hosts
+
 # Sections that may differ when a run is resumed: they do not change what is learnt.
 NOT_TRAINING = ('mesh', 'logging', 'evaluation', 'checkpoint')
 PACKAGES = ('jaxssl', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'tensorflow-cpu',
             'tensorflow-datasets')
+SEEN_WITHIN = 60.0  # Seconds after which shared storage shows other hosts what one has written there.
 
 
 def default_path(config_file: str) -> str:
@@ -28,7 +33,7 @@ def default_path(config_file: str) -> str:
 def enter(path: str, config: ConfigDict) -> bool:
   """Makes `path` the work directory of `config`; returns whether it is new or its evaluation section has changed.
 
-  Refuses one whose training keys differ, and changes nothing there.
+  Refuses one whose training keys differ, and changes nothing there. Of several processes the first calls it.
   """
   stored = os.path.join(path, 'config.json')
   if os.path.exists(path) and not os.path.isdir(path):
@@ -36,11 +41,10 @@ def enter(path: str, config: ConfigDict) -> bool:
   before = read_config(path) if os.path.exists(stored) else None
   if before is not None:
     refuse_other(path, before, config)
-  if jax.process_index() == 0:
-    os.makedirs(path, exist_ok=True)
-    write_json(stored, config.to_dict())
-    starts = read_json(environment) if os.path.exists(environment := os.path.join(path, 'environment.json')) else []
-    write_json(environment, [*starts, describe_environment(config.seed)])
+  os.makedirs(path, exist_ok=True)
+  write_json(stored, config.to_dict())
+  starts = read_json(environment) if os.path.exists(environment := os.path.join(path, 'environment.json')) else []
+  write_json(environment, [*starts, describe_environment(config.seed)])
   return before is None or before.evaluation.to_dict() != config.evaluation.to_dict()
 
 
@@ -55,31 +59,64 @@ def refuse_other(path: str, stored: Mapping[str, Any], config: ConfigDict) -> No
 
 @contextlib.contextmanager
 def locked(path: str):
-  """Keeps a second trainer out of the work directory `path`; the lock goes with the process, however it ends."""
-  os.makedirs(path, exist_ok=True)
-  with open(os.path.join(path, '.lock'), 'w', encoding='utf-8') as file:
-    if jax.process_index() == 0:
+  """Keeps a second trainer out of the work directory `path`; the lock goes with the process, however it ends.
+
+  Raises ValueError, too, in a process that does not see there what process 0 writes.
+  """
+  file = os.path.join(path, '.lock')
+  with contextlib.ExitStack() as held:
+
+    def take() -> str:
+      os.makedirs(path, exist_ok=True)
+      lock = held.enter_context(open(file, 'a', encoding='utf-8'))
       try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except OSError as error:
         raise ValueError(f'--workdir {path}: another process is training there') from error
+      lock.truncate(0)
+      print(token := uuid.uuid4().hex, file=lock, flush=True)
+      return token
+
+    token, end = hosts.first(take), time.monotonic() + SEEN_WITHIN
+    while not _holds(file, token):
+      if time.monotonic() > end:
+        raise ValueError(f'--workdir {path}: process {jax.process_index()} does not see there what process 0 writes; '
+                         'it must be a directory that all hosts share')
+      time.sleep(0.1)
+    hosts.meet()
     yield
+
+
+def _holds(file: str, line: str) -> bool:
+  """Returns whether there is such a file, of one line."""
+  with contextlib.suppress(FileNotFoundError), open(file, encoding='utf-8') as opened:
+    return opened.read() == line + '\n'
+  return False
 
 
 def describe_environment(seed: int) -> dict[str, Any]:
   """Returns what a start of the run should be reproducible from: seed, devices, versions."""
-  versions = {}
-  for name in PACKAGES:
-    try:
-      versions[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-      continue
   device = jax.devices()[0]
   return {
       'seed': seed, 'devices': jax.device_count(), 'device_kind': device.device_kind, 'platform': device.platform,
       'processes': jax.process_count(), 'cpus': os.cpu_count(), 'python': platform.python_version(),
-      'versions': versions,
+      'versions': describe_versions(),
   }
+
+
+def describe_versions() -> dict[str, str]:
+  """Returns the versions of those of PACKAGES that are installed."""
+  versions = {}
+  for name in PACKAGES:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      versions[name] = importlib.metadata.version(name)
+  return versions
+
+
+def facts(config: ConfigDict) -> dict[str, Any]:
+  """Returns what all processes of a run must have in common, by name: the config and the versions."""
+  versions = {f'the version of {name}': version for name, version in describe_versions().items()}
+  return {f'config.{key}': value for key, value in _flatten(config)} | versions
 
 
 def load_config(file: str) -> ConfigDict:

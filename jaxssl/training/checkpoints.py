@@ -12,21 +12,19 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from jaxssl.training import mesh
+
 CHECKSUM = 'sha256'  # Stored beside the caller's meta.
 
 
-def checksum(state: Any) -> str | None:
+def checksum(state: Any) -> str:
   """Returns the SHA-256 of all arrays of a state, in hexadecimal: equal for two states that are equal bit for bit.
 
-  None where other processes hold a part of them.
+  However they are laid out. Where other processes hold a part of them, all have to call it.
   """
-  leaves = jax.tree.leaves(state)
-  if not all(getattr(leaf, 'is_fully_addressable', True) or leaf.is_fully_replicated for leaf in leaves):
-    return None
   digest = hashlib.sha256()
-  for leaf in leaves:
-    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    digest.update(np.ascontiguousarray(jax.random.key_data(leaf) if is_key else leaf).tobytes())
+  for leaf in jax.tree.leaves(state):
+    digest.update(np.ascontiguousarray(mesh.to_host(leaf)).tobytes())
   return digest.hexdigest()
 
 
@@ -132,10 +130,6 @@ class Checkpoints:
     if self._read_only:
       self._manager.reload()
     return sorted(self._manager.all_steps())
-
-  def preempted(self, step: int) -> bool:
-    """Returns whether a run on several hosts was told to stop; the same on all, so that all save the same step."""
-    return self._manager.reached_preemption(step)
 
   def wait(self) -> None:
     """Waits until the last save is on disk, and raises its error if it failed."""
