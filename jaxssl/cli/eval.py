@@ -29,6 +29,7 @@ def main() -> None:
 
 def evaluate(config: ConfigDict, path: str, step: int | None = None, embed: str | None = None) -> None:
   """Evaluates the run in `path` by the data and evaluation sections of `config`."""
+  workdir.refuse_links(path)
   run = runs.restore(path, step)
   changes = [change for change in workdir.differences(run.config, config) if not change.startswith('config.data.')]
   if changes:

@@ -1,6 +1,7 @@
 """Starts a command: flags, help, quiet libraries, and errors as one line."""
 
 import contextlib
+import io
 import itertools
 import logging as python_logging
 import os
@@ -53,7 +54,7 @@ def parsing() -> Iterator[None]:
   """Ends the process with one line where a flag, or a key of the config, is wrong."""
   try:
     yield
-  except (AttributeError, KeyError) as error:  # From ml_collections, with the nearest name.
+  except (AttributeError, LookupError) as error:  # From ml_collections, with the nearest name.
     raise SystemExit(f'error: no such config key: {_plain(error)}') from None
   except (flags.Error, TypeError, ValueError, OSError) as error:
     raise SystemExit(f'error: {_plain(error).rstrip(".")}. See --help') from None
@@ -99,12 +100,14 @@ def _run(command: Callable[[], None]) -> None:
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file; --verbosity=0 shows it.
   logging.get_absl_handler().setFormatter(python_logging.Formatter('%(levelname)s: %(message)s'))
+  if isinstance(sys.stdout, io.TextIOWrapper):  # The names of files and folders need not be text.
+    sys.stdout.reconfigure(errors='backslashreplace')
   try:
     command()
-  except (ValueError, OSError, ImportError, FloatingPointError) as error:
+  except (ValueError, OSError, ImportError, FloatingPointError, MemoryError) as error:
     if flags.FLAGS['verbosity'].present:
       raise
-    raise SystemExit(f'error: {error}') from error
+    raise SystemExit(f'error: {"out of memory: " if isinstance(error, MemoryError) else ""}{error}') from error
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr, flush=True)
     os._exit(128 + signal.SIGINT)  # A computation may still be running, and an ordinary exit would pull it down.

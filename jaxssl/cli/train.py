@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 from absl import flags
-from flax.errors import FlaxError
 from ml_collections import ConfigDict, config_flags
 
+from jaxssl import schema
 from jaxssl.build import Experiment, Source, build, load_source
 from jaxssl.cli import conclusion, measure, measure_audio, measure_generative, pictures, runs, workdir
 from jaxssl.cli.launch import launch, parsing, take
@@ -48,6 +48,7 @@ def main() -> None:
 
 def train(config: ConfigDict, path: str, preview: bool = False) -> None:
   """Pretrains what `config` describes in the work directory `path`, then evaluates it there."""
+  workdir.refuse_links(path)
   source = load_source(config.to_dict(), 'pretrain')
   if preview:
     print(pictures.preview(config, source, path))
@@ -82,6 +83,7 @@ def check(config: ConfigDict, experiment: Experiment, source: Source, begins: bo
 
   `begins` says that the run is new: then `config.init_from`, if any, is tried too.
   """
+  schema.check(config)
   for section in ('logging', 'checkpoint'):
     if config[section].every < 1:
       raise ValueError(f'config.{section}.every must be at least 1, got {config[section].every}')
@@ -96,7 +98,7 @@ def check(config: ConfigDict, experiment: Experiment, source: Source, begins: bo
       seen = jax.eval_shape(experiment.prepare, batch, key)['inputs']
       jax.eval_shape(experiment.method.represent, state, seen)
       measure_generative.trace(experiment, state, seen)
-  except (AttributeError, FlaxError, TypeError, ValueError, ZeroDivisionError) as error:
+  except Exception as error:  # Flax and the method run with what the config holds, whatever that leads to.
     raise ValueError(f'config.method does not suit the data: {error}') from error
   if experiment.hears:
     measure_audio.check(experiment, state)

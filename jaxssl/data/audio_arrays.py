@@ -44,7 +44,10 @@ def _clips(path: str, opened: np.lib.npyio.NpzFile, prefix: str, rate: int) -> a
   clips = audio.in_memory(waves, offsets, stored)
   if stored == rate:
     return clips
-  return audio.joined([audio.resample(clips.wave(i), stored, rate) for i in range(len(clips))], rate)
+  try:
+    return audio.joined([audio.resample(clips.wave(i), stored, rate) for i in range(len(clips))], rate)
+  except ValueError as error:
+    raise ValueError(f'path={path!r}: {error}') from error
 
 
 def _audio(path: str, key: str, waves: np.ndarray) -> np.ndarray:
@@ -84,9 +87,10 @@ def _rate(path: str, opened: np.lib.npyio.NpzFile, prefix: str) -> int:
   if key not in opened.files:
     raise ValueError(f"path={path!r}: 'rate' is missing; {LAYOUT}")
   rate = arrays.read(path, opened, key)
-  number = rate.size == 1 and np.issubdtype(rate.dtype, np.number) and np.isfinite(rate.item())
+  real = np.issubdtype(rate.dtype, np.integer) or np.issubdtype(rate.dtype, np.floating)
+  number = real and rate.size == 1 and np.isfinite(rate.item())
   if not number or rate.item() < 1 or rate.item() != int(rate.item()):
-    raise ValueError(f'path={path!r}: {key!r} is {rate}; a rate is a whole number of samples a second')
+    raise ValueError(f'path={path!r}: {key!r} is {str(rate)[:100]}; a rate is a whole number of samples a second')
   return int(rate.item())
 
 
