@@ -87,6 +87,6 @@ def suits(value: Any, annotation: Any) -> bool:
 
 
 def _is_class(annotation: Any) -> bool:
-  """Whether `isinstance` knows it: a class that is no protocol, and not the absence of an annotation."""
+  """Whether `isinstance` knows it: a class that is no protocol, and tells something."""
   protocol = getattr(annotation, '_is_protocol', False)
-  return isinstance(annotation, type) and not protocol and annotation is not inspect.Parameter.empty
+  return isinstance(annotation, type) and not protocol and annotation not in (Any, inspect.Parameter.empty)

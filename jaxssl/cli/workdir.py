@@ -53,7 +53,7 @@ def refuse_links(path: str) -> None:
   for directory, folders, files in os.walk(path):
     for name in (*folders, *files):
       if os.path.islink(file := os.path.join(directory, name)):
-        raise ValueError(f'--workdir {path} holds the symbolic link {file!r}, through which a run would write elsewhere')
+        raise ValueError(f'--workdir {path} holds the symbolic link {file!r}: a run would write where it leads')
 
 
 def refuse_other(path: str, stored: Mapping[str, Any], config: ConfigDict) -> None:

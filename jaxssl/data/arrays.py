@@ -72,11 +72,13 @@ def prefix(path: str, split: str, keys: tuple[str, ...], data: str, layout: str)
 
 def read(path: str, opened: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
   """One array of the file; raises ValueError where it is broken, pickled, or larger than the memory."""
+  archive = opened.zip
+  assert archive is not None  # Open.
   try:
-    name = key if key in opened.zip.namelist() else f'{key}.npy'
-    size = opened.zip.getinfo(name).file_size
+    name = key if key in archive.namelist() else f'{key}.npy'
+    size = archive.getinfo(name).file_size
     require_memory(size)
-    with opened.zip.open(name) as member:
+    with archive.open(name) as member:
       _check_size(member, size)
     return opened[key]
   except Exception as error:  # Broken archives make zipfile and its decompressors raise errors of many kinds.
@@ -84,7 +86,7 @@ def read(path: str, opened: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
 
 
 def _check_size(member: IO[bytes], size: int) -> None:
-  """Raises ValueError where the header of an array says that it takes more than the member's `size` bytes."""
+  """Raises ValueError unless the header of an array says that it takes what the member of `size` bytes has left."""
   version = np.lib.format.read_magic(member)
   if version == (1, 0):
     shape, _, dtype = np.lib.format.read_array_header_1_0(member)
@@ -92,8 +94,9 @@ def _check_size(member: IO[bytes], size: int) -> None:
     shape, _, dtype = np.lib.format.read_array_header_2_0(member)
   else:  # Arrays of named fields, which nothing here reads.
     raise ValueError(f'it is written in version {version} of the format')
-  if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
-    raise ValueError(f'it says that its shape is {shape}, but there are {size} bytes')
+  left = size - member.tell()
+  if not dtype.hasobject and math.prod(shape) * dtype.itemsize != left:
+    raise ValueError(f'it says that its shape is {shape}, of {dtype}, but there are {left} bytes')
 
 
 def read_labels(path: str, opened: np.lib.npyio.NpzFile, part: str) -> tuple[np.ndarray | None, tuple[str, ...]]:

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import os
+import re
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -123,6 +124,7 @@ class Memory:
     return self._bytes <= encoded.MEMORY
 
 
+UNKNOWN = 0x7FFF0000  # Bytes: from here on, what programs write that do not know yet how long a recording will be.
 RATIO = 100  # Between two rates: a minute at 1 Hz would be 16,000 at 16 kHz.
 
 
@@ -162,7 +164,8 @@ def decode(path: str, rate: int, start: int = 0, stop: int | None = None) -> np.
 
   Raises:
     RuntimeError, OSError: where the file is no sound, or broken.
-    ValueError: where it holds NaN or infinite samples, or says that it holds more than the memory does.
+    ValueError: where it holds NaN or infinite samples, is a wav file cut short, or says that it holds more than the
+      memory does.
     ImportError: where soundfile, or soxr where it is needed, is not installed.
   """
   soundfile = require('soundfile')
@@ -171,6 +174,7 @@ def decode(path: str, rate: int, start: int = 0, stop: int | None = None) -> np.
   except soundfile.LibsndfileError as error:
     raise OSError(error.error_string) from error  # Without the path, which the caller knows.
   with opened as file:
+    _require_whole(file)
     seekable = file.samplerate == rate and file.format in ('WAV', 'FLAC')
     require_memory(4 * file.channels * (file.frames if stop is None or not seekable else stop - start))
     if seekable:
@@ -180,6 +184,13 @@ def decode(path: str, rate: int, start: int = 0, stop: int | None = None) -> np.
       raise ValueError('holds NaN or infinite samples')
     whole = to_int16(resample(wave, file.samplerate, rate))
   return whole if seekable else whole[start:stop]
+
+
+def _require_whole(file: Any) -> None:
+  """Raises ValueError where a wav file has fewer bytes of samples than its header says, as libsndfile has noted."""
+  noted = re.search(r'data : (\d+) \(should be (\d+)\)', file.extra_info)
+  if noted and int(noted[2]) < int(noted[1]) < UNKNOWN:
+    raise ValueError(f'is cut short: its header says {noted[1]} bytes of samples, there are {noted[2]}')
 
 
 def require(name: str) -> Any:

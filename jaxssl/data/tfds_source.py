@@ -116,7 +116,7 @@ def examples(tfds: Any, builder: Any, part: str, **arguments: Any) -> Iterator[d
 
 @contextlib.contextmanager
 def reading(builder: Any, part: str) -> Iterator[None]:
-  """Raises ValueError, with the data set, where a file of it is damaged or missing; TFDS raises errors of many kinds."""
+  """Raises ValueError, with the data set, where a file is damaged or missing: TFDS raises errors of many kinds."""
   try:
     yield
   except Exception as error:

@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import warnings
 import zipfile
 import zlib
 
@@ -128,6 +129,7 @@ def fine_sounds():
     'new\nline.wav': sound(wave),
     os.fsdecode(b'no text \xff.wav'): sound(wave),
     'flac_called.wav': sound(wave, form='FLAC'),
+    'piped.wav': wav(np.round(wave * 32767), size=0xFFFFFFFF),  # As ffmpeg writes where it cannot go back.
   }
 
 
@@ -176,7 +178,8 @@ def npy(shape, dtype='|u1', content=b''):
 def archive(members, compression=zipfile.ZIP_STORED):
   """The bytes of a zip archive of (name, bytes), in that order, names as often as they come."""
   file = io.BytesIO()
-  with zipfile.ZipFile(file, 'w', compression) as opened:
+  with warnings.catch_warnings(), zipfile.ZipFile(file, 'w', compression) as opened:
+    warnings.simplefilter('ignore')  # Of a name that comes twice.
     for name, content in members:
       opened.writestr(name, content)
   return file.getvalue()
