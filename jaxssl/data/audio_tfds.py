@@ -64,7 +64,7 @@ class _Dataset:
 
   def examples(self, part: str) -> Iterator[dict[str, Any]]:
     """The examples of a TFDS split in the order of its files."""
-    return tfds_source.examples(self.tfds, self.builder, part)
+    return tfds_source.examples(self.tfds, self.builder, part, (self.audio, self.label, self.speaker))
 
   def wave(self, example: dict[str, Any]) -> np.ndarray:
     """int16 [t]: the waveform of an example, mono, at `rate`."""

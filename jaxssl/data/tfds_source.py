@@ -83,14 +83,15 @@ class _Dataset:
   def examples(self, part: str) -> Iterator[dict[str, Any]]:
     """The examples of a TFDS split in the order of its files, images as encoded bytes."""
     decoders = {self.image: self.tfds.decode.SkipDecoding()}
-    return examples(self.tfds, self.builder, part, decoders=decoders)
+    return examples(self.tfds, self.builder, part, (self.image, self.label), decoders=decoders)
 
   def decoded(self, part: str) -> Iterator[dict[str, Any]]:
     """The examples of a TFDS split of images of one size, in the same order, decoded and in batches."""
+    keys = self.image, self.label
     if self.random_access:
       return ({key: np.asarray(value)[None] for key, value in example.items()}
-              for example in examples(self.tfds, self.builder, part))
-    return examples(self.tfds, self.builder, part, batch_size=1000)
+              for example in examples(self.tfds, self.builder, part, keys))
+    return examples(self.tfds, self.builder, part, keys, batch_size=1000)
 
 
 def random_access(builder: Any) -> bool:
@@ -98,20 +99,26 @@ def random_access(builder: Any) -> bool:
   return builder.info.file_format.value == 'array_record'
 
 
-def examples(tfds: Any, builder: Any, part: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+def examples(
+  tfds: Any, builder: Any, part: str, keys: tuple[str | None, ...], **arguments: Any
+) -> Iterator[dict[str, Any]]:
   """The examples of a TFDS split in the order of its files; `arguments` are those of `as_dataset`.
 
   Raises:
-    ValueError: where a file is damaged or missing.
+    ValueError: where a file is damaged or missing, or an example has nothing under one of `keys`.
   """
   with reading(builder, part):
     if random_access(builder):
       records = builder.as_data_source(part, **arguments)
-      yield from (records[i] for i in range(len(records)))
+      found = (records[i] for i in range(len(records)))
     else:
       config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
       dataset = builder.as_dataset(split=part, shuffle_files=False, read_config=config, **arguments)
-      yield from tfds.as_numpy(dataset)
+      found = iter(tfds.as_numpy(dataset))
+    for i, example in enumerate(found):
+      if any(example[key] is None for key in keys if key):  # As of an ArrayRecord that is cut short.
+        raise ValueError(f'example {i} is empty')
+      yield example
 
 
 @contextlib.contextmanager
