@@ -251,7 +251,7 @@ def _accumulated(section: Mapping[str, Any], run: Mapping[str, Any]) -> Mapping[
 
 
 def _value(path: str, value: Any, run: Mapping[str, Any]) -> Any:
-  if isinstance(value, Mapping) and 'name' in value:
+  if isinstance(value, Mapping):
     return construct(path, value, run)
   return tuple(_value(path, each, run) for each in value) if isinstance(value, list | tuple) else value
 

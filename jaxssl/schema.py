@@ -48,9 +48,7 @@ def _check(path: str, value: Any, wanted: Any) -> None:
 def check_type(path: str, value: Any, annotation: Any) -> None:
   """Raises ValueError, with the key at `path`, unless `value` suits the type."""
   if not suits(value, annotation):
-    wanted = 'a section' if annotation is Mapping else (
-        annotation.__name__ if isinstance(annotation, type) else annotation)
-    raise ValueError(f'{path} must be {wanted}, got {shown(value)}')
+    raise ValueError(f'{path} must be {_name(annotation)}, got {shown(value)}')
 
 
 def is_section(value: Any) -> bool:
@@ -84,6 +82,18 @@ def suits(value: Any, annotation: Any) -> bool:
   if kind is collections.abc.Callable or annotation is collections.abc.Callable:
     return callable(value)
   return isinstance(value, annotation) if _is_class(annotation) else True
+
+
+def _name(annotation: Any) -> str:
+  """What to call a type in a message; what is made of a section is a section to the user."""
+  kind = typing.get_origin(annotation)
+  if kind in (typing.Union, types.UnionType):
+    return ' | '.join(map(_name, typing.get_args(annotation)))
+  if kind is tuple:
+    return str(annotation)
+  if annotation is types.NoneType:
+    return 'None'
+  return annotation.__name__ if annotation in (int, float, bool, str) else 'a section'
 
 
 def _is_class(annotation: Any) -> bool:

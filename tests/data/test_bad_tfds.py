@@ -82,7 +82,7 @@ def test_a_wrong_bit_in_a_file_of_records(prepared, tmp_path, kind, file_format,
   try:
     found = load(kind, name, root)
   except ValueError as error:
-    assert str(error).startswith(f"name='{name}/1.0.0': the split 'train' in {files} cannot be read; prepare it again. ")
+    assert str(error).startswith(f"name='{name}/1.0.0': the split 'train' in {files} cannot be read; prepare it again")
     assert '\n' not in str(error) and '{{' not in str(error)
   else:
     assert file_format == 'array_record' and share == 0.7, 'there it has filling between the records and their index'
@@ -102,7 +102,7 @@ def test_a_file_of_records_is_not_whole(prepared, tmp_path, kind, file_format, d
     file.unlink()
   else:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2] if damage == 'truncated' else b'')
-  with pytest.raises(ValueError, match=f"name='{name}/1.0.0': the split 'train' in .* cannot be read; prepare it again"):
+  with pytest.raises(ValueError, match=f"name='{name}/1.0.0': the split 'train' in .* cannot be read; prepare it"):
     load(kind, name, root)
 
 
@@ -140,8 +140,8 @@ def test_what_describes_the_set_is_damaged(prepared, tmp_path, file, content):
 
 
 @pytest.mark.parametrize('name', [
-  'huggingface:mnist', 'kaggle:mnist', 'someone:mnist', '../mnist', '/mnist', 'mnist/data_dir=x', 'mnist:latest', 'm nist',
-  'mnist\n', '<script>', ' ',
+  'huggingface:mnist', 'kaggle:mnist', 'someone:mnist', '../mnist', '/mnist', 'mnist/data_dir=x', 'mnist:latest',
+  'm nist', 'mnist\n', '<script>', ' ',
 ])
 def test_a_name_that_is_none_is_not_looked_up(tmp_path, name, monkeypatch):
   """For some of these TFDS would fetch code and run it."""
