@@ -115,11 +115,11 @@ def read_config(path: str) -> ConfigDict:
   if not os.path.exists(stored):
     raise ValueError(f'--workdir {path} holds no run: {stored} does not exist')
   try:
-    config = ConfigDict(_tuples(read_json(stored)))
-    schema.check(config)
+    values = _tuples(read_json(stored))
+    schema.check(values)
+    return ConfigDict(values)
   except (KeyError, RecursionError, TypeError, ValueError) as error:  # ConfigDict refuses some names.
     raise ValueError(f'{stored} does not hold the config of a run: {error}') from error
-  return config
 
 
 def read_starts(path: str) -> list[dict[str, Any]]:

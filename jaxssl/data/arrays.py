@@ -128,7 +128,7 @@ def _images(path: str, key: str, images: np.ndarray) -> np.ndarray:
 def labels(path: str, opened: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
   """int64 [n]: the labels under `key`."""
   labels = read(path, opened, key)
-  of_integers = np.issubdtype(labels.dtype, np.integer) and labels.ndim == 1
+  of_integers = labels.dtype.kind in 'iu' and labels.ndim == 1  # To NumPy a time is an integer, too.
   if not of_integers or labels.min(initial=0) < 0 or labels.max(initial=0) >= 2**63:
     found = f'{labels.dtype} of shape {labels.shape}'
     raise ValueError(f'path={path!r}: {key!r} is {found}; labels are integers [n] from 0')
