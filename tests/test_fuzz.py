@@ -35,9 +35,9 @@ from jaxssl.data import audio
 from jaxssl.training import logging
 
 COUNTS = {  # Inputs: by default, and with -m slow.
-  'images': (150, 3000), 'sounds': (100, 1500), 'archives': (200, 2000), 'arrays': (100, 1000), 'metrics': (100, 600),
+  'images': (80, 3000), 'sounds': (60, 1500), 'archives': (100, 2000), 'arrays': (40, 1000), 'metrics': (30, 600),
   'results': (100, 500), 'configs in files': (40, 300), 'environments': (50, 200), 'configs': (100, 800),
-  'traced configs': (3, 100)}
+  'traced configs': (2, 100)}
 
 
 @pytest.fixture(scope='module')
@@ -329,6 +329,23 @@ def fuzz(root, name, count):
 def no_events(monkeypatch):
   """TensorBoard's files, a thread each, take longer than all else."""
   monkeypatch.setattr(logging, '_tensorboard', lambda *arguments: None)
+
+
+@pytest.mark.parametrize('content', ['[]', '3', 'null', '{"steps": [[]]}', '{"a.b": 1}', '[' * 100_000])
+def test_what_is_no_config_is_told(tmp_path, content):
+  (tmp_path / 'config.json').write_text(content)
+  with pytest.raises(ValueError, match='config.json does not hold the config of a run: '):
+    workdir.read_config(str(tmp_path))
+
+
+@pytest.mark.parametrize('line', [
+  '{"step": 2, "loss": NaN}', '{"step": 2, "loss": 1e999}', '{"step": 2, "loss": "1"}', '{"step": true}', '[' * 100_000,
+  '{"step": -1}', '{"step": 2, "\\ud800": 1}', f'{{"step": 2, "loss": {10**400}}}', '3', '{"step": 2, "loss": 1'])
+def test_a_line_of_metrics_that_a_run_has_not_written_is_left_out(tmp_path, line):
+  (tmp_path / 'metrics.jsonl').write_text(f'{{"step": 1, "loss": null}}\n{line}\n')
+  with logging.MetricLogger(tmp_path, start=3) as logger:
+    logger.write(4, {'loss': 1.0})
+  assert [row['step'] for row in logging.read(tmp_path)] == [1, 4]
 
 
 @pytest.mark.parametrize('name', TARGETS)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
   from PIL import Image
 
 T = TypeVar('T')
+PNG_END = b'IEND\xaeB`\x82'
 MEMORY = 4 << 30  # Bytes: a data set that takes less, resized, is decoded once and held in memory.
 
 
@@ -115,6 +116,8 @@ def is_plain(content: bytes) -> bool:
   _open(content).verify()
   image = _open(content)
   upright = image.getexif().get(0x0112, 1) == 1
+  if image.format == 'PNG' and PNG_END not in content:  # Pillow needs no end, TensorFlow does.
+    return False
   return image.format in ('JPEG', 'PNG') and image.mode in ('L', 'RGB') and upright and 'transparency' not in image.info
 
 

@@ -73,6 +73,21 @@ def test_a_header_that_declares_too_much_is_refused_before_anything_is_allocated
   assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
 
 
+@pytest.mark.parametrize('change, plain', [
+  (lambda content: content[:-16] + b'\0' * 4 + content[-12:], None),  # Of the pixels: their checksum is wrong.
+  (lambda content: content[:-4], False),  # Of the end, whose checksum is missing: Pillow reads it, TensorFlow does not.
+  (lambda content: content + b'more', True),
+])
+def test_pngs_whose_checksums_are_wrong(change, plain):
+  content = change(bad_files.encode(bad_files.picture(), 'PNG'))
+  assert encoded.decode(content).shape == (20, 30, 3)
+  if plain is None:
+    with pytest.raises(Exception, match='broken PNG file'):
+      encoded.is_plain(content)
+  else:
+    assert encoded.is_plain(content) == plain
+
+
 def test_a_file_too_large_for_an_image_is_not_read(tmp_path):
   fill(tmp_path, {}, good=8)
   with open(tmp_path / 'huge.png', 'wb') as file:
@@ -117,7 +132,8 @@ def _copy(source, target):
     os.mkfifo(target)
 
 
-@pytest.mark.parametrize('engine', ['device', 'host', 'split'])
+@pytest.mark.parametrize('engine', [
+  'device', *(pytest.param(engine, marks=pytest.mark.slow) for engine in ('host', 'split'))])
 def test_odd_images_become_views(folder, engine):
   """Of an image of one pixel, of one line, with a palette, …; at each engine, which decode them in their own ways."""
   if engine != 'device':

@@ -157,9 +157,10 @@ def test_a_split_without_examples_is_refused(tmp_path, kind):
     load('npz', None, str(tmp_path / 'set.npz'), 'test')
 
 
-def test_labels_beyond_64_bits_are_refused(tmp_path):
-  (tmp_path / 'set.npz').write_bytes(bad_files.npz(images=IMAGES, labels=np.arange(10, dtype=np.uint64) + 2**63))
-  with pytest.raises(ValueError, match="'labels' is uint64 of shape .*labels are integers"):
+@pytest.mark.parametrize('labels', [np.arange(10, dtype=np.uint64) + 2**63, np.arange(10).astype('timedelta64[s]')])
+def test_labels_that_are_no_64_bit_integers_are_refused(tmp_path, labels):
+  (tmp_path / 'set.npz').write_bytes(bad_files.npz(images=IMAGES, labels=labels))
+  with pytest.raises(ValueError, match=rf"'labels' is {labels.dtype.name[:6]}.* of shape .*labels are integers"):
     data.load('npz', None, str(tmp_path / 'set.npz'), 'train')
 
 

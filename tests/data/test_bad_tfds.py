@@ -72,7 +72,7 @@ def test_the_sets_are_read_when_nothing_is_done_to_them(prepared, kind, file_for
   assert len(load(kind, f'{kind}_{file_format}', prepared)) == 20
 
 
-@pytest.mark.parametrize('share', [0.001, 0.5, 0.7])
+@pytest.mark.parametrize('share', [0.5, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.001, 0.7))])
 @pytest.mark.parametrize('kind, file_format', CASES)
 def test_a_wrong_bit_in_a_file_of_records(prepared, tmp_path, kind, file_format, share):
   name = f'{kind}_{file_format}'
@@ -92,7 +92,8 @@ def test_a_wrong_bit_in_a_file_of_records(prepared, tmp_path, kind, file_format,
         each.inputs.wave(i) if kind == 'audio' else each.inputs[i] for each in (found, whole)))
 
 
-@pytest.mark.parametrize('damage', ['missing', 'truncated', 'empty'])
+@pytest.mark.parametrize('damage', ['truncated', *(
+  pytest.param(damage, marks=pytest.mark.slow) for damage in ('missing', 'empty'))])
 @pytest.mark.parametrize('kind, file_format', CASES)
 def test_a_file_of_records_is_not_whole(prepared, tmp_path, kind, file_format, damage):
   name = f'{kind}_{file_format}'
@@ -160,6 +161,7 @@ def test_a_version_that_is_not_there(prepared):
     load('images', 'cifar10:9.9.9', prepared)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind, name', [('images', 'fashion_mnist'), ('audio', 'spoken_digit')])
 def test_a_real_set_with_a_wrong_bit(tmp_path, kind, name):
   home = pathlib.Path(os.environ.get('TFDS_DATA_DIR', os.path.expanduser('~/tensorflow_datasets')), name)
