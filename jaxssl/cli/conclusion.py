@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxssl.build import Source, load_source
-from jaxssl.cli import measure, measure_audio, pictures, runs, workdir
+from jaxssl.cli import measure, measure_audio, pictures, runs
 from jaxssl.evaluation import extract, table
 from jaxssl.training import hosts
 from jaxssl.training.checkpoints import checksum
@@ -38,7 +38,7 @@ def _write(run: runs.Run, path: str, train: Source, test: Source, rows: list[dic
       int(run.state.step) * run.config.batch_size / seconds if seconds else None)
   if run.config.evaluation.pictures:
     drawn = pictures.draw(run, train, test, path)
-    pictures.write_report(run, workdir.read_json(os.path.join(path, 'results.json')), drawn, path)
+    pictures.write_report(run, table.read(os.path.join(path, 'results.json')), drawn, path)
   print(f'State after step {int(run.state.step)}: SHA-256 {checksum(run.state)}')
   show(path)
 
@@ -53,13 +53,13 @@ def _log(file: str, rows: list[dict[str, Any]]) -> None:
 def is_of(path: str, name: str, step: int) -> bool:
   """Returns whether results.json is about the data set `name` at `step`, not another evaluation."""
   file = os.path.join(path, 'results.json')
-  rows = workdir.read_json(file)['rows'] if os.path.exists(file) else []
-  return bool(rows) and all((row['data'], row['step']) == (name, step) for row in rows)
+  rows = table.read(file)['rows'] if os.path.exists(file) else []
+  return bool(rows) and all((row.get('data'), row.get('step')) == (name, step) for row in rows)
 
 
 def show(path: str) -> None:
   """Prints the table of a work directory and where its files are."""
-  results = workdir.read_json(os.path.join(path, 'results.json'))
+  results = table.read(os.path.join(path, 'results.json'))
   print(table.format(results['rows'], seconds=results['seconds'], images_per_second=results['images_per_second']))
   files = {'Checkpoints': 'checkpoints', 'Metrics': 'metrics.csv', 'Pictures': 'pictures', 'Report': 'report.html'}
   for name, file in files.items():

@@ -37,6 +37,7 @@ def main() -> None:
 
 def evaluate(config: ConfigDict, path: str, step: int | None = None, embed: str | None = None) -> None:
   """Evaluates the run in `path` by the data and evaluation sections of `config`."""
+  workdir.refuse_links(path)
   hosts.agree({**workdir.facts(config), '--step': step, '--embed': embed})
   devices = mesh.make_mesh(model=_model_axis(config))
   hosts.connect(devices)

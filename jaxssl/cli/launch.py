@@ -1,19 +1,31 @@
 """Starts a command: flags, help, quiet libraries, and errors as one line."""
 
 import contextlib
+import io
 import itertools
 import logging as python_logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 
+import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from jaxssl.evaluation import report
 from jaxssl.training import hosts, mesh
 
+# What absl and ml_collections say of a value, and what a user may do about it.
+WORDS = {
+    r'invalid literal for int\(\).*': 'it must be a whole number',
+    r'could not convert string to float.*': 'it must be a number',
+    r'\(.Non-boolean argument.*': 'it must be true or false',
+    r'Failed to parse .* as a ConfigDict.*': 'it is a section, whose keys are set one by one: --config.SECTION.KEY=…',
+    r'Type .* of field (\S+) is not supported for overriding.*':
+        r'--\1 cannot be set here, as it is None in the config file: change it in a copy of the file',
+}
 HELP = ('-h', '-help', '--help', '--helpshort', '--helpfull')
 
 
@@ -70,7 +82,7 @@ def parsing() -> Iterator[None]:
   """Ends the process with one line where a flag, or a key of the config, is wrong."""
   try:
     yield
-  except (AttributeError, KeyError) as error:  # From ml_collections, with the nearest name.
+  except (AttributeError, LookupError) as error:  # From ml_collections, with the nearest name.
     raise SystemExit(f'error: no such config key: {_plain(error)}') from None
   except (flags.Error, TypeError, ValueError, OSError) as error:
     raise SystemExit(f'error: {_plain(error).rstrip(".")}. See --help') from None
@@ -109,6 +121,8 @@ def _plain(error: Exception) -> str:
   while error.args and isinstance(error.args[0], Exception):
     error = error.args[0]
   text = ' '.join(str(error.args[0] if error.args else error).split())
+  for theirs, ours in WORDS.items():
+    text = re.sub(theirs, ours, text)
   return text.replace("' Did you mean", "'; did you mean")
 
 
@@ -116,12 +130,19 @@ def _run(command: Callable[[], None]) -> None:
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file; --verbosity=0 shows it.
   logging.get_absl_handler().setFormatter(python_logging.Formatter('%(levelname)s: %(message)s'))
+  if isinstance(sys.stdout, io.TextIOWrapper):  # The names of files and folders need not be text.
+    sys.stdout.reconfigure(errors='backslashreplace')
   try:
     command()
-  except (ValueError, OSError, ImportError, FloatingPointError) as error:
+  except (ValueError, OSError, ImportError, FloatingPointError, MemoryError) as error:
     if flags.FLAGS['verbosity'].present:
       raise
-    raise SystemExit(f'error: {error}') from error
+    raise SystemExit(f'error: {"out of memory: " if isinstance(error, MemoryError) else ""}{error}') from error
+  except jax.errors.JaxRuntimeError as error:
+    if flags.FLAGS['verbosity'].present or 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    raise SystemExit(f'error: out of memory: {str(error).splitlines()[0]}. A smaller config.batch_size, or '
+                     'config.evaluation.batch_size, takes less') from error
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr, flush=True)
     os._exit(128 + signal.SIGINT)  # A computation may still be running, and an ordinary exit would pull it down.

@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 from absl import flags
-from flax.errors import FlaxError
 from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
+from jaxssl import schema
 from jaxssl.build import Experiment, Source, build, load_source
 from jaxssl.cli import conclusion, measure, measure_audio, measure_generative, pictures, runs, workdir
 from jaxssl.cli.launch import define_hosts, launch, parsing, take
@@ -48,6 +48,7 @@ def main() -> None:
 
 def train(config: ConfigDict, path: str, preview: bool = False) -> None:
   """Pretrains what `config` describes in the work directory `path`, then evaluates it there."""
+  workdir.refuse_links(path)
   hosts.agree(workdir.facts(config))
   source = hosts.in_turn(lambda: load_source(config.to_dict(), 'pretrain'))
   if preview:
@@ -88,9 +89,11 @@ def check(
 
   `begins` says that the run is new: then `config.init_from`, if any, is tried too.
   """
+  schema.check(config)
   for section in ('logging', 'checkpoint'):
-    if config[section].every < 1:
-      raise ValueError(f'config.{section}.every must be at least 1, got {config[section].every}')
+    for key, value in config[section].items():
+      if value is not None and value < 1:
+        raise ValueError(f'config.{section}.{key} must be at least 1, got {value}')
   measure.check(config.evaluation, experiment)
   with contextlib.closing(batches(config, source, devices)) as examples:
     description = runs.describe_batch(next(examples), config.batch_size)
@@ -99,15 +102,28 @@ def check(
   try:
     state = jax.eval_shape(runs.initializer(experiment), key, batch)
     jax.eval_shape(lambda *args: experiment.method.step(args[0], experiment.prepare(*args[1:]), key), state, batch, key)
+    prepared = jax.eval_shape(experiment.prepare, batch, key)
     if not experiment.hears:
-      seen = jax.eval_shape(experiment.prepare, batch, key)['inputs']
+      seen = prepared['inputs']
       jax.eval_shape(experiment.method.represent, state, seen)
       measure_generative.trace(experiment, state, seen)
-  except (AttributeError, FlaxError, TypeError, ValueError, ZeroDivisionError) as error:
+  except Exception as error:  # Flax and the method run with what the config holds, whatever that leads to.
     raise ValueError(f'config.method does not suit the data: {error}') from error
+  _require_memory('config.method: its state', state)
+  _require_memory('config.data.recipe: a batch of its views', prepared)
   if experiment.hears:
     measure_audio.check(experiment, state)
   measure.check_fine_tuning(config.evaluation, experiment, state, seen)
   if config.init_from and begins:
     runs.start_from(state, config.init_from)
   return description
+
+
+def _require_memory(what: str, tree: Any) -> None:
+  """Raises ValueError where arrays of these shapes are more than all devices hold, of which XLA would crash."""
+  size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+  stats = jax.local_devices()[0].memory_stats()  # None on CPUs, which share the machine's memory.
+  memory = stats['bytes_limit'] * jax.device_count() if stats else (
+      os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') * jax.process_count())
+  if size > memory:
+    raise ValueError(f'{what} takes {size / 2**30:,.1f} GiB, more than the {memory / 2**30:,.1f} GiB that there are')

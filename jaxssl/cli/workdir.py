@@ -16,6 +16,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from jaxssl import schema
 from jaxssl.training import hosts
 
 # Sections that may differ when a run is resumed: they do not change what is learnt.
@@ -43,9 +44,19 @@ def enter(path: str, config: ConfigDict) -> bool:
     refuse_other(path, before, config)
   os.makedirs(path, exist_ok=True)
   write_json(stored, config.to_dict())
-  starts = read_json(environment) if os.path.exists(environment := os.path.join(path, 'environment.json')) else []
-  write_json(environment, [*starts, describe_environment(config.seed)])
+  write_json(os.path.join(path, 'environment.json'), [*read_starts(path), describe_environment(config.seed)])
   return before is None or before.evaluation.to_dict() != config.evaluation.to_dict()
+
+
+def refuse_links(path: str) -> None:
+  """Raises ValueError where a symbolic link stands in the work directory `path`, which itself may be one.
+
+  Through it a run would write elsewhere, and someone else may have put it there.
+  """
+  for directory, folders, files in os.walk(path):
+    for name in (*folders, *files):
+      if os.path.islink(file := os.path.join(directory, name)):
+        raise ValueError(f'--workdir {path} holds the symbolic link {file!r}: a run would write where it leads')
 
 
 def refuse_other(path: str, stored: Mapping[str, Any], config: ConfigDict) -> None:
@@ -139,7 +150,21 @@ def read_config(path: str) -> ConfigDict:
   stored = os.path.join(path, 'config.json')
   if not os.path.exists(stored):
     raise ValueError(f'--workdir {path} holds no run: {stored} does not exist')
-  return ConfigDict(_tuples(read_json(stored)))
+  try:
+    values = _tuples(read_json(stored))
+    schema.check(values)
+    return ConfigDict(values)
+  except (KeyError, RecursionError, TypeError, ValueError) as error:  # ConfigDict refuses some names.
+    raise ValueError(f'{stored} does not hold the config of a run: {error}') from error
+
+
+def read_starts(path: str) -> list[dict[str, Any]]:
+  """Returns what `describe_environment` told at each start of the run in `path`."""
+  file = os.path.join(path, 'environment.json')
+  starts = read_json(file) if os.path.exists(file) else []
+  if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
+    raise ValueError(f'{file} is damaged: it must hold a list of the starts of the run')
+  return starts
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
@@ -154,7 +179,7 @@ def read_json(path: str) -> Any:
   with open(path, encoding='utf-8') as file:
     try:
       return json.load(file)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
       raise ValueError(f'{path} is damaged: {error}') from error
 
 

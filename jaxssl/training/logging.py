@@ -85,7 +85,7 @@ def read(workdir: str | os.PathLike) -> list[Row]:
 
 
 def _load(path: str) -> list[Row]:
-  """Returns the rows of a file of JSON lines that are whole."""
+  """Returns the rows of a file of JSON lines that are whole and as `MetricLogger` writes them."""
   if not os.path.exists(path):
     return []
   rows = []
@@ -93,11 +93,20 @@ def _load(path: str) -> list[Row]:
     for line in file:
       try:
         row = json.loads(line)
-      except ValueError:
+      except (ValueError, RecursionError):
         continue
-      if line.endswith('\n') and isinstance(row, dict) and isinstance(row.get('step'), int):
+      if line.endswith('\n') and _is_row(row):
         rows.append(row)
   return rows
+
+
+def _is_row(row: Any) -> bool:
+  """Whether it is a step and numbers, null where they were not finite, by names that can be printed."""
+  if not isinstance(row, dict) or type(row.get('step')) is not int or row['step'] < 0:
+    return False
+  values = [value for value in row.values() if value is not None]
+  numbers = all(type(value) in (int, float) and abs(value) <= sys.float_info.max for value in values)
+  return numbers and all(map(str.isprintable, row))
 
 
 def _line(row: Row) -> str:
