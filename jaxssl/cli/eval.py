@@ -8,6 +8,7 @@ from ml_collections import ConfigDict, config_flags
 from jaxssl.build import Source, load_source
 from jaxssl.cli import conclusion, measure, runs, workdir
 from jaxssl.cli.launch import given, launch, parsing
+from jaxssl.training.interrupt import Interrupt
 
 USAGE = """Evaluates a run from its checkpoint, on its own data or others; only data and evaluation keys may differ.
 
@@ -24,7 +25,12 @@ def main() -> None:
     stored = ConfigDict() if path is None else workdir.read_config(path)
     measure.complete(stored.get('evaluation', {}))
     config = config_flags.DEFINE_config_dict('config', stored, 'Overrides: --config.KEY=VALUE.')
-  launch(lambda: evaluate(config.value, os.path.abspath(directory.value), step.value, embed.value), USAGE)
+
+  def run():
+    with Interrupt('the same command evaluates again.'):
+      evaluate(config.value, os.path.abspath(directory.value), step.value, embed.value)
+
+  launch(run, USAGE)
 
 
 def evaluate(config: ConfigDict, path: str, step: int | None = None, embed: str | None = None) -> None:

@@ -98,6 +98,8 @@ def _plain(error: Exception) -> str:
 def _run(command: Callable[[], None]) -> None:
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file; --verbosity=0 shows it.
+    # And it adds the traceback of each of its threads to an error, which is raised too.
+    logging.get_absl_logger().addFilter(lambda record: 'orbax' not in record.pathname)
   logging.get_absl_handler().setFormatter(python_logging.Formatter('%(levelname)s: %(message)s'))
   try:
     command()

@@ -1,6 +1,7 @@
 """Measures how good a generator's samples are: the rows of the protocol 'samples', of methods that have `sample`."""
 
 import functools
+import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from jaxssl.cli import measure_generative
 from jaxssl.cli.runs import Run
 from jaxssl.evaluation import feature_network, fidelity, supervised
 
+log = logging.getLogger(__name__)
 PROTOCOL = 'samples'
 FILE = 'fidelity.npz'  # In the work directory: the network that judges.
 MOST = 10_000  # Samples, unless told, and test examples that they stand beside.
@@ -120,5 +122,8 @@ def _judge(run: Run, train: Source, shape: tuple[int, ...], path: str | None) ->
       shape, train.inputs, train.labels, steps=steps,
       augment_fn=lambda keys, images: jax.tree.leaves(crops(keys, images))[0])
   if file is not None and jax.process_index() == 0:
-    feature_network.save(judge, file, mark)
+    try:
+      feature_network.save(judge, file, mark)
+    except OSError as error:  # It has been trained, and can judge.
+      log.warning('%s cannot be written, so that the next evaluation trains it again: %s', file, error)
   return judge

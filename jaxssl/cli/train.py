@@ -13,7 +13,8 @@ from jaxssl.build import Experiment, Source, build, load_source
 from jaxssl.cli import conclusion, measure, measure_audio, measure_generative, pictures, runs, workdir
 from jaxssl.cli.launch import launch, parsing, take
 from jaxssl.cli.pretrain import batches, pretrain
-from jaxssl.training import mesh
+from jaxssl.training import files, mesh
+from jaxssl.training.interrupt import Interrupt
 
 USAGE = """Pretrains an encoder and evaluates it; the same command resumes a run.
 
@@ -41,13 +42,17 @@ def main() -> None:
 
   def run():
     mesh.initialize_distributed(coordinator.value, processes.value, process.value)
-    train(config.value, os.path.abspath(directory.value or workdir.default_path(file.partition(':')[0])), preview.value)
+    path = os.path.abspath(directory.value or workdir.default_path(file.partition(':')[0]))
+    with Interrupt('nothing has been written; the same command starts again.') as interrupt:
+      train(config.value, path, preview.value, interrupt)
 
   launch(run, USAGE)
 
 
-def train(config: ConfigDict, path: str, preview: bool = False) -> None:
+def train(config: ConfigDict, path: str, preview: bool = False, interrupt: Interrupt | None = None) -> None:
   """Pretrains what `config` describes in the work directory `path`, then evaluates it there."""
+  interrupt = interrupt or Interrupt()
+  workdir.refuse_second(path)
   source = load_source(config.to_dict(), 'pretrain')
   if preview:
     print(pictures.preview(config, source, path))
@@ -63,18 +68,28 @@ def train(config: ConfigDict, path: str, preview: bool = False) -> None:
   devices = mesh.make_mesh(**config.mesh)
   mesh.local_rows(devices, config.batch_size)  # Refuses a batch that the devices do not divide.
   runs.refuse_other(path, config)
-  measured = not workdir.enter(path, config) and conclusion.is_of(path, source.name, config.steps)
   with workdir.locked(path), jax.set_mesh(devices):
-    run, taken = pretrain(config, path, experiment, source, description, devices)
-    if int(run.state.step) < config.steps:
-      print(f'Stopped at step {int(run.state.step)} of {config.steps}; the same command goes on from there.')
-      return
-    if taken == 0:
-      print(f'This run is finished, at step {config.steps}.', flush=True)
-    if taken == 0 and measured:
-      conclusion.show(path)
+    if jax.process_index() == 0:
+      files.sweep(path)
+    measured = not workdir.enter(path, config) and conclusion.is_done(path, source.name, config)
+    run, taken = pretrain(config, path, experiment, source, description, devices, interrupt)
+    step = int(run.state.step)
+    if step < config.steps:
+      print(f'Stopped at step {step} of {config.steps}; the same command goes on from there.')
+    elif interrupt.received:
+      print(f'Training is complete and saved, at step {step}; the same command evaluates it.')
     else:
-      conclusion.conclude(run, path, source)
+      _conclude(run, path, source, taken, measured)
+
+
+def _conclude(run: runs.Run, path: str, source: Source, taken: int, measured: bool) -> None:
+  """Evaluates a run that is complete, unless nothing was done now and it is `measured`; prints its table."""
+  if taken == 0:
+    print(f'This run is finished, at step {run.config.steps}.', flush=True)
+  if taken == 0 and measured:
+    conclusion.show(path)
+  else:
+    conclusion.conclude(run, path, source)
 
 
 def check(config: ConfigDict, experiment: Experiment, source: Source, begins: bool = True) -> dict[str, Any]:

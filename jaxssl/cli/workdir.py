@@ -5,6 +5,7 @@ import fcntl
 import importlib.machinery
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import types
@@ -14,6 +15,10 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from jaxssl.training import files
+
+log = logging.getLogger(__name__)
+LOCK = '.lock'
 # Sections that may differ when a run is resumed: they do not change what is learnt.
 NOT_TRAINING = ('mesh', 'logging', 'evaluation', 'checkpoint')
 PACKAGES = ('jaxssl', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'tensorflow-cpu',
@@ -28,20 +33,26 @@ def default_path(config_file: str) -> str:
 def enter(path: str, config: ConfigDict) -> bool:
   """Makes `path` the work directory of `config`; returns whether it is new or its evaluation section has changed.
 
-  Refuses one whose training keys differ, and changes nothing there.
+  What is damaged there is set aside and written anew.
   """
-  stored = os.path.join(path, 'config.json')
-  if os.path.exists(path) and not os.path.isdir(path):
-    raise ValueError(f'--workdir {path} is a file')
-  before = read_config(path) if os.path.exists(stored) else None
-  if before is not None:
-    refuse_other(path, before, config)
+  stored, environment = (os.path.join(path, name) for name in ('config.json', 'environment.json'))
+  before = _salvage(stored, dict)
   if jax.process_index() == 0:
-    os.makedirs(path, exist_ok=True)
     write_json(stored, config.to_dict())
-    starts = read_json(environment) if os.path.exists(environment := os.path.join(path, 'environment.json')) else []
-    write_json(environment, [*starts, describe_environment(config.seed)])
-  return before is None or before.evaluation.to_dict() != config.evaluation.to_dict()
+    write_json(environment, [*(_salvage(environment, list) or []), describe_environment(config.seed)])
+  return before is None or _tuples(before.get('evaluation')) != config.evaluation.to_dict()
+
+
+def _salvage(path: str, kind: type) -> Any:
+  """Returns what is in a JSON file; None where there is none, or where it is damaged: then it is set aside."""
+  if not os.path.exists(path):
+    return None
+  try:
+    return read_json(path, kind)
+  except ValueError as error:
+    if jax.process_index() == 0:
+      log.warning('%s; it is set aside as %s and written anew', error, files.set_aside(path))
+    return None
 
 
 def refuse_other(path: str, stored: Mapping[str, Any], config: ConfigDict) -> None:
@@ -54,16 +65,25 @@ def refuse_other(path: str, stored: Mapping[str, Any], config: ConfigDict) -> No
 
 
 @contextlib.contextmanager
-def locked(path: str):
+def locked(path: str) -> Iterator[None]:
   """Keeps a second trainer out of the work directory `path`; the lock goes with the process, however it ends."""
+  if os.path.exists(path) and not os.path.isdir(path):
+    raise ValueError(f'--workdir {path} is a file')
   os.makedirs(path, exist_ok=True)
-  with open(os.path.join(path, '.lock'), 'w', encoding='utf-8') as file:
+  with open(os.path.join(path, LOCK), 'w', encoding='utf-8') as file:
     if jax.process_index() == 0:
       try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except OSError as error:
         raise ValueError(f'--workdir {path}: another process is training there') from error
     yield
+
+
+def refuse_second(path: str) -> None:
+  """Raises ValueError if a trainer is at work in the work directory `path`; writes nothing where there is none yet."""
+  if os.path.exists(os.path.join(path, LOCK)):
+    with locked(path):
+      pass
 
 
 def describe_environment(seed: int) -> dict[str, Any]:
@@ -80,6 +100,14 @@ def describe_environment(seed: int) -> dict[str, Any]:
       'processes': jax.process_count(), 'cpus': os.cpu_count(), 'python': platform.python_version(),
       'versions': versions,
   }
+
+
+def last_start(path: str) -> dict[str, Any]:
+  """Returns how the run in the work directory `path` was started last; empty where that cannot be read."""
+  try:
+    return dict(read_json(os.path.join(path, 'environment.json'), list)[-1])
+  except (OSError, ValueError, TypeError, IndexError):
+    return {}
 
 
 def load_config(file: str) -> ConfigDict:
@@ -102,7 +130,10 @@ def read_config(path: str) -> ConfigDict:
   stored = os.path.join(path, 'config.json')
   if not os.path.exists(stored):
     raise ValueError(f'--workdir {path} holds no run: {stored} does not exist')
-  return ConfigDict(_tuples(read_json(stored)))
+  try:
+    return ConfigDict(_tuples(read_json(stored, dict)))
+  except ValueError as error:
+    raise ValueError(f'{error}; the train command of this run writes it anew') from error
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
@@ -113,19 +144,21 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]
       yield f'config.{key} = {new_flat.get(key, "(absent)")!r} (the run has {old_flat.get(key, "(absent)")!r})'
 
 
-def read_json(path: str) -> Any:
+def read_json(path: str, kind: type = object) -> Any:
+  """Returns what is in a JSON file; raises ValueError if that is not JSON, or not of the `kind`, such as dict."""
   with open(path, encoding='utf-8') as file:
     try:
-      return json.load(file)
-    except ValueError as error:
+      value = json.load(file)
+    except (ValueError, RecursionError) as error:
       raise ValueError(f'{path} is damaged: {error}') from error
+  if not isinstance(value, kind):
+    raise ValueError(f'{path} is damaged: it holds no {kind.__name__}')
+  return value
 
 
 def write_json(path: str, value: Any) -> None:
   """Writes JSON so that a reader sees the old file or the new one, never half of it."""
-  with open(path + '.tmp', 'w', encoding='utf-8') as file:
-    json.dump(value, file, indent=2)
-  os.replace(path + '.tmp', path)
+  files.replace(path, json.dumps(value, indent=2))
 
 
 def _flatten(section: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
