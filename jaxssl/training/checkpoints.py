@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -142,6 +143,8 @@ class Checkpoints:
       state = self._manager.restore(step, args=ocp.args.Composite(state=item)).state
       if meta.pop(CHECKSUM, None) not in (None, checksum(state)):
         raise ValueError('the arrays are not those that were saved: their checksum differs')
+      if _structure(state) != _structure(targets):  # Keys whose description is lost come back as their words.
+        raise ValueError('the arrays are not of the types that were saved')
       return state, meta
 
     restored, used, damaged = self._read(step, read)
@@ -281,10 +284,12 @@ def _seal(meta: dict[str, Any]) -> str:
   return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
-def _reason(error: Exception) -> str:
-  """Returns the first line of an error, without the places in the source that TensorStore adds."""
-  text = str(error) or type(error).__name__
-  return text.splitlines()[0].partition(' [')[0][:300]
+def _reason(error: BaseException) -> str:
+  """Returns the first line of what caused an error, without the layers and places in the source of TensorStore's."""
+  while error.__cause__ is not None:
+    error = error.__cause__
+  text = (str(error) or type(error).__name__).splitlines()[0].partition(' [')[0]
+  return re.sub(r'Error opening "\w+" driver: ', '', text)[:300]
 
 
 def _quietly(make: Callable[[], Any]) -> Any:

@@ -1,13 +1,10 @@
 """tiny_config in a process where something goes wrong: what the environment variable FAULT names."""
 
 import os
-import sys
 import time
 
 import jax
 import jax.numpy as jnp
-
-sys.path.insert(0, os.path.dirname(__file__))
 import tiny_config
 
 from jaxssl import core
