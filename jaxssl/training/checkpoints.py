@@ -1,6 +1,7 @@
 """Checkpoints: the whole state of a run and a JSON description of it, one directory a step, written by Orbax."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -20,7 +21,8 @@ from jaxssl.training import files
 # Stored beside the caller's meta: of the arrays, their names, shapes and dtypes, and of all of the meta.
 CHECKSUM, STRUCTURE, SEAL = 'sha256', 'structure', 'seal'
 # Not the fault of the files that are read.
-ELSEWHERE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
+ELSEWHERE = (MemoryError, jax.errors.JaxRuntimeError)
+ELSEWHERE_CODES = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 log = logging.getLogger(__name__)
 
@@ -202,6 +204,7 @@ class Checkpoints:
     try:
       yield
     except Exception as error:
+      self._manager.reload()  # What was to make room for the new one is still there.
       latest = self.latest_step()
       good = 'there is no checkpoint yet' if latest is None else f'the last good checkpoint is {latest}'
       raise OSError(f'{self.directory}: a checkpoint could not be saved: {_reason(error)}; {good}') from error
@@ -252,10 +255,9 @@ class Checkpoints:
     except OtherState:
       raise
     except Exception as error:
-      reason = _reason(error)
-      if isinstance(error, ELSEWHERE) or 'PERMISSION_DENIED' in reason or 'RESOURCE_EXHAUSTED' in reason:
-        raise OSError(f'{self._path(step)} cannot be read: {reason}') from error
-      raise Damaged(f'{self._path(step)} is damaged: {reason}') from error
+      if isinstance(error, ELSEWHERE) or _system_error(error) in ELSEWHERE_CODES:
+        raise OSError(f'{self._path(step)} cannot be read: {_reason(error)}') from error
+      raise Damaged(f'{self._path(step)} is damaged: {_reason(error)}') from error
 
 
 def _target(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -284,12 +286,27 @@ def _seal(meta: dict[str, Any]) -> str:
   return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
-def _reason(error: BaseException) -> str:
-  """Returns the first line of what caused an error, without the layers and places in the source of TensorStore's."""
-  while error.__cause__ is not None:
-    error = error.__cause__
+def _reason(error: Exception) -> str:
+  """Returns what the system says of an error, or its first line, without the layers that TensorStore adds."""
+  if code := _system_error(error):
+    return os.strerror(code)
+  error = _cause(error)
   text = (str(error) or type(error).__name__).splitlines()[0].partition(' [')[0]
   return re.sub(r'Error opening "\w+" driver: ', '', text)[:300]
+
+
+def _system_error(error: Exception) -> int | None:
+  """Returns the errno of what caused an error, if it was the operating system; TensorStore writes it in its text."""
+  error = _cause(error)
+  code = getattr(error, 'errno', None) or re.search(r"os_error_code='(\d+)'", str(error))
+  return int(code[1]) if isinstance(code, re.Match) else code
+
+
+def _cause(error: Any) -> Any:
+  """Returns the first of the errors that led to one another."""
+  while error.__cause__ is not None:
+    error = error.__cause__
+  return error
 
 
 def _quietly(make: Callable[[], Any]) -> Any:

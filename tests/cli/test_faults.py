@@ -64,7 +64,7 @@ def test_twenty_kills_at_random_moments_change_no_bit(tmp_path, seed):
     process = command('--workdir', path, *long)
     kind, began, before = rng.choice(['start', 'training', 'save']), time.time(), max(logged(path), default=0)
     if kind == 'start':
-      time.sleep(rng.uniform(0, 8))
+      time.sleep(rng.uniform(0, 15))
       assert process.poll() is None, process.communicate()[0]
       kill(process)
     else:
@@ -89,6 +89,7 @@ def test_twenty_kills_at_random_moments_change_no_bit(tmp_path, seed):
   assert not [name for name in names(path) if 'tmp' in name]
 
 
+@pytest.mark.slow
 def test_a_kill_in_a_save_changes_no_bit(tmp_path, whole):
   process = command('--workdir', tmp_path, '--config.checkpoint.every=1')
   wait_for(lambda: len(saved(tmp_path)) > 1, process)
@@ -111,7 +112,7 @@ def stop(process, number, status=0):
   return out
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize('number', [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_while_data_are_loading(tmp_path, number):
   process = command('--workdir', tmp_path / 'run', fault='slow_loading')
   read_until(process, 'hanging')
@@ -143,7 +144,8 @@ def test_a_signal_before_the_first_step_of_a_resumed_run(tmp_path):
   assert f'step {step} is saved; the same command goes on from there.' in stop(process, signal.SIGINT)
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM])
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_during_the_evaluation(tmp_path, whole, number):
   shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
   (tmp_path / 'results.json').unlink()
