@@ -70,7 +70,7 @@ def locked(path: str) -> Iterator[None]:
   if os.path.exists(path) and not os.path.isdir(path):
     raise ValueError(f'--workdir {path} is a file')
   os.makedirs(path, exist_ok=True)
-  with open(os.path.join(path, LOCK), 'w', encoding='utf-8') as file:
+  with open(os.path.join(path, LOCK), 'a', encoding='utf-8') as file:  # Which leaves its time as it is.
     if jax.process_index() == 0:
       try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -57,7 +57,7 @@ def names(path):
 @pytest.mark.slow
 @pytest.mark.parametrize('seed', [0])
 def test_twenty_kills_at_random_moments_change_no_bit(tmp_path, seed):
-  long = '--config.steps=3000', '--config.checkpoint.every=10', '--config.evaluation.pictures=True'
+  long = '--config.steps=3000', '--config.checkpoint.every=10'
   undisturbed = finish(command('--workdir', tmp_path / 'whole', *long))
   path, rng = tmp_path / 'killed', np.random.default_rng(seed)
   moments = []
@@ -123,26 +123,12 @@ def test_a_signal_while_data_are_loading(tmp_path, number):
 
 
 def test_a_signal_during_the_first_compilation(tmp_path):
-  deep = '--config.method.encoder.stage_sizes=(4,4,4,4)', '--config.method.encoder.widths=(8,8,8,8)'
-  process = command('--workdir', tmp_path, *deep, fault='long_compilation')
+  process = command('--workdir', tmp_path, fault='long_compilation')
   read_until(process, 'Compiling the train step')
   time.sleep(1)
   out = stop(process, signal.SIGTERM)
   assert 'SIGTERM: no step has been taken; the same command starts again.' in out
   assert logged(tmp_path) == [] and saved(tmp_path) == []
-
-
-@pytest.mark.slow
-def test_a_signal_before_the_first_step_of_a_resumed_run(tmp_path):
-  deep = ('--config.method.encoder.stage_sizes=(4,4,4,4)', '--config.method.encoder.widths=(8,8,8,8)', *ENDLESS[:1])
-  process = command('--workdir', tmp_path, *deep)
-  wait_for(lambda: saved(tmp_path), process)
-  assert 'goes on from there' in stop(process, signal.SIGTERM)
-  (*_, step) = saved(tmp_path)
-  process = command('--workdir', tmp_path, *deep, fault='long_compilation')
-  read_until(process, 'Compiling the train step')
-  time.sleep(1)
-  assert f'step {step} is saved; the same command goes on from there.' in stop(process, signal.SIGINT)
 
 
 @pytest.mark.slow

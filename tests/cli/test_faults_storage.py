@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 def whole(tmp_path_factory):
   """A run that was never disturbed, and its checksum."""
   path = tmp_path_factory.mktemp('whole')
-  return path, digest(finish(command('--workdir', path, '--config.evaluation.pictures=True')))
+  return path, digest(finish(command('--workdir', path)))
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_made_again(copy, whole, damage):
   latest = copy / 'checkpoints' / '12'
   damage(latest)
   before = contents(latest)
-  out = finish(command('--workdir', copy, '--config.evaluation.pictures=True'))
+  out = finish(command('--workdir', copy))
   line = line_with(out, 'is damaged')
   assert f'{latest} is damaged: ' in line
   assert line.endswith(f'; set aside as {latest}.damaged, and step 8 is used instead')
@@ -108,14 +108,12 @@ def test_where_all_are_damaged_nothing_is_changed(copy):
     truncate(copy / 'checkpoints' / str(step))
   before = contents(copy / 'checkpoints')
   for script in ('train.py', 'train.py', 'eval.py'):
-    pictures = ['--config.evaluation.pictures=True'] if script == 'train.py' else []
-    line = line_with(finish(command('--workdir', copy, *pictures, script=script), 1), 'error: ')
+    line = line_with(finish(command('--workdir', copy, script=script), 1), 'error: ')
     assert f'no checkpoint in {copy}/checkpoints is whole, and nothing was changed there; to start over, move' in line
     assert contents(copy / 'checkpoints') == before
 
 
 def test_other_files_that_are_damaged_are_set_aside(copy, whole):
-  pictures = '--config.evaluation.pictures=True'
   names = ('config.json', 'environment.json', 'results.json', 'metrics.jsonl')
   kept = {name: json.loads((copy / name).read_text()) for name in names[:3]}
   for name in names[:3]:
@@ -125,7 +123,7 @@ def test_other_files_that_are_damaged_are_set_aside(copy, whole):
   shutil.rmtree(copy / 'checkpoints' / '12')  # So that it trains, too.
   rows = (copy / 'metrics.jsonl').read_text().splitlines()
   (copy / 'metrics.jsonl').write_text('\n'.join([rows[0], rows[1][:10], *rows[2:], '']))
-  out = finish(command('--workdir', copy, pictures))
+  out = finish(command('--workdir', copy))
   for name in names:
     assert 'is damaged' in line_with(out, name), out
   assert digest(out) == whole[1]
@@ -171,7 +169,7 @@ def mounted(*arguments):
 
 @pytest.mark.parametrize('room', [0, 20_000])
 def test_a_full_disk_and_the_same_command_once_there_is_room(tmp_path, room):
-  steps = '--config.steps=300', '--config.checkpoint.every=20', '--config.evaluation.pictures=True'
+  steps = '--config.steps=300', '--config.checkpoint.every=20'
   undisturbed = digest(finish(command('--workdir', tmp_path / 'whole', *steps)))
   disk = tmp_path / 'disk'
   disk.mkdir()
@@ -201,7 +199,7 @@ def test_a_full_disk_and_the_same_command_once_there_is_room(tmp_path, room):
 def test_a_read_only_work_directory(copy):
   with mounted('--bind', str(copy), str(copy)):
     subprocess.run(['mount', '-o', 'remount,ro,bind', str(copy)], check=True)
-    line = line_with(finish(command('--workdir', copy, '--config.evaluation.pictures=True'), 1), 'error: ')
+    line = line_with(finish(command('--workdir', copy), 1), 'error: ')
     assert str(copy) in line and 'Read-only file system' in line
     line = line_with(finish(command('--workdir', copy, script='eval.py'), 1), 'error: ')
     assert f'{copy}/results.json cannot be written: Read-only file system' in line
@@ -216,7 +214,6 @@ def test_results_that_cannot_be_written_are_printed(copy):
 
 def test_pictures_that_cannot_be_drawn_lose_no_results(copy, whole):
   (copy / 'results.json').unlink()
-  shutil.rmtree(copy / 'pictures')
   (copy / 'pictures').write_text('in the way')
   out = finish(command('--workdir', copy, '--config.evaluation.pictures=True'))
   assert f'{copy}/pictures or the report cannot be written: File exists' in line_with(out, 'cannot be')
@@ -227,7 +224,7 @@ def test_metrics_that_cannot_be_written(copy):
   shutil.rmtree(copy / 'checkpoints' / '12')
   (copy / 'metrics.csv').unlink()
   (copy / 'metrics.csv').mkdir()
-  out = finish(command('--workdir', copy, '--config.evaluation.pictures=True'), 1)
+  out = finish(command('--workdir', copy), 1)
   assert f'error: {copy}/metrics.csv cannot be written: Is a directory' in out
   assert saved(copy) == [8]
 
