@@ -10,6 +10,7 @@ from jaxssl.build import Source, load_source
 from jaxssl.cli import conclusion, measure, runs, workdir
 from jaxssl.cli.launch import define_hosts, given, launch, parsing
 from jaxssl.training import hosts, mesh
+from jaxssl.training.interrupt import Interrupt
 
 USAGE = """Evaluates a run from its checkpoint, on its own data or others; only data and evaluation keys may differ.
 
@@ -29,7 +30,7 @@ def main() -> None:
   join = define_hosts()
 
   def run():
-    with join():
+    with Interrupt('the same command evaluates again.', hosts.part), join():
       evaluate(config.value, os.path.abspath(directory.value), step.value, embed.value)
 
   launch(run, USAGE)

@@ -129,6 +129,9 @@ def _plain(error: Exception) -> str:
 def _run(command: Callable[[], None]) -> None:
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file; --verbosity=0 shows it.
+    # And beside the error that it raises, it shows those of its threads and of the reads that go on after a failed one.
+    logging.get_absl_logger().addFilter(lambda record: 'orbax' not in record.pathname)
+    sys.unraisablehook = lambda unraisable: None
   logging.get_absl_handler().setFormatter(python_logging.Formatter('%(levelname)s: %(message)s'))
   if isinstance(sys.stdout, io.TextIOWrapper):  # The names of files and folders need not be text.
     sys.stdout.reconfigure(errors='backslashreplace')

@@ -1,6 +1,7 @@
 """Measures how good a generator's samples are: the rows of the protocol 'samples', of methods that have `sample`."""
 
 import functools
+import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from jaxssl.cli.runs import Run
 from jaxssl.evaluation import feature_network, fidelity, supervised
 from jaxssl.training import hosts, mesh
 
+log = logging.getLogger(__name__)
 PROTOCOL = 'samples'
 FILE = 'fidelity.npz'  # In the work directory: the network that judges.
 MOST = 10_000  # Samples, unless told, and test examples that they stand beside.
@@ -116,16 +118,26 @@ def _judge(run: Run, train: Source, shape: tuple[int, ...], path: str | None) ->
       return make()
   file = os.path.join(path, FILE)
 
-  def store() -> None:
+  def store() -> bool:
     why = ''
     if os.path.exists(file):
       try:
         feature_network.load(file, shape, mark)
-        return
+        return True
       except ValueError as error:
         why = f'{error}. '
     print(f'{why}Training the classifier whose features judge samples, {steps:,} steps …', flush=True)
-    feature_network.save(make(), file, mark)
+    made.append(make())
+    try:
+      feature_network.save(made[0], file, mark)
+    except OSError as error:  # It has been trained, and can judge.
+      log.warning('%s cannot be written, so that the next evaluation trains it again: %s', file, error)
+      return False
+    return True
 
-  hosts.first(store)
-  return feature_network.load(file, shape, mark)
+  made: list[Any] = []
+  stored = hosts.first(store)
+  if stored:
+    return feature_network.load(file, shape, mark)
+  with mesh.alone():
+    return made[0] if made else make()

@@ -28,7 +28,7 @@ def by_distance(run: runs.Run, test: Source) -> dict[str, list[float]]:
   method, config = run.experiment.method, run.config.to_dict()
   size = min(run.config.batch_size, len(test))
   devices = mesh.ambient()
-  size -= size % (devices.shape['data'] if devices else 1)  # Which share it.
+  size -= size % (devices.size if devices else 1)  # Which share it.
   if size < 2:
     return {}
 

@@ -14,7 +14,8 @@ from jaxssl.build import Experiment, Source, build, load_source
 from jaxssl.cli import conclusion, measure, measure_audio, measure_generative, pictures, runs, workdir
 from jaxssl.cli.launch import define_hosts, launch, parsing, take
 from jaxssl.cli.pretrain import batches, pretrain
-from jaxssl.training import hosts, mesh
+from jaxssl.training import files, hosts, mesh
+from jaxssl.training.interrupt import Interrupt
 
 USAGE = """Pretrains an encoder and evaluates it; the same command resumes a run.
 
@@ -40,14 +41,16 @@ def main() -> None:
 
   def run():
     path = os.path.abspath(directory.value or workdir.default_path(file.partition(':')[0]))
-    with join():
-      train(config.value, path, preview.value)
+    with Interrupt('nothing has been written; the same command starts again.', hosts.part) as interrupt, join():
+      train(config.value, path, preview.value, interrupt)
 
   launch(run, USAGE)
 
 
-def train(config: ConfigDict, path: str, preview: bool = False) -> None:
+def train(config: ConfigDict, path: str, preview: bool = False, interrupt: Interrupt | None = None) -> None:
   """Pretrains what `config` describes in the work directory `path`, then evaluates it there."""
+  interrupt = interrupt or Interrupt()
+  hosts.first(lambda: workdir.refuse_second(path))
   workdir.refuse_links(path)
   hosts.agree(workdir.facts(config))
   source = hosts.in_turn(lambda: load_source(config.to_dict(), 'pretrain'))
@@ -66,21 +69,33 @@ def train(config: ConfigDict, path: str, preview: bool = False) -> None:
   measure.check_size(config.evaluation, test)
   measure.check_range(experiment, test)
   hosts.agree({'examples': len(source), 'test examples': len(test), 'batch': description})
-  if resumes:
-    runs.refuse_other(path, config)
-  measured = hosts.first(
-      lambda: not workdir.enter(path, config) and conclusion.is_of(path, source.name, config.steps))
+  runs.refuse_other(path, config)
   with workdir.locked(path), jax.set_mesh(devices):
-    run, taken = pretrain(config, path, experiment, source, description, devices)
-    if int(run.state.step) < config.steps:
-      print(f'Stopped at step {int(run.state.step)} of {config.steps}; the same command goes on from there.')
-      return
-    if taken == 0:
-      print(f'This run is finished, at step {config.steps}.', flush=True)
-    if taken == 0 and measured:
-      conclusion.show(path)
+    measured = hosts.first(lambda: _enter(path, config, source.name))
+    run, taken = pretrain(config, path, experiment, source, description, devices, interrupt)
+    step = int(run.state.step)
+    if step < config.steps:
+      print(f'Stopped at step {step} of {config.steps}; the same command goes on from there.')
+    elif hosts.anywhere(interrupt.received is not None):
+      print(f'Training is complete and saved, at step {step}; the same command evaluates it.')
     else:
-      conclusion.conclude(run, path, source)
+      _conclude(run, path, source, taken, measured)
+
+
+def _enter(path: str, config: ConfigDict, name: str) -> bool:
+  """Makes `path` the work directory of the run; returns whether all results of its end are there."""
+  files.sweep(path)
+  return not workdir.enter(path, config) and conclusion.is_done(path, name, config)
+
+
+def _conclude(run: runs.Run, path: str, source: Source, taken: int, measured: bool) -> None:
+  """Evaluates a run that is complete, unless nothing was done now and it is `measured`; prints its table."""
+  if taken == 0:
+    print(f'This run is finished, at step {run.config.steps}.', flush=True)
+  if taken == 0 and measured:
+    conclusion.show(path)
+  else:
+    conclusion.conclude(run, path, source)
 
 
 def check(

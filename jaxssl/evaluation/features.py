@@ -127,7 +127,7 @@ def check_finite(name: str, features: np.ndarray) -> None:
 def shared_size(batch_size: int) -> int:
   """Returns the next number from `batch_size` on that the devices which share a batch divide."""
   devices = mesh.ambient()
-  return batch_size + (-batch_size % devices.shape['data'] if devices else 0)
+  return batch_size + (-batch_size % devices.size if devices else 0)
 
 
 def batches(images: Any, batch_size: int) -> Iterator[tuple[Any, Any]]:

@@ -30,7 +30,7 @@ T = TypeVar('T')
 ERRORS = (ValueError, OSError, ImportError, FloatingPointError)
 POLL = 0.5  # Seconds between two looks at the store.
 FAREWELL = 10.0  # Seconds that a process which ends waits, at most, for the others to have heard of it.
-FAILED = 'jaxssl/failed'
+ENDED = 'jaxssl/ended'  # Holds the exit status and the message of the process that ended first.
 _calls = itertools.count()
 _leaving = threading.Lock()
 
@@ -77,6 +77,23 @@ def meet() -> None:
     key = _next('meet')
     _client().key_value_set(f'{key}/{jax.process_index()}', 'yes')
     first(lambda: all(_wait(f'{key}/{i}') for i in range(jax.process_count())))
+
+
+def anywhere(flag: bool) -> bool:
+  """Returns on all processes whether the flag is set on any of them."""
+  if jax.process_count() == 1:
+    return flag
+  key = _next('anywhere')
+  _client().key_value_set(f'{key}/{jax.process_index()}', 'yes' if flag else 'no')
+  return any(_wait(f'{key}/{i}') == 'yes' for i in range(jax.process_count()))
+
+
+def part(status: int, message: str) -> None:
+  """Tells the other processes that this one ends by a signal, so that they end with the same status."""
+  if _client() is not None:
+    _leaving.acquire()
+    _put(ENDED, json.dumps([status, f'process {jax.process_index()}: {message}']))
+    _farewell()
 
 
 def connect(devices: Mesh) -> None:
@@ -174,9 +191,10 @@ class Stop:
 def _watch(over: threading.Event) -> None:
   """Ends this process when another one has failed."""
   while not over.wait(POLL):
-    if (failure := _look(FAILED)) is not None:
+    if (ended := _look(ENDED)) is not None:
       _leaving.acquire()
-      _leave(f'error: {failure}')
+      status, message = json.loads(ended)
+      _leave(message, status)
 
 
 def _fail(error: BaseException) -> NoReturn:
@@ -189,17 +207,23 @@ def _fail(error: BaseException) -> NoReturn:
   if not (interrupted or plain):
     traceback.print_exception(error)
     what = f'{type(error).__name__}: {(what.splitlines() or [""])[0]}'
-  _put(FAILED, f'process {jax.process_index()}: {what}')
-  _leave(what if interrupted else f'error: {what}', 128 + signal.SIGINT if interrupted else 1)
+  status = 128 + signal.SIGINT if interrupted else 1
+  _put(ENDED, json.dumps([status, f'{"" if interrupted else "error: "}process {jax.process_index()}: {what}']))
+  _leave(what if interrupted else f'error: {what}', status)
 
 
-def _leave(message: str, status: int = 1) -> NoReturn:
+def _leave(message: str, status: int) -> NoReturn:
   """Ends the process without the way out of JAX, on which it would wait for the others for minutes."""
   sys.stdout.flush()
   print(message, file=sys.stderr, flush=True)
+  _farewell()
+  os._exit(status)
+
+
+def _farewell() -> None:
+  """Waits until all processes know that the run ends, but not for long."""
   with contextlib.suppress(jax.errors.JaxRuntimeError):
     _client().wait_at_barrier('jaxssl/leave', int(1000 * FAREWELL))
-  os._exit(status)
 
 
 def _client() -> Any:

@@ -163,9 +163,9 @@ def replicate(mesh: Mesh, tree: Any) -> Any:
 
 
 def ambient() -> Mesh | None:
-  """Returns the mesh of `jax.set_mesh` where its data axis splits batches; else None."""
+  """Returns the mesh of `jax.set_mesh` where it has several devices, which share batches; else None."""
   mesh = jax.sharding.get_mesh()
-  return mesh if mesh.shape.get('data', 1) > 1 else None
+  return mesh if not mesh.empty and mesh.size > 1 else None
 
 
 def alone() -> contextlib.AbstractContextManager[Any]:
