@@ -71,7 +71,8 @@ def train(config: ConfigDict, path: str, preview: bool = False, interrupt: Inter
   with workdir.locked(path), jax.set_mesh(devices):
     if jax.process_index() == 0:
       files.sweep(path)
-    measured = not workdir.enter(path, config) and conclusion.is_done(path, source.name, config)
+    done = conclusion.is_done(path, source.name, config)
+    measured = not workdir.enter(path, config) and done
     run, taken = pretrain(config, path, experiment, source, description, devices, interrupt)
     step = int(run.state.step)
     if step < config.steps:
