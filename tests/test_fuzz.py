@@ -32,7 +32,7 @@ from jaxssl import build, data
 from jaxssl.cli import conclusion, workdir
 from jaxssl.cli.train import check
 from jaxssl.data import audio
-from jaxssl.training import logging
+from jaxssl.training import logging, mesh
 
 COUNTS = {  # Inputs: by default, and with -m slow.
   'images': (80, 3000), 'sounds': (60, 1500), 'archives': (100, 2000), 'arrays': (40, 1000), 'metrics': (30, 600),

@@ -85,7 +85,8 @@ def train(config: ConfigDict, path: str, preview: bool = False, interrupt: Inter
 def _enter(path: str, config: ConfigDict, name: str) -> bool:
   """Makes `path` the work directory of the run; returns whether all results of its end are there."""
   files.sweep(path)
-  return not workdir.enter(path, config) and conclusion.is_done(path, name, config)
+  done = conclusion.is_done(path, name, config)
+  return not workdir.enter(path, config) and done
 
 
 def _conclude(run: runs.Run, path: str, source: Source, taken: int, measured: bool) -> None:

@@ -35,7 +35,8 @@ class Events:
 
   def close(self) -> None:
     """Closes the file."""
-    self._file.close()
+    with files.writing(self._path):
+      self._file.close()  # Which tries once more to write what could not be written.
 
   def _append(self, *events: dict[str, Any]) -> None:
     records = [self._event(wall_time=time.time(), **event).SerializeToString() for event in events]

@@ -241,4 +241,7 @@ def test_a_loss_that_is_no_number(tmp_path, whole, monkeypatch, step, good):
     assert 'holds a run of another config' in finish(other, 1)
   else:
     assert 'config.method.optimizer.learning_rate.base = 0.001 (the run has 0.05)' in finish(other, 1)
+  if step == 9:  # But it can start from the encoder of the last good checkpoint.
+    finish(command('--workdir', tmp_path / 'new', f'--config.init_from={tmp_path}',
+                   '--config.method.optimizer.learning_rate.base=0.001'))
   assert digest(finish(command('--workdir', tmp_path))) == digest(whole[1])  # What was wrong is mended.
