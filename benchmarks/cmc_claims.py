@@ -116,7 +116,7 @@ def measure(method, recipe, state, train, test, layers=('h', 'h_view0')):
 
 
 def load(path, train_size, test_size):
-  with np.load(path) as arrays:
+  with np.load(path, allow_pickle=False) as arrays:
     part = lambda name, count: data.Source(
         name, arrays[f'{name}_images'][:count], arrays[f'{name}_labels'][:count])
     return part('train', train_size), part('test', test_size)

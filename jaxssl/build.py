@@ -3,12 +3,10 @@
 import difflib
 import functools
 import inspect
-import types
-import typing
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from jaxssl import augment, core, data, losses, methods, models, recipes
+from jaxssl import augment, core, data, losses, methods, models, recipes, schema
 from jaxssl.data import Source
 from jaxssl.methods import autoencoder
 from jaxssl.training import optimizers, schedules
@@ -76,6 +74,8 @@ def geometric_alpha(high: float, low: float, *, batch_size: int, steps: int, ste
 WEIGHTS: dict[str, Callable] = {'linear_warmup': schedules.linear_warmup, 'geometric_alpha': geometric_alpha}
 SCHEDULES = (*LEARNING_RATES.values(), *WEIGHTS.values())
 SHAPE_OF_THE_RUN = ('batch_size', 'steps', 'steps_per_epoch')  # What schedules are given.
+# The least and the most: keys are made of 32 bits, and steps are counted in int32.
+RANGES = {'seed': (0, 2**32 - 1), 'steps': (1, 2**31 - 1), 'batch_size': (2, 2**31 - 1)}
 
 
 class Experiment(NamedTuple):
@@ -97,9 +97,11 @@ def build(config: Mapping[str, Any], num_examples: int) -> Experiment:
 
   Raises ValueError with the key at fault.
   """
-  for key, least in (('steps', 1), ('batch_size', 2)):
-    if config[key] < least:
-      raise ValueError(f'config.{key} must be at least {least}, got {config[key]}')
+  schema.check(config, 'seed', 'steps', 'batch_size', 'data', 'method')
+  for key, (least, most) in RANGES.items():
+    if not least <= config[key] <= most:
+      bound = f'at least {least}' if config[key] < least else f'at most {most}'
+      raise ValueError(f'config.{key} must be {bound}, got {config[key]}')
   if num_examples < 2:
     raise ValueError(f'there must be at least 2 examples to pretrain on, found {num_examples}')
   if config['batch_size'] > num_examples:
@@ -128,8 +130,11 @@ def build(config: Mapping[str, Any], num_examples: int) -> Experiment:
 
 def views(config: Mapping[str, Any]) -> tuple[Any, Callable[[core.Batch, Any], core.Batch]]:
   """Builds the recipe of `config` and the device half of it, `prepare(batch, key)`."""
-  recipe = construct('data.recipe', config['data']['recipe'], {})
-  return recipe, augment.prepare(recipe, config['data']['engine'])
+  schema.check(config, 'data')
+  recipe, engine = construct('data.recipe', config['data']['recipe'], {}), config['data']['engine']
+  if engine not in data.ENGINES:
+    raise ValueError(_unknown('config.data.engine', engine, data.ENGINES))
+  return recipe, augment.prepare(recipe, engine)
 
 
 def hears(recipe: Any) -> bool:
@@ -144,6 +149,7 @@ def clips(source: Source, recipe: recipes.Audio) -> Callable[[Any], Any]:
 
 def load_source(config: Mapping[str, Any], split: str) -> Source:
   """Opens a split of `config`'s data ('pretrain', 'train' or 'test'), at the size or the rate that its recipe reads."""
+  schema.check(config, 'data')
   section = config['data']
   recipe = construct('data.recipe', section['recipe'], {})
   try:
@@ -156,9 +162,11 @@ def load_source(config: Mapping[str, Any], split: str) -> Source:
     size = None if decoded_on_host else round(recipe.input_size / recipe.input_crop)
     load = data.load_paired if isinstance(recipe, recipes.Paired) else data.load
     return load(section['source'], section['name'], section['path'], split, size=size)
-  except (ValueError, FileNotFoundError) as error:
-    argument = str(error).partition('=')[0]
-    raise type(error)(f'config.data.{error}' if argument in section else str(error)) from error
+  except (ValueError, OSError) as error:
+    kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+    if error.__class__ not in (ValueError, FileNotFoundError):  # Of the system: it knows the file, but not the key.
+      raise kind(f'config.data.path={section["path"]!r}: {error}') from error
+    raise kind(f'config.data.{error}' if str(error).partition('=')[0] in section else str(error)) from error
 
 
 def stream(
@@ -178,51 +186,32 @@ def construct(path: str, section: Mapping[str, Any], run: Mapping[str, Any]) -> 
   example, their number.
   """
   choices = _choices(path.rpartition('.')[2])
-  run = _accumulated(section, run)
-  constructor = choices.get(section['name'])
+  if not isinstance(section, Mapping) or 'name' not in section:
+    raise ValueError(f'config.{path} must be a section with a name, got {schema.shown(section)}. The choices are: '
+                     f'{", ".join(sorted(choices))}')
+  name = section['name']
+  constructor = choices.get(name) if isinstance(name, str) else None
   if constructor is None:
-    raise ValueError(_unknown(f'config.{path}.name', section['name'], choices))
+    raise ValueError(_unknown(f'config.{path}.name', name, choices))
+  run = _accumulated(section, run)
   arguments = {key: _value(f'{path}.{key}', value, run) for key, value in section.items() if key != 'name'}
   allowed = _keywords(constructor)
   for key in arguments:
     if key not in allowed:
       raise ValueError(
-          _unknown(f'a key of config.{path} ({section["name"]})', key, allowed)
+          _unknown(f'a key of config.{path} ({name})', key, allowed)
           + '. A section whose name changes needs its own keys: change it in a copy of the config file')
-  _check_types(path, arguments, constructor)
+  parameters = _parameters(constructor)
+  for key, value in arguments.items():
+    schema.check_type(f'config.{path}.{key}', value, parameters[key].annotation)
   if constructor in SCHEDULES:
     arguments |= {key: run[key] for key in SHAPE_OF_THE_RUN}
   if choices is METHODS and 'num_examples' in inspect.signature(constructor).parameters:
     arguments['num_examples'] = run['num_examples']
   try:
     return constructor(**arguments)
-  except (TypeError, ValueError) as error:
+  except Exception as error:  # Whatever comes of a value of the right type that is too large, say, or too long.
     raise ValueError(f'config.{path}: {error}') from error
-
-
-def _check_types(path: str, arguments: Mapping[str, Any], constructor: Callable) -> None:
-  """Raises ValueError for an argument that is none of the plain types that the constructor is annotated with."""
-  parameters = _parameters(constructor)
-  for key, value in arguments.items():
-    annotation = parameters[key].annotation
-    if not _suits(value, annotation):
-      wanted = annotation.__name__ if isinstance(annotation, type) else annotation
-      raise ValueError(f'config.{path}.{key} must be {wanted}, got {value!r}')
-
-
-def _suits(value: Any, annotation: Any) -> bool:
-  """Returns whether a value is of a plain type, or of a tuple or union of them; of other types, whatever it is."""
-  kind, parts = typing.get_origin(annotation), typing.get_args(annotation)
-  if kind in (typing.Union, types.UnionType):
-    return any(_suits(value, part) for part in parts)
-  if kind is tuple:
-    if not isinstance(value, tuple):
-      return False
-    parts = parts[:1] * len(value) if parts[1:] == (...,) else parts
-    return len(value) == len(parts) and all(map(_suits, value, parts))
-  if annotation in (int, float):  # To Python a bool is an integer.
-    return isinstance(value, (int, annotation)) and not isinstance(value, bool)
-  return isinstance(value, annotation) if annotation in (bool, str, types.NoneType) else True
 
 
 def _choices(key: str) -> Mapping[str, Any]:
@@ -257,18 +246,17 @@ def _is_preset(constructor: Callable) -> bool:
 
 def _accumulated(section: Mapping[str, Any], run: Mapping[str, Any]) -> Mapping[str, Any]:
   """The run as an optimizer that accumulates gradients sees it: its learning rate scales with the whole batch."""
-  if 'accumulate_steps' not in section:
-    return run
-  return {**run, 'batch_size': run['batch_size'] * section['accumulate_steps']}
+  steps = section.get('accumulate_steps')
+  return {**run, 'batch_size': run['batch_size'] * steps} if isinstance(steps, int) else run
 
 
 def _value(path: str, value: Any, run: Mapping[str, Any]) -> Any:
-  if isinstance(value, Mapping) and 'name' in value:
+  if isinstance(value, Mapping):
     return construct(path, value, run)
   return tuple(_value(path, each, run) for each in value) if isinstance(value, list | tuple) else value
 
 
-def _unknown(what: str, name: str, choices: Iterable[str]) -> str:
+def _unknown(what: str, name: Any, choices: Iterable[str]) -> str:
   nearest = difflib.get_close_matches(str(name), list(choices), n=3)
   hint = f'; did you mean {" or ".join(map(repr, nearest))}?' if nearest else ''
-  return f'{what} cannot be {name!r}{hint or "."} The choices are: {", ".join(sorted(choices))}'
+  return f'{what} cannot be {schema.shown(name)}{hint or "."} The choices are: {", ".join(sorted(choices))}'

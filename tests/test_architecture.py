@@ -16,8 +16,9 @@ ROOT = pathlib.Path(jaxssl.__file__).parent
 # Part of jaxssl -> the parts it may import, itself aside.
 ALLOWED = {
     '__main__': {'cli'},
-    'cli': {'build', 'training', 'evaluation'},
-    'build': {'training', 'evaluation', 'methods', 'losses', 'models', 'data', 'augment', 'recipes', 'core', 'ops'},
+    'cli': {'build', 'training', 'evaluation', 'schema'},
+    'build': {
+        'training', 'evaluation', 'methods', 'losses', 'models', 'data', 'augment', 'recipes', 'core', 'ops', 'schema'},
     'methods': {'losses', 'models', 'core', 'ops'},
     'evaluation': {'losses', 'models', 'augment', 'training', 'recipes', 'core', 'ops', 'spectral'},
     'training': {'core'},
@@ -29,6 +30,7 @@ ALLOWED = {
     'ops': set(),
     'spectral': set(),
     'recipes': set(),
+    'schema': set(),
 }
 # Parts that need the base installation alone.
 BASE = ('losses', 'models', 'methods', 'augment', 'core', 'ops', 'spectral')

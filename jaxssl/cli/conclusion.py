@@ -2,63 +2,86 @@
 
 import datetime
 import json
+import logging
 import os
 from typing import Any
 
-import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxssl.build import Source, load_source
-from jaxssl.cli import measure, measure_audio, pictures, runs, workdir
+from jaxssl.cli import measure, measure_audio, pictures, runs
 from jaxssl.evaluation import extract, table
+from jaxssl.training import files, hosts
 from jaxssl.training.checkpoints import checksum
+
+log = logging.getLogger(__name__)
+REPORT = 'report.html'
 
 
 def conclude(run: runs.Run, path: str, pretrain: Source | None) -> None:
   """Evaluates a run by its config and writes WORKDIR/results.json, the pictures and the report; prints the table.
 
-  `pretrain` is what the run pretrained on, where it is at hand: test examples that stand there too are counted.
+  `pretrain` is what the run pretrained on, where it is at hand: test examples that stand there too are counted. Of
+  several processes all compute features, each those of a part of every batch, and the first does the rest.
   """
-  train, test = (load_source(run.config.to_dict(), split) for split in ('train', 'test'))
+  train, test = hosts.in_turn(lambda: [load_source(run.config.to_dict(), split) for split in ('train', 'test')])
   measure.check_views(run.meta['batch']['inputs'], test)
-  if jax.process_index() == 0:
-    print(f'Evaluating step {int(run.state.step)} on {test.name}: {len(test):,} test {run.examples}.', flush=True)
+  print(f'Evaluating step {int(run.state.step)} on {test.name}: {len(test):,} test {run.examples}.', flush=True)
+  run = run.whole()
   rows = measure.measure(run, train, test, pretrain, path)
-  if jax.process_index() > 0:
-    return
-  _log(os.path.join(path, 'evaluations.jsonl'), rows)
-  seconds = run.meta['seconds']
-  table.write(
-      os.path.join(path, 'results.json'), rows, seconds,
-      int(run.state.step) * run.config.batch_size / seconds if seconds else None)
+  own = run.own()
+  hosts.first(lambda: _write(own, path, train, test, rows))
+
+
+def _write(run: runs.Run, path: str, train: Source, test: Source, rows: list[dict[str, Any]]) -> None:
+  """Writes the files of an evaluation and prints its table."""
+  step, seconds = int(run.state.step), run.meta['seconds']
+  speed = step * run.config.batch_size / seconds if seconds else None
+  _write_results(path, rows, seconds, speed)
   if run.config.evaluation.pictures:
-    drawn = pictures.draw(run, train, test, path)
-    pictures.write_report(run, workdir.read_json(os.path.join(path, 'results.json')), drawn, path)
-  if jax.process_count() == 1:
-    print(f'State after step {int(run.state.step)}: SHA-256 {checksum(run.state)}')
+    try:
+      drawn = pictures.draw(run, train, test, path)
+      results = {'rows': rows, 'seconds': seconds, 'images_per_second': speed}
+      pictures.write_report(run, results, drawn, path)
+    except OSError as error:  # The results are written.
+      log.warning('%s or the report cannot be written: %s', os.path.join(path, 'pictures'), error.strerror or error)
+  print(f'State after step {step}: SHA-256 {checksum(run.state)}')
   show(path)
 
 
-def _log(file: str, rows: list[dict[str, Any]]) -> None:
-  """Adds the rows of an evaluation to a file that the next one does not replace, a line a row."""
-  when = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
-  with open(file, 'a', encoding='utf-8') as log:
-    log.writelines(json.dumps({'time': when, **row}) + '\n' for row in rows)
+def _write_results(path: str, rows: list[dict[str, Any]], seconds: float, speed: float | None) -> None:
+  """Writes results.json, and a line a row to a file that the next evaluation does not replace."""
+  results, when = os.path.join(path, 'results.json'), datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+  try:
+    with files.writing(results):
+      table.write(results, rows, seconds, speed)
+    files.append(os.path.join(path, 'evaluations.jsonl'),
+                 ''.join(json.dumps({'time': when, **row}) + '\n' for row in rows))
+  except OSError:
+    print(table.format(rows, seconds=seconds, images_per_second=speed), flush=True)  # Not to be lost.
+    raise
 
 
-def is_of(path: str, name: str, step: int) -> bool:
-  """Returns whether results.json is about the data set `name` at `step`, not another evaluation."""
+def is_done(path: str, name: str, config: ConfigDict) -> bool:
+  """Returns whether the results in a work directory are whole and about its run at its end, on the data set `name`."""
   file = os.path.join(path, 'results.json')
-  rows = workdir.read_json(file)['rows'] if os.path.exists(file) else []
-  return bool(rows) and all((row['data'], row['step']) == (name, step) for row in rows)
+  if not os.path.exists(file) or (config.evaluation.pictures and not os.path.exists(os.path.join(path, REPORT))):
+    return False
+  try:
+    rows = table.read(file)['rows']
+    return bool(rows) and all((row.get('data'), row.get('step')) == (name, config.steps) for row in rows)
+  except ValueError as error:
+    log.warning('%s; it is written anew', error)
+    return False
 
 
 def show(path: str) -> None:
   """Prints the table of a work directory and where its files are."""
-  results = workdir.read_json(os.path.join(path, 'results.json'))
+  results = table.read(os.path.join(path, 'results.json'))
   print(table.format(results['rows'], seconds=results['seconds'], images_per_second=results['images_per_second']))
-  files = {'Checkpoints': 'checkpoints', 'Metrics': 'metrics.csv', 'Pictures': 'pictures', 'Report': 'report.html'}
-  for name, file in files.items():
+  found = {'Checkpoints': 'checkpoints', 'Metrics': 'metrics.csv', 'Pictures': 'pictures', 'Report': REPORT}
+  for name, file in found.items():
     if os.path.exists(os.path.join(path, file)):
       print(f'{name}: {os.path.join(path, file)}')
 
@@ -67,8 +90,8 @@ def write_features(run: runs.Run, file: str) -> None:
   """Writes the trained encoder's features, the labels and the file names of both splits as an .npz."""
   if not file.endswith('.npz'):
     raise ValueError(f'--embed={file} must end in .npz')
-  os.makedirs(os.path.dirname(os.path.abspath(file)), exist_ok=True)
   arrays: dict[str, Any] = {}
+  run = run.whole()
   for split in ('train', 'test'):
     source = load_source(run.config.to_dict(), split)
     arrays |= {f'{split}_{name}': features for name, features in _features(run, source).items()}
@@ -79,6 +102,11 @@ def write_features(run: runs.Run, file: str) -> None:
         arrays[f'{name}_names'] = np.array(names)
     if source.files is not None:
       arrays[f'{split}_files'] = np.array(source.files)
+  hosts.first(lambda: _save(file, arrays))
+
+
+def _save(file: str, arrays: dict[str, Any]) -> None:
+  os.makedirs(os.path.dirname(os.path.abspath(file)), exist_ok=True)
   np.savez(file, **arrays)
   print(f'Features: {file}')
 

@@ -2,12 +2,15 @@
 
 import os
 
+import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxssl.build import Source, load_source
 from jaxssl.cli import conclusion, measure, runs, workdir
-from jaxssl.cli.launch import given, launch, parsing
+from jaxssl.cli.launch import define_hosts, given, launch, parsing
+from jaxssl.training import hosts, mesh
+from jaxssl.training.interrupt import Interrupt
 
 USAGE = """Evaluates a run from its checkpoint, on its own data or others; only data and evaluation keys may differ.
 
@@ -24,21 +27,38 @@ def main() -> None:
     stored = ConfigDict() if path is None else workdir.read_config(path)
     measure.complete(stored.get('evaluation', {}))
     config = config_flags.DEFINE_config_dict('config', stored, 'Overrides: --config.KEY=VALUE.')
-  launch(lambda: evaluate(config.value, os.path.abspath(directory.value), step.value, embed.value), USAGE)
+  join = define_hosts()
+
+  def run():
+    with Interrupt('the same command evaluates again.', hosts.part), join():
+      evaluate(config.value, os.path.abspath(directory.value), step.value, embed.value)
+
+  launch(run, USAGE)
 
 
 def evaluate(config: ConfigDict, path: str, step: int | None = None, embed: str | None = None) -> None:
   """Evaluates the run in `path` by the data and evaluation sections of `config`."""
-  run = runs.restore(path, step)
+  workdir.refuse_links(path)
+  hosts.agree({**workdir.facts(config), '--step': step, '--embed': embed})
+  devices = mesh.make_mesh(model=_model_axis(config))
+  hosts.connect(devices)
+  run = runs.restore(path, step, devices)
+  hosts.agree({'the step of the checkpoint': int(run.state.step)})
   changes = [change for change in workdir.differences(run.config, config) if not change.startswith('config.data.')]
   if changes:
     raise ValueError('only config.data and config.evaluation can differ from the run: ' + '; '.join(changes))
   measure.check(config.evaluation, run.experiment)
-  pretrain = _pretraining_data(run)
+  pretrain = hosts.in_turn(lambda: _pretraining_data(run))
   run = run._replace(config=config)
-  if embed:
-    conclusion.write_features(run, embed)
-  conclusion.conclude(run, path, pretrain)
+  with jax.set_mesh(devices):
+    if embed:
+      conclusion.write_features(run, embed)
+    conclusion.conclude(run, path, pretrain)
+
+
+def _model_axis(config: ConfigDict) -> int:
+  """Returns config.mesh.model where that divides the devices, which need not be those of the run; else 1."""
+  return config.mesh.model if jax.device_count() % config.mesh.model == 0 else 1
 
 
 def _pretraining_data(run: runs.Run) -> Source | None:

@@ -1,18 +1,31 @@
 """Starts a command: flags, help, quiet libraries, and errors as one line."""
 
 import contextlib
+import io
 import itertools
 import logging as python_logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 
+import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from jaxssl.evaluation import report
+from jaxssl.training import hosts, mesh
 
+# What absl and ml_collections say of a value, and what a user may do about it.
+WORDS = {
+    r'invalid literal for int\(\).*': 'it must be a whole number',
+    r'could not convert string to float.*': 'it must be a number',
+    r'\(.Non-boolean argument.*': 'it must be true or false',
+    r'Failed to parse .* as a ConfigDict.*': 'it is a section, whose keys are set one by one: --config.SECTION.KEY=…',
+    r'Type .* of field (\S+) is not supported for overriding.*':
+        r'--\1 cannot be set here, as it is None in the config file: change it in a copy of the file',
+}
 HELP = ('-h', '-help', '--help', '--helpshort', '--helpfull')
 
 
@@ -24,6 +37,22 @@ def launch(command: Callable[..., None], usage: str, positional: tuple[str, ...]
   """
   app.run(lambda arguments: _run(lambda: command(*arguments[1:])),
           flags_parser=lambda arguments: _parse(arguments, usage, positional))
+
+
+def define_hosts() -> Callable[[], contextlib.AbstractContextManager[None]]:
+  """Defines the flags of a run on several hosts; returns what joins its processes, for as long as its context lasts."""
+  coordinator = flags.DEFINE_string('coordinator', None, 'host:port of process 0, for a run on several hosts.')
+  processes = flags.DEFINE_integer('num_processes', None, 'Number of processes of a run on several hosts.')
+  process = flags.DEFINE_integer('process_id', None, 'Number of this process, from 0.')
+  distributed = flags.DEFINE_bool(
+      'distributed', None, 'Whether JAX is to find the processes of a run on several hosts; default: where Slurm, Open '
+      'MPI, a TPU slice on GKE or an indexed Kubernetes Job started them.')
+
+  def join():
+    mesh.initialize_distributed(coordinator.value, processes.value, process.value, distributed.value)
+    return hosts.together()
+
+  return join
 
 
 def given(name: str) -> str | None:
@@ -53,7 +82,7 @@ def parsing() -> Iterator[None]:
   """Ends the process with one line where a flag, or a key of the config, is wrong."""
   try:
     yield
-  except (AttributeError, KeyError) as error:  # From ml_collections, with the nearest name.
+  except (AttributeError, LookupError) as error:  # From ml_collections, with the nearest name.
     raise SystemExit(f'error: no such config key: {_plain(error)}') from None
   except (flags.Error, TypeError, ValueError, OSError) as error:
     raise SystemExit(f'error: {_plain(error).rstrip(".")}. See --help') from None
@@ -92,19 +121,31 @@ def _plain(error: Exception) -> str:
   while error.args and isinstance(error.args[0], Exception):
     error = error.args[0]
   text = ' '.join(str(error.args[0] if error.args else error).split())
+  for theirs, ours in WORDS.items():
+    text = re.sub(theirs, ours, text)
   return text.replace("' Did you mean", "'; did you mean")
 
 
 def _run(command: Callable[[], None]) -> None:
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file; --verbosity=0 shows it.
+    # And beside the error that it raises, it shows those of its threads and of the reads that go on after a failed one.
+    logging.get_absl_logger().addFilter(lambda record: 'orbax' not in record.pathname)
+    sys.unraisablehook = lambda unraisable: None
   logging.get_absl_handler().setFormatter(python_logging.Formatter('%(levelname)s: %(message)s'))
+  if isinstance(sys.stdout, io.TextIOWrapper):  # The names of files and folders need not be text.
+    sys.stdout.reconfigure(errors='backslashreplace')
   try:
     command()
-  except (ValueError, OSError, ImportError, FloatingPointError) as error:
+  except (ValueError, OSError, ImportError, FloatingPointError, MemoryError) as error:
     if flags.FLAGS['verbosity'].present:
       raise
-    raise SystemExit(f'error: {error}') from error
+    raise SystemExit(f'error: {"out of memory: " if isinstance(error, MemoryError) else ""}{error}') from error
+  except jax.errors.JaxRuntimeError as error:
+    if flags.FLAGS['verbosity'].present or 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    raise SystemExit(f'error: out of memory: {str(error).splitlines()[0]}. A smaller config.batch_size, or '
+                     'config.evaluation.batch_size, takes less') from error
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr, flush=True)
     os._exit(128 + signal.SIGINT)  # A computation may still be running, and an ordinary exit would pull it down.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from jaxssl import evaluation
+from jaxssl import evaluation, schema
 from jaxssl.build import Experiment, Source
 from jaxssl.cli import measure_audio, measure_generative, measure_samples
 from jaxssl.cli.runs import Run
@@ -97,6 +97,7 @@ def _labelled(run: Run, train: Source, test: Source, name: str, compared: dict[s
 
 def check(options: ConfigDict, experiment: Experiment) -> None:
   """Raises ValueError for a value in config.evaluation that no protocol can work with."""
+  schema.check({'evaluation': options}, 'evaluation')
   protocols = measure_audio.PROTOCOLS if experiment.hears else PROTOCOLS
   for protocol in options.protocols:
     if protocol not in protocols:
@@ -133,10 +134,12 @@ def check(options: ConfigDict, experiment: Experiment) -> None:
 
 def recipe(options: ConfigDict, protocol: str) -> Any:
   """Returns what the section of 'sgd' or 'finetune' in config.evaluation describes."""
-  fields = [field.name for field in dataclasses.fields(RECIPES[protocol])]
-  for key in options[protocol]:
+  fields = {field.name: field.type for field in dataclasses.fields(RECIPES[protocol])}
+  schema.check_type(f'config.evaluation.{protocol}', options.get(protocol), Mapping)
+  for key, value in options[protocol].items():
     if key not in fields:
       raise ValueError(f'config.evaluation.{protocol}.{key} does not exist; the keys are: {", ".join(fields)}')
+    schema.check_type(f'config.evaluation.{protocol}.{key}', value, fields[key])
   try:
     return RECIPES[protocol](**options[protocol])
   except ValueError as error:
@@ -148,12 +151,12 @@ def complete(options: ConfigDict) -> None:
   if measure_samples.PROTOCOL in options.get('protocols', ()) and measure_samples.PROTOCOL not in options:
     options[measure_samples.PROTOCOL] = {}
   for protocol, default in RECIPES.items():
-    if protocol in options:
+    if isinstance(options.get(protocol), ConfigDict):  # What is none is refused by `check`.
       # What is None is a number where it is set.
       for key, value in vars(default()).items():
         if options[protocol].get(key) is None:
           options[protocol][key] = placeholder(float) if value is None else value
-  if isinstance(options.get(measure_samples.PROTOCOL), ConfigDict):  # What is none is refused by `check`.
+  if isinstance(options.get(measure_samples.PROTOCOL), ConfigDict):
     measure_samples.complete(options[measure_samples.PROTOCOL])
 
 

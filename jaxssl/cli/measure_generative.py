@@ -5,7 +5,7 @@ Such a method has `score`; what else it has (`decode`, `latent_kl`, `codes`) dec
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxssl import evaluation
+from jaxssl import evaluation, schema
 from jaxssl.build import Experiment, Source
 from jaxssl.cli.runs import Run
 from jaxssl.evaluation import pca, reconstruction
@@ -44,6 +44,7 @@ def check(options: ConfigDict, experiment: Experiment) -> None:
     raise ValueError(f'config.evaluation.protocols: {PROTOCOL!r} is for methods that reconstruct their inputs; '
                      f'{type(experiment.method).__name__} does not')
   section = options.get(PROTOCOL, {})
+  schema.check_type(f'config.evaluation.{PROTOCOL}', section, Mapping)
   if unknown := set(section) - {'samples'}:
     raise ValueError(f'config.evaluation.{PROTOCOL} has samples alone; got {", ".join(map(repr, sorted(unknown)))}')
   samples = section.get('samples', 1)

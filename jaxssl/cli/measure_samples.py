@@ -1,6 +1,7 @@
 """Measures how good a generator's samples are: the rows of the protocol 'samples', of methods that have `sample`."""
 
 import functools
+import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +17,9 @@ from jaxssl.build import Experiment, Source
 from jaxssl.cli import measure_generative
 from jaxssl.cli.runs import Run
 from jaxssl.evaluation import feature_network, fidelity, supervised
+from jaxssl.training import hosts, mesh
 
+log = logging.getLogger(__name__)
 PROTOCOL = 'samples'
 FILE = 'fidelity.npz'  # In the work directory: the network that judges.
 MOST = 10_000  # Samples, unless told, and test examples that they stand beside.
@@ -106,19 +109,35 @@ def _judge(run: Run, train: Source, shape: tuple[int, ...], path: str | None) ->
   steps = run.config.evaluation.get(PROTOCOL, {}).get('steps', feature_network.STEPS)
   recipe = run.experiment.recipe
   mark = feature_network.fingerprint(shape, train.inputs, train.labels, recipe, steps)
-  file = None if path is None else os.path.join(path, FILE)
-  why = ''
-  if file is not None and os.path.exists(file):
-    try:
-      return feature_network.load(file, shape, mark)
-    except ValueError as error:
-      why = f'{error}. '
-  if jax.process_index() == 0:
-    print(f'{why}Training the classifier whose features judge samples, {steps:,} steps …', flush=True)
   crops = supervised.crops(recipe, run.channels)
-  judge = feature_network.train(
+  make = lambda: feature_network.train(
       shape, train.inputs, train.labels, steps=steps,
       augment_fn=lambda keys, images: jax.tree.leaves(crops(keys, images))[0])
-  if file is not None and jax.process_index() == 0:
-    feature_network.save(judge, file, mark)
-  return judge
+  if path is None:
+    with mesh.alone():
+      return make()
+  file = os.path.join(path, FILE)
+
+  def store() -> bool:
+    why = ''
+    if os.path.exists(file):
+      try:
+        feature_network.load(file, shape, mark)
+        return True
+      except ValueError as error:
+        why = f'{error}. '
+    print(f'{why}Training the classifier whose features judge samples, {steps:,} steps …', flush=True)
+    made.append(make())
+    try:
+      feature_network.save(made[0], file, mark)
+    except OSError as error:  # It has been trained, and can judge.
+      log.warning('%s cannot be written, so that the next evaluation trains it again: %s', file, error)
+      return False
+    return True
+
+  made: list[Any] = []
+  stored = hosts.first(store)
+  if stored:
+    return feature_network.load(file, shape, mark)
+  with mesh.alone():
+    return made[0] if made else make()

@@ -101,10 +101,9 @@ def write_report(run: runs.Run, results: dict, pictures: dict[str, str], path: s
   """Writes WORKDIR/report.html."""
   rows = logging.read(path)
   warning = geometry.warning(rows[-1]) if rows and 'embedding_std' in rows[-1] else None
-  start = workdir.read_json(os.path.join(path, 'environment.json'))[-1]
   report.write(
       os.path.join(path, 'report.html'), title=f'{run.config.method.name}, {os.path.basename(path)}',
       rows=results['rows'],
       config=run.config.to_dict(), pictures=pictures, seconds=results['seconds'],
-      images_per_second=results['images_per_second'], facts={'step': int(run.state.step), **start},
+      images_per_second=results['images_per_second'], facts={'step': int(run.state.step), **workdir.last_start(path)},
       warnings=[warning] if warning else [])

@@ -9,6 +9,7 @@ from jaxssl.build import Source, stream
 from jaxssl.cli import runs
 from jaxssl.evaluation import plots
 from jaxssl.evaluation.features import to_float, with_channels
+from jaxssl.training import mesh
 
 BATCHES = 8  # Of test examples, that the values are the mean of.
 
@@ -26,7 +27,8 @@ def by_distance(run: runs.Run, test: Source) -> dict[str, list[float]]:
   """Returns the metrics of the method's `evaluate` that are numbered by distance, on test examples."""
   method, config = run.experiment.method, run.config.to_dict()
   size = min(run.config.batch_size, len(test))
-  size -= size % jax.device_count()  # Which share it.
+  devices = mesh.ambient()
+  size -= size % (devices.size if devices else 1)  # Which share it.
   if size < 2:
     return {}
 

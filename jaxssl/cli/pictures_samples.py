@@ -1,5 +1,6 @@
 """Pictures of samples: of the draws of z that a run always shows, between draws, and over training."""
 
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ PAIRS, STEPS = 6, 12  # Of draws of z, and of the way from one to the other.
 FOLDER = 'samples'  # In the work directory: a picture a checkpoint.
 FRAMES = 40  # Of the GIF, at most; each takes about 100 kB, also in the report.
 
+log = logging.getLogger(__name__)
 Found = dict[str, str]
 Paint = Callable[[Any, str], None]
 
@@ -51,14 +53,17 @@ def over_training(run: runs.Run, path: str) -> Callable[[int, Any], None]:
   if len(shape) != 3:
     return nothing
   folder, paint = os.path.join(path, FOLDER), painter(run, shape)
-  if jax.process_index() == 0:
-    os.makedirs(folder, exist_ok=True)
 
   def draw(step, state):
-    unfinished = os.path.join(folder, f'.{step}.png')
-    paint(state, unfinished)
-    if jax.process_index() == 0:
-      os.replace(unfinished, os.path.join(folder, f'{step}.png'))
+    unfinished, finished = (os.path.join(folder, f'{dot}{step}.png') for dot in ('.', ''))
+    try:
+      if jax.process_index() == 0:
+        os.makedirs(folder, exist_ok=True)
+      paint(state, unfinished)
+      if jax.process_index() == 0:
+        os.replace(unfinished, finished)
+    except OSError as error:  # No reason to stop the training.
+      log.warning('%s cannot be drawn: %s', finished, error.strerror or error)
 
   return draw
 

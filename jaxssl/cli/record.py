@@ -1,5 +1,6 @@
 """What a run says while it trains: metrics, health, speed, and the stop at a loss that is not finite."""
 
+import re
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -30,6 +31,27 @@ class Timed:
       finally:
         self.seconds += time.perf_counter() - began
       yield item
+
+
+class Readable:
+  """Passes examples on and ends at the first error, which it keeps: what has been learnt until then can be saved."""
+
+  def __init__(self, examples: Iterable):
+    self.examples = examples
+    self.error: Exception | None = None
+
+  def __iter__(self) -> Iterator[Any]:
+    try:
+      yield from self.examples
+    except Exception as error:  # Of many kinds: of the file system, Pillow, TensorFlow.
+      self.error = error
+
+  def complain(self, saved: int | None) -> None:
+    """Raises OSError with that error, where `saved` is the last step that is."""
+    kept = 'no step is saved' if saved is None else f'step {saved} is saved, and the same command goes on from there'
+    # TensorFlow puts the names of its nodes before the error, and the traceback after it.
+    reason = re.sub(r'^({{.*?}} )+', '', str(self.error)).partition('\n')[0] or type(self.error).__name__
+    raise OSError(f'the data can no longer be read: {reason}; {kept}') from self.error
 
 
 class Recorder:

@@ -1,15 +1,18 @@
 """A run's state: made, restored from its work directory, started from another run's encoder."""
 
+import contextlib
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxssl.build import Experiment, build
+from jaxssl.build import Experiment, Source, build
 from jaxssl.cli import workdir
 from jaxssl.training import mesh
 from jaxssl.training.checkpoints import Checkpoints
@@ -25,6 +28,14 @@ class Run(NamedTuple):
   state: Any
   initial: Any  # The state before training: the random encoder to compare with.
   meta: dict[str, Any]
+
+  def whole(self) -> 'Run':
+    """Returns the run with its states whole on every device, as evaluation wants them; all processes call it."""
+    return self._replace(state=mesh.whole(self.state), initial=mesh.whole(self.initial))
+
+  def own(self) -> 'Run':
+    """Returns a `whole` run on the devices of this process, for what it computes alone."""
+    return self._replace(state=mesh.own(self.state), initial=mesh.own(self.initial))
 
   @property
   def hears(self) -> bool:
@@ -64,9 +75,12 @@ def initializer(experiment: Experiment) -> Callable:
   return init
 
 
-def describe_batch(batch: Batch) -> dict[str, Any]:
-  """Returns the shapes and types of a host batch, as JSON, so that the state can be rebuilt without the data."""
-  describe = lambda leaf: {'shape': list(leaf.shape), 'dtype': str(leaf.dtype)}
+def describe_batch(batch: Batch, batch_size: int) -> dict[str, Any]:
+  """Returns the shapes and types of a host batch, as JSON, so that the state can be rebuilt without the data.
+
+  They are those of the whole batch, `batch_size`, also where this process has a part of it.
+  """
+  describe = lambda leaf: {'shape': [batch_size, *leaf.shape[1:]], 'dtype': str(leaf.dtype)}
   return {key: [describe(v) for v in value] if isinstance(value, tuple) else describe(value)
           for key, value in batch.items()}
 
@@ -78,24 +92,52 @@ def batch_like(description: dict[str, Any]) -> Batch:
           for key, value in description.items()}
 
 
-def restore(path: str, step: int | None = None) -> Run:
-  """Reads a run back from its work directory, also while it is still training."""
+def fingerprint(source: Source) -> str:
+  """Returns the SHA-256 of 64 examples spread over the data, or of all, so that other data are noticed."""
+  inputs, digest = source.inputs, hashlib.sha256()
+  chosen = np.unique(np.linspace(0, len(source) - 1, 64).astype(int))
+  if hasattr(inputs, 'content'):  # Files: their bytes, which no decoder changes.
+    parts = [inputs.content(i) for i in chosen]
+  elif hasattr(inputs, 'window'):  # Audio: the first second.
+    parts = [inputs.window(i, 0, inputs.rate) for i in chosen]
+  else:
+    parts = jax.tree.leaves(inputs[chosen])
+  for part in parts:
+    digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes())
+  return digest.hexdigest()
+
+
+def restore(path: str, step: int | None = None, devices: Mesh | None = None) -> Run:
+  """Reads a run back from its work directory, also while it is still training.
+
+  By default all devices get the whole state, whatever those that it was trained on.
+  """
   config = workdir.read_config(path)
   with Checkpoints(os.path.join(path, 'checkpoints'), read_only=True) as checkpoints:
     meta = checkpoints.meta()  # Of any step: the data are the same throughout.
     experiment = build(config.to_dict(), meta['num_examples'])
-    initial = initial_state(experiment, config, mesh.make_mesh(devices=jax.devices()), batch_like(meta['batch']))
+    initial = initial_state(experiment, config, devices or mesh.make_mesh(), batch_like(meta['batch']))
     state, meta = checkpoints.restore(initial, step)
   return Run(config, experiment, state, initial, meta)
 
 
 def refuse_other(path: str, config: ConfigDict) -> None:
-  """Raises ValueError if the checkpoints in `path` are another config's, also where its config.json has been lost."""
+  """Raises ValueError if the run in the work directory `path` is another config's."""
+  stored = _stored_config(path)
+  if stored is not None:
+    workdir.refuse_other(path, stored, config)
+
+
+def _stored_config(path: str) -> Mapping[str, Any] | None:
+  """Returns the config of the checkpoints in `path`, or without any that of config.json; None where there is none."""
   directory = os.path.join(path, 'checkpoints')
   if os.path.isdir(directory):
     with Checkpoints(directory, read_only=True) as checkpoints:
       if checkpoints.latest_step() is not None:
-        workdir.refuse_other(path, checkpoints.meta()['config'], config)
+        return checkpoints.meta()['config']
+  with contextlib.suppress(ValueError):  # Absent, or damaged: then `workdir.enter` tells.
+    return workdir.read_config(path)
+  return None
 
 
 def start_from(state: Any, path: str) -> Any:

@@ -6,14 +6,16 @@ from typing import Any
 
 import jax
 from absl import flags
-from flax.errors import FlaxError
+from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
+from jaxssl import schema
 from jaxssl.build import Experiment, Source, build, load_source
 from jaxssl.cli import conclusion, measure, measure_audio, measure_generative, pictures, runs, workdir
-from jaxssl.cli.launch import launch, parsing, take
+from jaxssl.cli.launch import define_hosts, launch, parsing, take
 from jaxssl.cli.pretrain import batches, pretrain
-from jaxssl.training import mesh
+from jaxssl.training import files, hosts, mesh
+from jaxssl.training.interrupt import Interrupt
 
 USAGE = """Pretrains an encoder and evaluates it; the same command resumes a run.
 
@@ -35,72 +37,109 @@ def main() -> None:
     config = config_flags.DEFINE_config_dict('config', described, 'Overrides: --config.KEY=VALUE.')
   directory = flags.DEFINE_string('workdir', None, 'Work directory; default: runs/<stem of the config file>.')
   preview = flags.DEFINE_bool('preview', False, 'Only write a picture of examples and their views, and exit.')
-  coordinator = flags.DEFINE_string('coordinator', None, 'host:port of process 0, for a run over several hosts.')
-  processes = flags.DEFINE_integer('num_processes', None, 'Number of processes of a run over several hosts.')
-  process = flags.DEFINE_integer('process_id', None, 'Number of this process.')
+  join = define_hosts()
 
   def run():
-    mesh.initialize_distributed(coordinator.value, processes.value, process.value)
-    train(config.value, os.path.abspath(directory.value or workdir.default_path(file.partition(':')[0])), preview.value)
+    path = os.path.abspath(directory.value or workdir.default_path(file.partition(':')[0]))
+    with Interrupt('nothing has been written; the same command starts again.', hosts.part) as interrupt, join():
+      train(config.value, path, preview.value, interrupt)
 
   launch(run, USAGE)
 
 
-def train(config: ConfigDict, path: str, preview: bool = False) -> None:
+def train(config: ConfigDict, path: str, preview: bool = False, interrupt: Interrupt | None = None) -> None:
   """Pretrains what `config` describes in the work directory `path`, then evaluates it there."""
-  source = load_source(config.to_dict(), 'pretrain')
+  interrupt = interrupt or Interrupt()
+  hosts.first(lambda: workdir.refuse_second(path))
+  workdir.refuse_links(path)
+  hosts.agree(workdir.facts(config))
+  source = hosts.in_turn(lambda: load_source(config.to_dict(), 'pretrain'))
   if preview:
-    print(pictures.preview(config, source, path))
+    print(hosts.first(lambda: pictures.preview(config, source, path)))
     return
   experiment = build(config.to_dict(), len(source))
   measure.check_range(experiment, source)
-  description = check(config, experiment, source, begins=not os.path.isdir(os.path.join(path, 'checkpoints')))
+  devices = mesh.make_mesh(**config.mesh)
+  hosts.connect(devices)
+  resumes = hosts.first(lambda: os.path.isdir(os.path.join(path, 'checkpoints')))
+  description = check(config, experiment, source, devices, begins=not resumes)
   # What is wrong with the test set should not come out only after the training.
   test = load_source(config.to_dict(), 'test')
   measure.check_views(description['inputs'], test)
   measure.check_size(config.evaluation, test)
   measure.check_range(experiment, test)
-  devices = mesh.make_mesh(**config.mesh)
-  mesh.local_rows(devices, config.batch_size)  # Refuses a batch that the devices do not divide.
+  hosts.agree({'examples': len(source), 'test examples': len(test), 'batch': description})
   runs.refuse_other(path, config)
-  measured = not workdir.enter(path, config) and conclusion.is_of(path, source.name, config.steps)
   with workdir.locked(path), jax.set_mesh(devices):
-    run, taken = pretrain(config, path, experiment, source, description, devices)
-    if int(run.state.step) < config.steps:
-      print(f'Stopped at step {int(run.state.step)} of {config.steps}; the same command goes on from there.')
-      return
-    if taken == 0:
-      print(f'This run is finished, at step {config.steps}.', flush=True)
-    if taken == 0 and measured:
-      conclusion.show(path)
+    measured = hosts.first(lambda: _enter(path, config, source.name))
+    run, taken = pretrain(config, path, experiment, source, description, devices, interrupt)
+    step = int(run.state.step)
+    if step < config.steps:
+      print(f'Stopped at step {step} of {config.steps}; the same command goes on from there.')
+    elif hosts.anywhere(interrupt.received is not None):
+      print(f'Training is complete and saved, at step {step}; the same command evaluates it.')
     else:
-      conclusion.conclude(run, path, source)
+      _conclude(run, path, source, taken, measured)
 
 
-def check(config: ConfigDict, experiment: Experiment, source: Source, begins: bool = True) -> dict[str, Any]:
+def _enter(path: str, config: ConfigDict, name: str) -> bool:
+  """Makes `path` the work directory of the run; returns whether all results of its end are there."""
+  files.sweep(path)
+  done = conclusion.is_done(path, name, config)
+  return not workdir.enter(path, config) and done
+
+
+def _conclude(run: runs.Run, path: str, source: Source, taken: int, measured: bool) -> None:
+  """Evaluates a run that is complete, unless nothing was done now and it is `measured`; prints its table."""
+  if taken == 0:
+    print(f'This run is finished, at step {run.config.steps}.', flush=True)
+  if taken == 0 and measured:
+    conclusion.show(path)
+  else:
+    conclusion.conclude(run, path, source)
+
+
+def check(
+    config: ConfigDict, experiment: Experiment, source: Source, devices: Mesh, begins: bool = True) -> dict[str, Any]:
   """Raises ValueError for what would otherwise fail only later; returns the description of a batch.
 
   `begins` says that the run is new: then `config.init_from`, if any, is tried too.
   """
+  schema.check(config)
   for section in ('logging', 'checkpoint'):
-    if config[section].every < 1:
-      raise ValueError(f'config.{section}.every must be at least 1, got {config[section].every}')
+    for key, value in config[section].items():
+      if value is not None and value < 1:
+        raise ValueError(f'config.{section}.{key} must be at least 1, got {value}')
   measure.check(config.evaluation, experiment)
-  with contextlib.closing(batches(config, source)) as examples:
-    batch = next(examples)
+  with contextlib.closing(batches(config, source, devices)) as examples:
+    description = runs.describe_batch(next(examples), config.batch_size)
+  batch = runs.batch_like(description)
   key, seen = jax.random.key(0), None
   try:
     state = jax.eval_shape(runs.initializer(experiment), key, batch)
     jax.eval_shape(lambda *args: experiment.method.step(args[0], experiment.prepare(*args[1:]), key), state, batch, key)
+    prepared = jax.eval_shape(experiment.prepare, batch, key)
     if not experiment.hears:
-      seen = jax.eval_shape(experiment.prepare, batch, key)['inputs']
+      seen = prepared['inputs']
       jax.eval_shape(experiment.method.represent, state, seen)
       measure_generative.trace(experiment, state, seen)
-  except (AttributeError, FlaxError, TypeError, ValueError, ZeroDivisionError) as error:
+  except Exception as error:  # Flax and the method run with what the config holds, whatever that leads to.
     raise ValueError(f'config.method does not suit the data: {error}') from error
+  _require_memory('config.method: its state', state)
+  _require_memory('config.data.recipe: a batch of its views', prepared)
   if experiment.hears:
     measure_audio.check(experiment, state)
   measure.check_fine_tuning(config.evaluation, experiment, state, seen)
   if config.init_from and begins:
     runs.start_from(state, config.init_from)
-  return runs.describe_batch(batch)
+  return description
+
+
+def _require_memory(what: str, tree: Any) -> None:
+  """Raises ValueError where arrays of these shapes are more than all devices hold, of which XLA would crash."""
+  size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+  stats = jax.local_devices()[0].memory_stats()  # None on CPUs, which share the machine's memory.
+  memory = stats['bytes_limit'] * jax.device_count() if stats else (
+      os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') * jax.process_count())
+  if size > memory:
+    raise ValueError(f'{what} takes {size / 2**30:,.1f} GiB, more than the {memory / 2**30:,.1f} GiB that there are')

@@ -5,19 +5,28 @@ import fcntl
 import importlib.machinery
 import importlib.metadata
 import json
+import logging
 import os
 import platform
+import time
 import types
+import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 import jax
 from ml_collections import ConfigDict
 
+from jaxssl import schema
+from jaxssl.training import files, hosts
+
+log = logging.getLogger(__name__)
+LOCK = '.lock'
 # Sections that may differ when a run is resumed: they do not change what is learnt.
 NOT_TRAINING = ('mesh', 'logging', 'evaluation', 'checkpoint')
 PACKAGES = ('jaxssl', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'tensorflow-cpu',
             'tensorflow-datasets')
+SEEN_WITHIN = 60.0  # Seconds after which shared storage shows other hosts what one has written there.
 
 
 def default_path(config_file: str) -> str:
@@ -28,20 +37,35 @@ def default_path(config_file: str) -> str:
 def enter(path: str, config: ConfigDict) -> bool:
   """Makes `path` the work directory of `config`; returns whether it is new or its evaluation section has changed.
 
-  Refuses one whose training keys differ, and changes nothing there.
+  What is damaged there is set aside and written anew. Of several processes the first calls it.
   """
-  stored = os.path.join(path, 'config.json')
-  if os.path.exists(path) and not os.path.isdir(path):
-    raise ValueError(f'--workdir {path} is a file')
-  before = read_config(path) if os.path.exists(stored) else None
-  if before is not None:
-    refuse_other(path, before, config)
-  if jax.process_index() == 0:
-    os.makedirs(path, exist_ok=True)
-    write_json(stored, config.to_dict())
-    starts = read_json(environment) if os.path.exists(environment := os.path.join(path, 'environment.json')) else []
-    write_json(environment, [*starts, describe_environment(config.seed)])
-  return before is None or before.evaluation.to_dict() != config.evaluation.to_dict()
+  stored, environment = (os.path.join(path, name) for name in ('config.json', 'environment.json'))
+  before = _salvage(stored, dict)
+  write_json(stored, config.to_dict())
+  write_json(environment, [*(_salvage(environment, list) or []), describe_environment(config.seed)])
+  return before is None or _tuples(before.get('evaluation')) != config.evaluation.to_dict()
+
+
+def _salvage(path: str, kind: type) -> Any:
+  """Returns what is in a JSON file; None where there is none, or where it is damaged: then it is set aside."""
+  if not os.path.exists(path):
+    return None
+  try:
+    return read_json(path, kind)
+  except ValueError as error:
+    log.warning('%s; it is set aside as %s and written anew', error, files.set_aside(path))
+    return None
+
+
+def refuse_links(path: str) -> None:
+  """Raises ValueError where a symbolic link stands in the work directory `path`, which itself may be one.
+
+  Through it a run would write elsewhere, and someone else may have put it there.
+  """
+  for directory, folders, others in os.walk(path):
+    for name in (*folders, *others):
+      if os.path.islink(file := os.path.join(directory, name)):
+        raise ValueError(f'--workdir {path} holds the symbolic link {file!r}: a run would write where it leads')
 
 
 def refuse_other(path: str, stored: Mapping[str, Any], config: ConfigDict) -> None:
@@ -54,32 +78,87 @@ def refuse_other(path: str, stored: Mapping[str, Any], config: ConfigDict) -> No
 
 
 @contextlib.contextmanager
-def locked(path: str):
-  """Keeps a second trainer out of the work directory `path`; the lock goes with the process, however it ends."""
-  os.makedirs(path, exist_ok=True)
-  with open(os.path.join(path, '.lock'), 'w', encoding='utf-8') as file:
-    if jax.process_index() == 0:
-      try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except OSError as error:
-        raise ValueError(f'--workdir {path}: another process is training there') from error
+def locked(path: str) -> Iterator[None]:
+  """Keeps a second trainer out of the work directory `path`; the lock goes with the process, however it ends.
+
+  Raises ValueError, too, in a process that does not see there what process 0 writes.
+  """
+  file = os.path.join(path, LOCK)
+  with contextlib.ExitStack() as held:
+
+    def take() -> str:
+      if os.path.exists(path) and not os.path.isdir(path):
+        raise ValueError(f'--workdir {path} is a file')
+      os.makedirs(path, exist_ok=True)
+      lock = held.enter_context(open(file, 'a', encoding='utf-8'))
+      _take(lock, path)
+      lock.truncate(0)
+      print(token := uuid.uuid4().hex, file=lock, flush=True)
+      return token
+
+    token, end = hosts.first(take), time.monotonic() + SEEN_WITHIN
+    while not _holds(file, token):
+      if time.monotonic() > end:
+        raise ValueError(f'--workdir {path}: process {jax.process_index()} does not see there what process 0 writes; '
+                         'it must be a directory that all hosts share')
+      time.sleep(0.1)
+    hosts.meet()
     yield
+
+
+def _holds(file: str, line: str) -> bool:
+  """Returns whether there is such a file, of one line."""
+  with contextlib.suppress(FileNotFoundError), open(file, encoding='utf-8') as opened:
+    return opened.read() == line + '\n'
+  return False
+
+
+def refuse_second(path: str) -> None:
+  """Raises ValueError if a trainer is at work in the work directory `path`; writes nothing."""
+  if os.path.exists(file := os.path.join(path, LOCK)):
+    with open(file, 'a', encoding='utf-8') as lock:  # Which leaves its time as it is.
+      _take(lock, path)
+
+
+def _take(lock: IO[str], path: str) -> None:
+  """Locks a file as long as it is open; raises ValueError where another process has done so."""
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except OSError as error:
+    raise ValueError(f'--workdir {path}: another process is training there') from error
 
 
 def describe_environment(seed: int) -> dict[str, Any]:
   """Returns what a start of the run should be reproducible from: seed, devices, versions."""
-  versions = {}
-  for name in PACKAGES:
-    try:
-      versions[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-      continue
   device = jax.devices()[0]
   return {
       'seed': seed, 'devices': jax.device_count(), 'device_kind': device.device_kind, 'platform': device.platform,
       'processes': jax.process_count(), 'cpus': os.cpu_count(), 'python': platform.python_version(),
-      'versions': versions,
+      'versions': describe_versions(),
   }
+
+
+def describe_versions() -> dict[str, str]:
+  """Returns the versions of those of PACKAGES that are installed."""
+  versions = {}
+  for name in PACKAGES:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      versions[name] = importlib.metadata.version(name)
+  return versions
+
+
+def facts(config: ConfigDict) -> dict[str, Any]:
+  """Returns what all processes of a run must have in common, by name: the config and the versions."""
+  versions = {f'the version of {name}': version for name, version in describe_versions().items()}
+  return {f'config.{key}': value for key, value in _flatten(config)} | versions
+
+
+def last_start(path: str) -> dict[str, Any]:
+  """Returns how the run in the work directory `path` was started last; empty where that cannot be read."""
+  try:
+    return dict(read_json(os.path.join(path, 'environment.json'), list)[-1])
+  except (OSError, ValueError, TypeError, IndexError):
+    return {}
 
 
 def load_config(file: str) -> ConfigDict:
@@ -102,7 +181,13 @@ def read_config(path: str) -> ConfigDict:
   stored = os.path.join(path, 'config.json')
   if not os.path.exists(stored):
     raise ValueError(f'--workdir {path} holds no run: {stored} does not exist')
-  return ConfigDict(_tuples(read_json(stored)))
+  try:
+    values = _tuples(read_json(stored, dict))
+    schema.check(values)
+    return ConfigDict(values)
+  except (KeyError, RecursionError, TypeError, ValueError) as error:  # ConfigDict refuses some names.
+    raise ValueError(f'{stored} does not hold the config of a run: {error}; its train command writes it anew'
+                     ) from error
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
@@ -113,19 +198,21 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]
       yield f'config.{key} = {new_flat.get(key, "(absent)")!r} (the run has {old_flat.get(key, "(absent)")!r})'
 
 
-def read_json(path: str) -> Any:
+def read_json(path: str, kind: type = object) -> Any:
+  """Returns what is in a JSON file; raises ValueError if that is not JSON, or not of the `kind`, such as dict."""
   with open(path, encoding='utf-8') as file:
     try:
-      return json.load(file)
-    except ValueError as error:
+      value = json.load(file)
+    except (ValueError, RecursionError) as error:
       raise ValueError(f'{path} is damaged: {error}') from error
+  if not isinstance(value, kind):
+    raise ValueError(f'{path} is damaged: it holds no {kind.__name__}')
+  return value
 
 
 def write_json(path: str, value: Any) -> None:
   """Writes JSON so that a reader sees the old file or the new one, never half of it."""
-  with open(path + '.tmp', 'w', encoding='utf-8') as file:
-    json.dump(value, file, indent=2)
-  os.replace(path + '.tmp', path)
+  files.replace(path, json.dumps(value, indent=2))
 
 
 def _flatten(section: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import difflib
+import os
+import stat
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -70,6 +72,32 @@ def check_choice(argument: str, value: object, choices: Iterable[str]) -> None:
   hint = f'; did you mean {" or ".join(map(repr, nearest))}?' if nearest else ';'
   listed = ', '.join(map(repr, choices)) if len(choices) <= 20 else f'{len(choices)} names'
   raise ValueError(f'{argument}={value!r} is unknown{hint} The choices are {listed}')
+
+
+def require_file(path: str) -> int:
+  """The bytes of a file; raises ValueError of what is none, such as a pipe, whose reader would wait for ever."""
+  found = os.stat(path)
+  if not stat.S_ISREG(found.st_mode):
+    raise ValueError('is no regular file')
+  return found.st_size
+
+
+def require_memory(size: int) -> None:
+  """Raises ValueError where `size` bytes, as a file says that it holds, are more than this machine has."""
+  memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  if size > memory:
+    raise ValueError(f'takes {size / 2**30:,.1f} GiB, more than the {memory / 2**30:,.1f} GiB of this machine')
+
+
+def reason(error: Exception) -> str:
+  """Why a file cannot be read, in one line that is never empty."""
+  text = getattr(error, 'strerror', None) or str(error)  # Of the system: without the path, which is known.
+  return legible(' '.join(text.split())) or type(error).__name__
+
+
+def legible(text: str) -> str:
+  """A text, such as the name of a file, as it can be printed: line ends and what no terminal shows are escaped."""
+  return ''.join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def hold_out(n: int, labels: np.ndarray | None) -> np.ndarray:

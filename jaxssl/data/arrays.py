@@ -1,12 +1,12 @@
 """Images and labels from an .npz file."""
 
+import math
 import pathlib
-import zipfile
-import zlib
+from typing import IO
 
 import numpy as np
 
-from jaxssl.data._source import Source, split_off
+from jaxssl.data._source import Source, reason, require_memory, split_off
 
 LAYOUT = (
   "an .npz file holds 'images' (a fifth is held out for testing), or 'train_images' and, where there is one, "
@@ -41,12 +41,19 @@ def open_npz(path: str, layout: str) -> np.lib.npyio.NpzFile:
   """Opens an .npz file without pickled objects; `layout`, for the error, says what it should hold."""
   if not pathlib.Path(path).is_file():
     raise FileNotFoundError(f'path={path!r}: there is no such file')
+  with open(path, 'rb') as file:
+    if file.read(6) == np.lib.format.MAGIC_PREFIX:  # Not to be read whole, to find what it is.
+      raise ValueError(f'path={path!r} is a single array, not an .npz file; {layout}')
   try:
     opened = np.load(path, allow_pickle=False)
-  except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+  except PermissionError as error:
+    raise ValueError(f'path={path!r} cannot be read: {reason(error)}') from error
+  except Exception as error:  # Broken archives make zipfile raise errors of many kinds.
     raise ValueError(f'path={path!r} is not an .npz file; {layout}') from error
-  if not isinstance(opened, np.lib.npyio.NpzFile):
-    raise ValueError(f'path={path!r} is a single array, not an .npz file; {layout}')
+  twice = [key for i, key in enumerate(opened.files) if key in opened.files[:i]]
+  if twice:
+    opened.close()
+    raise ValueError(f'path={path!r} holds {twice[0]!r} twice')
   return opened
 
 
@@ -64,11 +71,32 @@ def prefix(path: str, split: str, keys: tuple[str, ...], data: str, layout: str)
 
 
 def read(path: str, opened: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
-  """One array of the file; raises ValueError where it is broken or pickled."""
+  """One array of the file; raises ValueError where it is broken, pickled, or larger than the memory."""
+  archive = opened.zip
+  assert archive is not None  # Open.
   try:
+    name = key if key in archive.namelist() else f'{key}.npy'
+    size = archive.getinfo(name).file_size
+    require_memory(size)
+    with archive.open(name) as member:
+      _check_size(member, size)
     return opened[key]
-  except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-    raise ValueError(f'path={path!r}: {key!r} cannot be read: {error} (pickled objects are refused)') from error
+  except Exception as error:  # Broken archives make zipfile and its decompressors raise errors of many kinds.
+    raise ValueError(f'path={path!r}: {key!r} cannot be read: {reason(error)} (pickled objects are refused)') from error
+
+
+def _check_size(member: IO[bytes], size: int) -> None:
+  """Raises ValueError unless the header of an array says that it takes what the member of `size` bytes has left."""
+  version = np.lib.format.read_magic(member)
+  if version == (1, 0):
+    shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+  elif version == (2, 0):
+    shape, _, dtype = np.lib.format.read_array_header_2_0(member)
+  else:  # Arrays of named fields, which nothing here reads.
+    raise ValueError(f'it is written in version {version} of the format')
+  left = size - member.tell()
+  if not dtype.hasobject and math.prod(shape) * dtype.itemsize != left:
+    raise ValueError(f'it says that its shape is {shape}, of {dtype}, but there are {left} bytes')
 
 
 def read_labels(path: str, opened: np.lib.npyio.NpzFile, part: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
@@ -100,7 +128,8 @@ def _images(path: str, key: str, images: np.ndarray) -> np.ndarray:
 def labels(path: str, opened: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
   """int64 [n]: the labels under `key`."""
   labels = read(path, opened, key)
-  if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1 or labels.min(initial=0) < 0:
+  of_integers = labels.dtype.kind in 'iu' and labels.ndim == 1  # To NumPy a time is an integer, too.
+  if not of_integers or labels.min(initial=0) < 0 or labels.max(initial=0) >= 2**63:
     found = f'{labels.dtype} of shape {labels.shape}'
     raise ValueError(f'path={path!r}: {key!r} is {found}; labels are integers [n] from 0')
   return labels.astype(np.int64)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib
+import os
+import re
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxssl.data import encoded
+from jaxssl.data._source import require_memory
 
 SECONDS = 0.05  # Shorter recordings are left out of folders and TFDS sets: five frames of 10 ms say nothing.
 
@@ -121,6 +124,10 @@ class Memory:
     return self._bytes <= encoded.MEMORY
 
 
+UNKNOWN = 0x7FFF0000  # Bytes: from here on, what programs write that do not know yet how long a recording will be.
+RATIO = 100  # Between two rates: a minute at 1 Hz would be 16,000 at 16 kHz.
+
+
 def too_short(samples: int, rate: int) -> str:
   """Why a recording is left out for its length; empty where it is not."""
   return f'is too short: {samples / rate:.3f} s, less than {SECONDS} s' if samples < SECONDS * rate else ''
@@ -142,9 +149,11 @@ def mono(wave: np.ndarray) -> np.ndarray:
 
 
 def resample(wave: np.ndarray, rate: int, target: int) -> np.ndarray:
-  """float32 [t] at `rate` as float32 [about t * target / rate] at `target`."""
+  """float32 [t] at `rate` as float32 [about t * target / rate] at `target`; one may be 100 times the other."""
   if rate == target:
     return wave
+  if not target / RATIO <= rate <= target * RATIO:
+    raise ValueError(f'a rate of {rate:,} Hz is too far from {target:,} Hz, to which it is to be resampled')
   return require('soxr').resample(wave, rate, target).astype(np.float32)
 
 
@@ -155,11 +164,19 @@ def decode(path: str, rate: int, start: int = 0, stop: int | None = None) -> np.
 
   Raises:
     RuntimeError, OSError: where the file is no sound, or broken.
-    ValueError: where it holds NaN or infinite samples.
+    ValueError: where it holds NaN or infinite samples, is a wav file cut short, or says that it holds more than the
+      memory does.
     ImportError: where soundfile, or soxr where it is needed, is not installed.
   """
-  with require('soundfile').SoundFile(path) as file:
+  soundfile = require('soundfile')
+  try:
+    opened = soundfile.SoundFile(os.fsencode(path))
+  except soundfile.LibsndfileError as error:
+    raise OSError(error.error_string) from error  # Without the path, which the caller knows.
+  with opened as file:
+    _require_whole(file)
     seekable = file.samplerate == rate and file.format in ('WAV', 'FLAC')
+    require_memory(4 * file.channels * (file.frames if stop is None or not seekable else stop - start))
     if seekable:
       file.seek(start)
     wave = mono(file.read((-1 if stop is None else stop - start) if seekable else -1, 'float32', always_2d=True))
@@ -167,6 +184,13 @@ def decode(path: str, rate: int, start: int = 0, stop: int | None = None) -> np.
       raise ValueError('holds NaN or infinite samples')
     whole = to_int16(resample(wave, file.samplerate, rate))
   return whole if seekable else whole[start:stop]
+
+
+def _require_whole(file: Any) -> None:
+  """Raises ValueError where a wav file has fewer bytes of samples than its header says, as libsndfile has noted."""
+  noted = re.search(r'data : (\d+) \(should be (\d+)\)', file.extra_info)
+  if noted and int(noted[2]) < int(noted[1]) < UNKNOWN:
+    raise ValueError(f'is cut short: its header says {noted[1]} bytes of samples, there are {noted[2]}')
 
 
 def require(name: str) -> Any:

@@ -44,7 +44,10 @@ def _clips(path: str, opened: np.lib.npyio.NpzFile, prefix: str, rate: int) -> a
   clips = audio.in_memory(waves, offsets, stored)
   if stored == rate:
     return clips
-  return audio.joined([audio.resample(clips.wave(i), stored, rate) for i in range(len(clips))], rate)
+  try:
+    return audio.joined([audio.resample(clips.wave(i), stored, rate) for i in range(len(clips))], rate)
+  except ValueError as error:
+    raise ValueError(f'path={path!r}: {error}') from error
 
 
 def _audio(path: str, key: str, waves: np.ndarray) -> np.ndarray:
@@ -62,7 +65,7 @@ def _audio(path: str, key: str, waves: np.ndarray) -> np.ndarray:
 
 def _offsets(path: str, opened: np.lib.npyio.NpzFile, key: str, total: int) -> np.ndarray:
   offsets = arrays.read(path, opened, key) if key in opened.files else np.zeros(0)
-  if not np.issubdtype(offsets.dtype, np.integer) or offsets.ndim != 1 or len(offsets) < 2:
+  if offsets.dtype.kind not in 'iu' or offsets.ndim != 1 or len(offsets) < 2:
     found = f'{offsets.dtype} of shape {offsets.shape}' if key in opened.files else 'missing'
     raise ValueError(f'path={path!r}: {key!r} is {found}; offsets are integers [n + 1]; {LAYOUT}')
   offsets = offsets.astype(np.int64)
@@ -84,9 +87,10 @@ def _rate(path: str, opened: np.lib.npyio.NpzFile, prefix: str) -> int:
   if key not in opened.files:
     raise ValueError(f"path={path!r}: 'rate' is missing; {LAYOUT}")
   rate = arrays.read(path, opened, key)
-  number = rate.size == 1 and np.issubdtype(rate.dtype, np.number) and np.isfinite(rate.item())
+  number = rate.dtype.kind in 'iuf' and rate.size == 1 and np.isfinite(rate.item())
   if not number or rate.item() < 1 or rate.item() != int(rate.item()):
-    raise ValueError(f'path={path!r}: {key!r} is {rate}; a rate is a whole number of samples a second')
+    found = rate if rate.size == 1 else f'of shape {rate.shape}'
+    raise ValueError(f'path={path!r}: {key!r} is {found}; a rate is a whole number of samples a second')
   return int(rate.item())
 
 
@@ -107,7 +111,7 @@ def _numbered(
 
 def _speakers(path: str, opened: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
   speakers = arrays.read(path, opened, key)
-  if speakers.ndim != 1 or not (speakers.dtype.kind == 'U' or np.issubdtype(speakers.dtype, np.integer)):
+  if speakers.ndim != 1 or speakers.dtype.kind not in 'Uiu':
     found = f'{speakers.dtype} of shape {speakers.shape}'
     raise ValueError(f'path={path!r}: {key!r} is {found}; speakers are strings or integers [n]')
   return speakers

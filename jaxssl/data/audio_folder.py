@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from jaxssl.data import audio, encoded, folder
-from jaxssl.data._source import Source
+from jaxssl.data._source import Source, reason, require_file
 
 EXTENSIONS = ('.wav', '.flac', '.ogg', '.mp3')
 
@@ -37,9 +37,9 @@ def load(name: str | None, path: str | None, split: str, rate: int) -> Source:
   files, labels, names = folder.find(root, split, EXTENSIONS, 'recording', links=False)
   paths = [str(root / file) for file in files]
   clips, reasons = _read(paths, rate)
-  skipped = tuple((file, reason) for file, reason in zip(files, reasons, strict=True) if reason)
+  skipped = tuple((file, why) for file, why in zip(files, reasons, strict=True) if why)
   folder.report(root, split, len(files), skipped, 'recording')
-  keep = np.flatnonzero([not reason for reason in reasons])
+  keep = np.flatnonzero([not why for why in reasons])
   labels = None if labels is None else labels[keep]
   return Source(root.resolve().name, clips.take(keep), labels, names, tuple(files[i] for i in keep), skipped)
 
@@ -50,11 +50,12 @@ def _read(paths: list[str], rate: int) -> tuple[audio.Clips, list[str]]:
 
   def check(i: int) -> tuple[int, str]:
     try:
+      require_file(paths[i])
       wave = audio.decode(paths[i], rate)
     except ImportError:
       raise
     except Exception as error:  # Broken files make libsndfile and soxr raise errors of many kinds.
-      return 0, str(error).removeprefix(f'Error opening {paths[i]!r}: ')
+      return 0, reason(error)
     memory.keep(i, wave)
     return len(wave), audio.too_short(len(wave), rate)
 

@@ -1,7 +1,7 @@
 """Audio data sets of TensorFlow Datasets, by name, in a fixed order and with random access."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,14 +25,15 @@ def load(name: str | None, path: str | None, split: str, rate: int) -> Source:
   used, which takes a copy prepared as ArrayRecord. A data set that is not prepared is downloaded.
 
   Raises:
-    ValueError: where the name is unknown, the data set has no audio or no split for training, or is too large to be
-      read without random access.
+    ValueError: where the name is unknown, the data set has no audio or no split for training, is damaged, or too
+      large to be read without random access.
     FileNotFoundError: where it is not prepared and cannot be downloaded.
     ImportError: where TFDS is not installed, or soxr where it is needed.
   """
   tfds = tfds_source.module()
   dataset = _open(tfds, name, tfds_source.open_builder(tfds, name, path), rate)
   part, test = _part(dataset, split)
+  tfds_source.require_examples(dataset.builder, part)
   clips, columns = _read(dataset, part)
   reasons = [audio.too_short(int(length), rate) for length in clips.lengths]
   keep = np.flatnonzero([not reason for reason in reasons])
@@ -63,10 +64,7 @@ class _Dataset:
 
   def examples(self, part: str) -> Iterator[dict[str, Any]]:
     """The examples of a TFDS split in the order of its files."""
-    if tfds_source.random_access(self.builder):
-      records = self.builder.as_data_source(part)
-      return (records[i] for i in range(len(records)))
-    return tfds_source.in_order(self.tfds, self.builder, part)
+    return tfds_source.examples(self.tfds, self.builder, part, (self.audio, self.label, self.speaker))
 
   def wave(self, example: dict[str, Any]) -> np.ndarray:
     """int16 [t]: the waveform of an example, mono, at `rate`."""
@@ -125,13 +123,22 @@ def _read(dataset: _Dataset, part: str) -> tuple[audio.Clips, dict[str, list[Any
     about.append(dataset.about(example))
     if not memory.fits and not tfds_source.random_access(dataset.builder):
       raise ValueError(tfds_source.too_large(dataset.builder, part))
-  read = lambda i, start, stop: memory.waves[i][start:stop]
-  if not memory.fits:
-    records = dataset.builder.as_data_source(part)
-    read = lambda i, start, stop: dataset.wave(records[i])[start:stop]
+  read = (lambda i, start, stop: memory.waves[i][start:stop]) if memory.fits else _reader(dataset, part)
   clips = audio.Clips(
     read, np.arange(n), np.array(lengths, np.int64), dataset.rate, np.dtype(np.int16), decoded=not memory.fits)
   return clips, {key: [each[key] for each in about] for key in ('label', 'speaker', 'take')}
+
+
+def _reader(dataset: _Dataset, part: str) -> Callable[[int, int, int], np.ndarray]:
+  """What reads a part of a recording from disk."""
+  with tfds_source.reading(dataset.builder, part):
+    records = dataset.builder.as_data_source(part)
+
+  def read(i: int, start: int, stop: int) -> np.ndarray:
+    with tfds_source.reading(dataset.builder, part):
+      return dataset.wave(records[i])[start:stop]
+
+  return read
 
 
 def _labels(dataset: _Dataset, values: list[Any]) -> tuple[np.ndarray | None, tuple[str, ...]]:

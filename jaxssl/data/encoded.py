@@ -13,6 +13,7 @@ if TYPE_CHECKING:
   from PIL import Image
 
 T = TypeVar('T')
+PNG_END = b'IEND\xaeB`\x82'
 MEMORY = 4 << 30  # Bytes: a data set that takes less, resized, is decoded once and held in memory.
 
 
@@ -108,9 +109,15 @@ def decode(content: bytes, channels: int = 3, size: int | None = None) -> np.nda
 
 
 def is_plain(content: bytes) -> bool:
-  """Whether TensorFlow's decoder gives the pixels of `decode`: 8-bit grey or RGB, no alpha, upright; JPEG or PNG."""
+  """Whether TensorFlow's decoder gives the pixels of `decode`: 8-bit grey or RGB, no alpha, upright; JPEG or PNG.
+
+  Raises an error of Pillow's where a checksum of a PNG is wrong, which `decode` does not look at.
+  """
+  _open(content).verify()
   image = _open(content)
   upright = image.getexif().get(0x0112, 1) == 1
+  if image.format == 'PNG' and PNG_END not in content:  # Pillow needs no end, TensorFlow does.
+    return False
   return image.format in ('JPEG', 'PNG') and image.mode in ('L', 'RGB') and upright and 'transparency' not in image.info
 
 

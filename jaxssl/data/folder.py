@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from jaxssl.data import encoded
-from jaxssl.data._source import Images, Source, split_off
+from jaxssl.data._source import Images, Source, legible, reason, require_file, split_off
 
 log = logging.getLogger(__name__)
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
 TEST_FOLDERS = ('test', 'val', 'validation')
+LARGEST = 1 << 30  # Bytes of an image file: more than the largest that Pillow decodes takes when it is not compressed.
 
 
 def load(name: str | None, path: str | None, split: str, size: int | None = None) -> Source:
@@ -63,23 +64,33 @@ def find(
     keep = split_off(split, len(files), labels)
     files, labels = [files[i] for i in keep], None if labels is None else labels[keep]
   if not files:
-    raise ValueError(f'path={str(root)!r} has too few {what}s: none is left for this split')
+    raise ValueError(f'path={str(root)!r} has too few {what}s: none is left for the split {split!r}')
   return [f'{folder}/{file}' if folder else file for file in files], labels, names
 
 
 def list_files(folder: pathlib.Path, extensions: tuple[str, ...], links: bool) -> list[str]:
-  """Paths of the files under a folder, relative to it, in the order of their names."""
+  """Paths of the files under a folder, relative to it, in the order of their names; folders that cannot be are told."""
   found, seen = [], set()
-  for directory, folders, files in os.walk(folder, followlinks=links):
+  for directory, folders, files in os.walk(folder, onerror=_warn_of_unlisted, followlinks=links):
     if (real := os.path.realpath(directory)) in seen:
       folders[:] = []  # A link back: its files are listed already.
       continue
     seen.add(real)
-    folders[:] = [each for each in folders if not each.startswith('.') and each != '__MACOSX']
+    # Sorted, so that of two ways to one folder always the same is taken.
+    folders[:] = sorted(each for each in folders if not each.startswith('.') and each != '__MACOSX')
     for file in files:
       if not file.startswith('.') and file.lower().endswith(extensions):
         found.append(pathlib.Path(directory, file).relative_to(folder).as_posix())
   return sorted(found)
+
+
+def _warn_of_unlisted(error: OSError) -> None:
+  _warn_once(f'{legible(str(error.filename))} is left out, as it cannot be listed: {reason(error)}')
+
+
+@functools.cache  # Not for every split.
+def _warn_once(message: str) -> None:
+  log.warning('%s', message)
 
 
 def _top(file: str) -> str:
@@ -91,15 +102,11 @@ def _classes(files: list[str], what: str) -> set[str]:
   inside = [file for file in files if '/' in file]
   folders = {_top(file) for file in inside}
   if len(folders) > 1 and len(inside) < len(files) < 2 * len(inside):
-    _warn_of_strays(what, len(files) - len(inside), next(file for file in files if '/' not in file))
+    first = next(file for file in files if '/' not in file)
+    _warn_once(
+      f'No labels: subfolders are classes only where every {what} stands in one. Outside them: '
+      f'{len(files) - len(inside)}, such as {legible(first)}. To have labels, move or remove what is outside.')
   return folders if len(folders) > 1 and len(inside) == len(files) else set()
-
-
-@functools.cache  # Once, not for every split.
-def _warn_of_strays(what: str, count: int, first: str) -> None:
-  log.warning(
-    'No labels: subfolders are classes only where every %s stands in one. Outside them: %d, such as %s. To have '
-    'labels, move or remove what is outside.', what, count, first)
 
 
 def read(
@@ -108,7 +115,7 @@ def read(
   """Decodes every file once, reports the unreadable, and keeps the images where they fit in memory."""
   paths = [str(root / file) for file in files]
   images = encoded.EncodedImages(
-    lambda i: pathlib.Path(paths[i]).read_bytes(), np.arange(len(files)), size, 3, np.zeros(len(files), bool)
+    lambda i: content(paths[i]), np.arange(len(files)), size, 3, np.zeros(len(files), bool)
   )
   encoded.require_pillow()
   pixels = np.empty((len(files), size, size, 3), np.uint8) if size and images.fits() else None
@@ -121,16 +128,25 @@ def read(
         pixels[i] = image
       return '', encoded.is_plain(content)
     except Exception as error:  # Broken files make Pillow raise errors of many kinds.
-      return 'is no image' if type(error).__name__ == 'UnidentifiedImageError' else str(error), False
+      unknown = type(error).__name__ == 'UnidentifiedImageError'
+      return 'is no image in a format that is read (JPEG, PNG, WebP, BMP)' if unknown else reason(error), False
 
   reasons, plain = zip(*encoded.in_threads(check, len(files)), strict=True)
-  skipped = tuple((file, reason) for file, reason in zip(files, reasons, strict=True) if reason)
+  skipped = tuple((file, why) for file, why in zip(files, reasons, strict=True) if why)
   report(root, split, len(files), skipped, 'image')
-  keep = np.flatnonzero([not reason for reason in reasons])
+  keep = np.flatnonzero([not why for why in reasons])
   kept: Images = pixels if pixels is not None else dataclasses.replace(images, plain=np.array(plain))
   kept = kept if len(keep) == len(files) else take(kept, keep)
   kept_files = tuple(files[i] for i in keep)
   return Source(root.resolve().name, kept, None if labels is None else labels[keep], names, kept_files, skipped)
+
+
+def content(path: str) -> bytes:
+  """The bytes of an image file; raises OSError, or ValueError of what is no file or too large to be an image."""
+  size = require_file(path)
+  if size > LARGEST:
+    raise ValueError(f'is too large for an image: {size:,} bytes')
+  return pathlib.Path(path).read_bytes()
 
 
 def take(images: Any, keep: np.ndarray) -> Images:
@@ -141,9 +157,10 @@ def take(images: Any, keep: np.ndarray) -> Images:
 def report(root: pathlib.Path, split: str, total: int, skipped: tuple[tuple[str, str], ...], what: str) -> None:
   """Logs the files that could not be read; raises ValueError where that is all of them."""
   if len(skipped) == total:
-    raise ValueError(f'path={str(root)!r}: none of {total} {what}s can be read; {skipped[0][0]}: {skipped[0][1]}')
+    first = f'{legible(skipped[0][0])}: {skipped[0][1]}'
+    raise ValueError(f'path={str(root)!r}: none of {total} {what}s can be read; {first}')
   if skipped:
-    lines = '\n'.join(f'  {file}: {reason}' for file, reason in skipped)
+    lines = '\n'.join(f'  {legible(file)}: {why}' for file, why in skipped)
     log.warning(
       '%s: of the %d %ss of the split %r, %d are left out:\n%s',
       root, total, what, split, len(skipped), lines)

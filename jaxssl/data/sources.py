@@ -50,7 +50,7 @@ def load(source: str, name: str | None, path: str | None, split: str, size: int 
   _source.check_choice('split', split, SPLITS)
   if size is not None and size < 1:
     raise ValueError(f'size={size} must be at least 1')
-  return SOURCES[source](name, path or None, split, size)
+  return _filled(SOURCES[source](name, path or None, split, size), split)
 
 
 def load_paired(source: str, name: str | None, path: str | None, split: str, size: int | None = None) -> Source:
@@ -69,7 +69,7 @@ def load_paired(source: str, name: str | None, path: str | None, split: str, siz
   """
   _source.check_choice('source', source, PAIRED_SOURCES)
   _source.check_choice('split', split, SPLITS)
-  return PAIRED_SOURCES[source](name, path or None, split, size)
+  return _filled(PAIRED_SOURCES[source](name, path or None, split, size), split)
 
 
 def load_audio(source: str, name: str | None, path: str | None, split: str, rate: int) -> Source:
@@ -94,4 +94,11 @@ def load_audio(source: str, name: str | None, path: str | None, split: str, rate
   _source.check_choice('split', split, SPLITS)
   if rate < 1:
     raise ValueError(f'rate={rate} must be at least 1')
-  return AUDIO_SOURCES[source](name, path or None, split, rate)
+  return _filled(AUDIO_SOURCES[source](name, path or None, split, rate), split)
+
+
+def _filled(source: Source, split: str) -> Source:
+  """The source; raises ValueError where holding out a fifth has left a split without an example."""
+  if not len(source):
+    raise ValueError(f'{source.name} has too few examples: none is left for the split {split!r}')
+  return source

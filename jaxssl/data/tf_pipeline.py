@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxssl.data import pipeline, tf_image
-from jaxssl.data._source import Source
+from jaxssl.data._source import Source, reason
 from jaxssl.data._tensorflow import tensorflow
 from jaxssl.data.encoded import EncodedImages, decode
 from jaxssl.recipes import Recipe
@@ -54,7 +54,15 @@ def stream(
   dataset = examples.batch(batch_size // hosts, drop_remainder=True).prefetch(pipeline.PREFETCH)
   options = tf.data.Options()
   options.deterministic = True
-  return dataset.with_options(options).as_numpy_iterator()
+  return _named(tf, source, dataset.with_options(options).as_numpy_iterator())
+
+
+def _named(tf: Any, source: Source, batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+  """The batches; raises ValueError, with the data set, where an image of it can no longer be read."""
+  try:
+    yield from batches
+  except tf.errors.OpError as error:
+    raise ValueError(f'an image of {source.name!r} can no longer be read: {reason(error)}') from error
 
 
 def _loader(tf: Any, source: Source) -> Callable[[Any], Any]:
@@ -71,7 +79,8 @@ def _loader(tf: Any, source: Source) -> Callable[[Any], Any]:
     content = tf.numpy_function(lambda i: images.content(int(i)), [index], tf.string)
     image = tf.cond(
       tf.gather(plain, index),
-      lambda: tf.io.decode_image(content, channels=channels, expand_animations=False),
+      # Of a PNG as well. What Pillow takes of a damaged JPEG this takes, too, where `decode_image` would stop the run.
+      lambda: tf.io.decode_jpeg(content, channels=channels, try_recover_truncated=True),
       lambda: tf.numpy_function(lambda content: decode(content, channels), [content], tf.uint8),
     )
     return tf.ensure_shape(image, [None, None, channels])

@@ -1,16 +1,20 @@
 """Image data sets of TensorFlow Datasets, by name, in a fixed order and with random access."""
 
+import contextlib
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from jaxssl.data import encoded
-from jaxssl.data._source import Source, check_choice, split_off
+from jaxssl.data._source import Source, check_choice, reason, split_off
 from jaxssl.data._tensorflow import tensorflow
 
+# A name, a config and a version: not a namespace, since of that TFDS fetches code and runs it.
+NAME = re.compile(r'\w+(/[\w.+@-]+)*(:[\d.*]+)?')
 TEST_SPLITS = ('test', 'validation')  # The first whose labels are known: ImageNet's are only for 'validation'.
 
 
@@ -26,14 +30,15 @@ def load(name: str | None, path: str | None, split: str, size: int | None = None
   copy are not read for 'pretrain'.
 
   Raises:
-    ValueError: where the name is unknown, the data set has no images or no 'train' split, or is too large to be
-      read without random access.
+    ValueError: where the name is unknown, the data set has no images or no 'train' split, is damaged, or too large to
+      be read without random access.
     FileNotFoundError: where it is not prepared and cannot be downloaded.
     ImportError: where TFDS is not installed.
   """
   tfds = module()
   dataset = _open(tfds, name, path)
   part, whole = _part(dataset, split)
+  require_examples(dataset.builder, part)
   images, labels = _read(dataset, part, size, with_labels=not whole or split != 'pretrain')
   if labels is not None and labels.min(initial=0) < 0:
     labels = None
@@ -75,23 +80,18 @@ class _Dataset:
   def random_access(self) -> bool:
     return random_access(self.builder)
 
-  def records(self, part: str) -> Any:
-    """Random access to the examples of a TFDS split, images as encoded bytes."""
-    return self.builder.as_data_source(part, decoders={self.image: self.tfds.decode.SkipDecoding()})
-
   def examples(self, part: str) -> Iterator[dict[str, Any]]:
     """The examples of a TFDS split in the order of its files, images as encoded bytes."""
-    if self.random_access:
-      records = self.records(part)
-      return (records[i] for i in range(len(records)))
-    return in_order(self.tfds, self.builder, part, decoders={self.image: self.tfds.decode.SkipDecoding()})
+    decoders = {self.image: self.tfds.decode.SkipDecoding()}
+    return examples(self.tfds, self.builder, part, (self.image, self.label), decoders=decoders)
 
   def decoded(self, part: str) -> Iterator[dict[str, Any]]:
     """The examples of a TFDS split of images of one size, in the same order, decoded and in batches."""
+    keys = self.image, self.label
     if self.random_access:
-      records = self.builder.as_data_source(part)
-      return ({key: np.asarray(value)[None] for key, value in records[i].items()} for i in range(len(records)))
-    return in_order(self.tfds, self.builder, part, batch_size=1000)
+      return ({key: np.asarray(value)[None] for key, value in example.items()}
+              for example in examples(self.tfds, self.builder, part, keys))
+    return examples(self.tfds, self.builder, part, keys, batch_size=1000)
 
 
 def random_access(builder: Any) -> bool:
@@ -99,17 +99,52 @@ def random_access(builder: Any) -> bool:
   return builder.info.file_format.value == 'array_record'
 
 
-def in_order(tfds: Any, builder: Any, part: str, **arguments: Any) -> Iterator[dict[str, Any]]:
-  """The examples of a TFDS split in the order of its files; `arguments` are those of `as_dataset`."""
-  config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
-  dataset = builder.as_dataset(split=part, shuffle_files=False, read_config=config, **arguments)
-  return iter(tfds.as_numpy(dataset))
+def examples(
+  tfds: Any, builder: Any, part: str, keys: tuple[str | None, ...], **arguments: Any
+) -> Iterator[dict[str, Any]]:
+  """The examples of a TFDS split in the order of its files; `arguments` are those of `as_dataset`.
+
+  Raises:
+    ValueError: where a file is damaged or missing, or an example has nothing under one of `keys`.
+  """
+  with reading(builder, part):
+    if random_access(builder):
+      records = builder.as_data_source(part, **arguments)
+      found = (records[i] for i in range(len(records)))
+    else:
+      config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
+      dataset = builder.as_dataset(split=part, shuffle_files=False, read_config=config, **arguments)
+      found = iter(tfds.as_numpy(dataset))
+    for i, example in enumerate(found):
+      if any(example[key] is None for key in keys if key):  # As of an ArrayRecord that is cut short.
+        raise ValueError(f'example {i} is empty')
+      yield example
+
+
+@contextlib.contextmanager
+def reading(builder: Any, part: str) -> Iterator[None]:
+  """Raises ValueError, with the data set, where a file is damaged or missing: TFDS raises errors of many kinds."""
+  try:
+    yield
+  except Exception as error:
+    why = re.sub(r'{{.*?}} ?', '', f'{type(error).__name__}: {reason(error)}')  # Without TensorFlow's operations.
+    raise ValueError(
+      f'name={builder.info.full_name!r}: the split {part!r} in {builder.data_dir} cannot be read; prepare it again. '
+      f'{why}') from error
+
+
+def require_examples(builder: Any, part: str) -> None:
+  """Raises ValueError where a TFDS split is empty."""
+  if not builder.info.splits[part].num_examples:
+    raise ValueError(f'name={builder.info.full_name!r}: the split {part!r} in {builder.data_dir} is empty')
 
 
 def open_builder(tfds: Any, name: str | None, path: str | None) -> Any:
   """The builder of a data set, prepared; `load` has the errors."""
   if not name:
     raise ValueError(f"name={name!r}: source='tfds' needs the name of a data set, as 'cifar10'")
+  if not NAME.fullmatch(name):
+    raise ValueError(f"name={name!r} is not the name of a TFDS data set, such as 'cifar10' or 'cifar10:3.0.2'")
   if path and not os.path.isdir(path):
     raise FileNotFoundError(f'path={path!r}: there is no such directory of TFDS data sets')
   try:
@@ -117,6 +152,8 @@ def open_builder(tfds: Any, name: str | None, path: str | None) -> Any:
   except tfds.core.DatasetNotFoundError as error:
     check_choice('name', name.split(':')[0].split('/')[0], tfds.list_builders())
     raise ValueError(f'name={name!r}: {error}') from error
+  except Exception as error:  # A damaged dataset_info.json or features.json, a version that is not there.
+    raise ValueError(f'name={name!r} cannot be opened: {type(error).__name__}: {reason(error)}') from error
   if not builder.is_prepared():
     _prepare(builder, name)
   return builder
@@ -143,7 +180,8 @@ def _prepare(builder: Any, name: str) -> None:
   except Exception as error:  # A failed download, a missing manual download, no space: TFDS raises many kinds.
     raise FileNotFoundError(
       f'name={name!r} is not prepared in {builder.data_dir} and could not be downloaded. Prepare it where there is a '
-      f'network and copy the folder, or set data.path to the directory that holds it. {type(error).__name__}: {error}'
+      f'network and copy the folder, or set data.path to the directory that holds it. {type(error).__name__}: '
+      f'{reason(error)}'
     ) from error
 
 
@@ -161,8 +199,10 @@ def _part(dataset: _Dataset, split: str) -> tuple[str, bool]:
 
 
 def _labelled(dataset: _Dataset, part: str) -> bool:
-  """Whether labels of a TFDS split are known; TFDS writes -1 where they are not. True of a set without labels."""
-  return dataset.label is None or next(iter(dataset.examples(f'{part}[:1]')))[dataset.label] >= 0
+  """Whether labels of a TFDS split are known: not -1. True of a set without labels, and of an empty split."""
+  if dataset.label is None or not dataset.builder.info.splits[part].num_examples:
+    return True
+  return next(dataset.examples(f'{part}[:1]'))[dataset.label] >= 0
 
 
 def _read(dataset: _Dataset, part: str, size: int | None, with_labels: bool) -> tuple[Any, np.ndarray | None]:
@@ -180,7 +220,8 @@ def _read(dataset: _Dataset, part: str, size: int | None, with_labels: bool) -> 
     labels.append(example[dataset.label] if dataset.label else -1)
   images = _encoded(contents.__getitem__, len(contents), size, channels)
   known = np.array(labels, np.int64) if dataset.label else None
-  return (images[:] if images.fits() else images), known
+  with reading(dataset.builder, part):  # And decoding.
+    return (images[:] if images.fits() else images), known
 
 
 def _arrays(dataset: _Dataset, part: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -210,11 +251,18 @@ def _stream(
   """Images read from disk when used."""
   if not dataset.random_access:
     raise ValueError(too_large(dataset.builder, part))
-  records = dataset.records(part)
   labels = None
   if with_labels and dataset.label:
-    labels = np.array([records[i][dataset.label] for i in range(len(records))], np.int64)
-  return _encoded(lambda i: records[i][dataset.image], len(records), size, channels), labels
+    labels = np.array([example[dataset.label] for example in dataset.examples(part)], np.int64)
+  decoders = {dataset.image: dataset.tfds.decode.SkipDecoding()}
+  with reading(dataset.builder, part):
+    records = dataset.builder.as_data_source(part, decoders=decoders)
+
+  def read(i: int) -> bytes:
+    with reading(dataset.builder, part):
+      return records[i][dataset.image]
+
+  return _encoded(read, len(records), size, channels), labels
 
 
 def _encoded(read: Callable[[int], bytes], n: int, size: int | None, channels: int) -> encoded.EncodedImages:

@@ -131,7 +131,7 @@ def load(file: str, shape: tuple[int, ...], mark: str) -> FeatureNetwork:
   try:
     with np.load(file, allow_pickle=False) as stored:
       arrays = dict(stored)
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+  except Exception as error:  # Broken archives make zipfile raise errors of many kinds.
     raise ValueError(f'{file} is damaged: {error}') from error
   if str(arrays.pop('fingerprint', '')) != mark:
     raise ValueError(f'{file} was trained on other data, or in another way')

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxssl import augment, ops, recipes
+from jaxssl.training import mesh
 
 Encode = Callable[[Any], jax.Array]  # [b, h, w, c] in [0, 1], or a tuple of views -> [b, d]
 
@@ -73,12 +74,14 @@ def extract(
 ) -> np.ndarray:
   """Returns the features [n, d], float32, of all `images`.
 
-  Every call of `encode` sees `batch_size` images, the last batch padded by repetition, so that it compiles once.
+  Every call of `encode` sees `batch_size` images, the last batch padded by repetition, so that it compiles once. Under
+  a mesh with a data axis (`jax.set_mesh`) the devices share each batch; where there are several processes, all of them
+  have to call this, each reads its own rows, and each gets all features.
 
   Args:
     encode: a function of images [b, h, w, c] in [0, 1], returning features [b, d]; best jitted.
     images: n images: an array, or anything with `len()` and `images[index array] -> [k, h, w, c]`, or a tuple of views.
-    batch_size: images per call of `encode`.
+    batch_size: images per call of `encode`; up to the next number that the devices divide.
     prepare: turns a batch as it is stored into what `encode` takes.
 
   Raises:
@@ -90,10 +93,11 @@ def extract(
   if batch_size < 1:
     raise ValueError(f'batch_size must be at least 1, got {batch_size}.')
   rows = []
-  for features in _one_behind(encode(prepare(batch)) for batch in _batches(images, batch_size)):
-    if features.ndim != 2 or features.shape[0] != batch_size:
-      raise ValueError(f'encode must return [b, d] for b = {batch_size} images, got shape {list(features.shape)}.')
-    rows.append(np.asarray(features, np.float32))
+  for features in _one_behind(encode(prepare(batch)) for batch, _ in batches(images, batch_size)):
+    if features.ndim != 2 or features.shape[0] != shared_size(batch_size):
+      raise ValueError(f'encode must return [b, d] for b = {shared_size(batch_size)} images, '
+                       f'got shape {list(features.shape)}.')
+    rows.append(np.asarray(mesh.to_host(features), np.float32))
   found = np.concatenate(rows)[:len(images)]
   check_finite('images', found)
   return found
@@ -120,9 +124,22 @@ def check_finite(name: str, features: np.ndarray) -> None:
     raise FloatingPointError(f'the features of {broken} of {len(features)} {name} are not finite')
 
 
-def _batches(images: Any, batch_size: int) -> Iterator[np.ndarray]:
-  for start in range(0, len(images), batch_size):
-    yield images[np.minimum(np.arange(start, start + batch_size), len(images) - 1)]
+def shared_size(batch_size: int) -> int:
+  """Returns the next number from `batch_size` on that the devices which share a batch divide."""
+  devices = mesh.ambient()
+  return batch_size + (-batch_size % devices.size if devices else 0)
+
+
+def batches(images: Any, batch_size: int) -> Iterator[tuple[Any, Any]]:
+  """Yields `shared_size(batch_size)` images at a time and their numbers, the last ones repeated; split over devices."""
+  devices, size = mesh.ambient(), shared_size(batch_size)
+  for start in range(0, len(images), size):
+    numbers = np.minimum(np.arange(start, start + size, dtype=np.int32), len(images) - 1)
+    if devices is None:
+      yield images[numbers], numbers
+    else:
+      numbers = numbers[mesh.local_rows(devices, size)]
+      yield mesh.shard_batch(devices, (images[numbers], numbers))
 
 
 def _one_behind(items: Iterator[jax.Array]) -> Iterator[jax.Array]:

@@ -15,6 +15,7 @@ Images = np.ndarray | Sequence[np.ndarray]
 INK, FAINT, ACCENT = '#22303c', '#d5dbe0', '#1f6fb2'
 RIGHT, WRONG, PLAIN = (46, 158, 91), (209, 73, 91), (255, 255, 255)
 MAX_CLASSES = 18  # As many colours as matplotlib's tab20 has beside its two greys.
+LONGEST_NAME = 40  # Characters of a class's name in a legend.
 MAX_TSNE = 5000  # Points beyond which t-SNE takes minutes.
 
 
@@ -25,7 +26,7 @@ def figure_of(width: float, height: float):
 
 
 def clean(axes, title: str) -> None:
-  axes.set_title(title, loc='left', fontsize=11, color=INK)
+  axes.set_title(title, loc='left', fontsize=11, color=INK, parse_math=False)
   axes.spines[['top', 'right']].set_visible(False)
   axes.spines[['left', 'bottom']].set_color(FAINT)
   axes.tick_params(colors=INK, labelsize=8, length=0)
@@ -148,10 +149,20 @@ def _colour_classes(axes, points: np.ndarray, labels: np.ndarray, class_names: S
   # The darker colour of each of tab20's pairs first; its greys (14, 15) would pass for the background.
   colours = [colormaps['tab20'](i) for i in (*range(0, 20, 2), *range(1, 20, 2)) if i not in (14, 15)]
   for i, label in enumerate(shown):
-    name = class_names[label] if 0 <= label < len(class_names) else str(label)
-    axes.scatter(*points[labels == label].T, s=22, color=colours[i], linewidths=0.4, edgecolors='white', label=name)
+    axes.scatter(*points[labels == label].T, s=22, color=colours[i], linewidths=0.4, edgecolors='white', label=f'{i}')
   head = f'{len(shown)} of {len(classes)} classes' if len(shown) < len(classes) else None
-  axes.legend(loc='center left', bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False, title=head, title_fontsize=8)
+  legend = axes.legend(
+      loc='center left', bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False, title=head, title_fontsize=8)
+  # Not as labels: those that begin with '_' are left out of a legend, and what stands between two '$' is a formula.
+  for text, label in zip(legend.get_texts(), shown, strict=True):
+    text.set_parse_math(False)
+    text.set_text(_legible(class_names[label]) if 0 <= label < len(class_names) else f'{label}')
+
+
+def _legible(name: str) -> str:
+  """A name as it can be drawn: short, and of characters that can be shown, whatever a folder is called."""
+  shown = ''.join(each if each.isprintable() else repr(each)[1:-1] for each in name)
+  return shown if len(shown) <= LONGEST_NAME else f'{shown[:LONGEST_NAME]}…'
 
 
 def _tile(image: np.ndarray, size: int, frame: tuple[int, int, int]) -> np.ndarray:

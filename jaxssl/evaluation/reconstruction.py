@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxssl import losses
-from jaxssl.evaluation.features import extract, flatten, to_float
+from jaxssl.evaluation.features import batches, extract, flatten, shared_size, to_float
 from jaxssl.evaluation.pca import PCA
 from jaxssl.evaluation.table import NONE, Row
+from jaxssl.training import mesh
 
 Score = Callable[[Any, Any, jax.Array], dict[str, jax.Array]]  # (state, inputs [b, ...], key) -> figures [b]
 ACTIVE = 0.01  # Variance of a latent dimension's mean from which it is in use: Burda et al., section 5.2.
@@ -52,8 +53,8 @@ def average(
     raise ValueError('images is empty: there is nothing to reconstruct.')
   sums: dict[str, float] = {}
   for batch, keys, count in _batches(images, seed, batch_size):
-    for name, figure in jax.device_get(score(to_float(batch), keys)).items():
-      sums[name] = sums.get(name, 0.0) + float(np.sum(figure[:count], dtype=np.float64))
+    for name, figure in score(to_float(batch), keys).items():
+      sums[name] = sums.get(name, 0.0) + float(np.sum(mesh.to_host(figure)[:count], dtype=np.float64))
   broken = [name for name, value in sums.items() if not np.isfinite(value)]
   if broken:
     raise FloatingPointError(f'{", ".join(broken)} of the test set is not finite')
@@ -64,9 +65,10 @@ def _batches(images: Any, seed: int, batch_size: int) -> Iterator[tuple[Any, jax
   """Yields images, their keys and how many of them are not there already."""
   key_of = jax.jit(jax.vmap(jax.random.fold_in, in_axes=(None, 0)))
   key = jax.random.key(seed)
-  for start in range(0, len(images), batch_size):
-    positions = np.minimum(np.arange(start, start + batch_size), len(images) - 1)
-    yield images[positions], key_of(key, positions), min(batch_size, len(images) - start)
+  done = 0
+  for batch, positions in batches(images, batch_size):
+    yield batch, key_of(key, positions), min(shared_size(batch_size), len(images) - done)
+    done += shared_size(batch_size)
 
 
 def squared_error(reconstruct: Callable[[jax.Array], jax.Array], adapt: Callable[[Any], Any]):

@@ -28,6 +28,7 @@ figure { margin: 1rem 0 1.6rem; } figcaption { font-weight: 600; margin-bottom: 
 img { max-width: 100%; height: auto; display: block; }
 summary { cursor: pointer; }
 '''
+_BEST = ' class="best"'
 
 
 def _results(rows: Sequence[table.Row]) -> Iterator[str]:
@@ -38,7 +39,7 @@ def _results(rows: Sequence[table.Row]) -> Iterator[str]:
   for text, *values in lines:
     accurate = head[0] == 'accuracy' or ': accuracy' in text
     best = max((value for value in values if value != '-'), key=float, default=None) if accurate else None
-    cells = (f'<td class="best">{value}</td>' if value == best else f'<td>{value}</td>' for value in values)
+    cells = (f'<td{_BEST if value == best else ""}>{html.escape(value)}</td>' for value in values)
     yield f'<tr><td>{html.escape(text)}</td>{"".join(cells)}</tr>'
   yield '</table></div>'
   for note in table.notes(rows):
@@ -114,6 +115,6 @@ def render(
 def write(path: str | os.PathLike, **contents: Any) -> None:
   """Writes `render(**contents)` to `path`, at once."""
   temporary = f'{os.fspath(path)}.{os.getpid()}.tmp'
-  with open(temporary, 'w', encoding='utf-8') as f:
+  with open(temporary, 'w', encoding='utf-8', errors='backslashreplace') as f:  # Paths need not be UTF-8.
     f.write(render(**contents))
   os.replace(temporary, path)

@@ -248,6 +248,24 @@ def format(rows: Sequence[Row], *, seconds: float | None = None, images_per_seco
   return '\n'.join([*aligned(grid(rows)), *notes(rows), *speed(seconds, images_per_second)])
 
 
+def read(path: str | os.PathLike) -> dict[str, Any]:
+  """Returns what `write` wrote: 'rows', 'seconds' and 'images_per_second'.
+
+  Raises:
+    ValueError: where the file holds something else.
+  """
+  with open(path, encoding='utf-8') as f:
+    try:
+      results = json.load(f)
+      results = {key: results[key] for key in ('rows', 'seconds', 'images_per_second')}
+      format(results['rows'], seconds=results['seconds'], images_per_second=results['images_per_second'])
+    except Exception as error:  # Each function that formats has an error of its own for what is no row.
+      raise ValueError(
+          f'{os.fspath(path)} is damaged ({type(error).__name__}: {error}); without it the run is evaluated anew'
+      ) from error
+  return results
+
+
 def write(path: str | os.PathLike, rows: Sequence[Row], seconds: float | None, images_per_second: float | None) -> None:
   """Writes results.json, at once: a reader sees the old file or the new one, never a part."""
   path = os.fspath(path)

@@ -1,7 +1,9 @@
 """Metrics on disk, as JSON lines, CSV and TensorBoard events, and progress on the terminal."""
 
 import csv
+import io
 import json
+import logging
 import math
 import os
 import sys
@@ -12,6 +14,10 @@ from typing import Any, Protocol, TextIO
 import jax
 from tqdm import tqdm
 
+from jaxssl.training import files
+from jaxssl.training.tensorboard import Events
+
+log = logging.getLogger(__name__)
 Row = dict[str, Any]
 
 
@@ -26,17 +32,22 @@ class MetricLogger:
     """Opens the files for a run that goes on from step `start`.
 
     Rows after `start`, which a run writes between its last checkpoint and its end by a kill, are dropped along with a
-    last line cut short, so that every curve has one value a step.
+    last line cut short, so that every curve has one value a step. A file with other lines that cannot be read is set
+    aside as it is.
     """
     self._active = jax.process_index() == 0
     if not self._active:
       return
     self._jsonl, self._csv = (os.path.join(workdir, name) for name in ('metrics.jsonl', 'metrics.csv'))
     os.makedirs(workdir, exist_ok=True)
-    rows = [row for row in _load(self._jsonl) if row['step'] <= start]
-    _replace(self._jsonl, ''.join(map(_line, rows)))
+    rows = _load(self._jsonl)
+    if len(rows) < _count_lines(self._jsonl):
+      log.warning('%s is damaged: set aside as %s, and the lines that can be read are kept',
+                  self._jsonl, files.set_aside(self._jsonl))
+    rows = [row for row in rows if row['step'] <= start]
+    files.replace(self._jsonl, ''.join(map(_line, rows)))
     self._write_csv(rows)
-    self._tensorboard = _tensorboard(os.path.join(workdir, 'tensorboard'), start)
+    self._events = _tensorboard(os.path.join(workdir, 'tensorboard'), start)
 
   def write(self, step: int, metrics: Mapping[str, Any]) -> None:
     """Adds a row of scalars after `step` updates. Values still on the device are waited for, here and only here."""
@@ -45,21 +56,18 @@ class MetricLogger:
     values = {name: float(value) for name, value in metrics.items()}
     row: Row = {'step': int(step)}
     row |= {name: value if math.isfinite(value) else None for name, value in values.items()}
-    with open(self._jsonl, 'a', encoding='utf-8') as file:
-      file.write(_line(row))
+    files.append(self._jsonl, _line(row))
     if set(row) <= set(self._columns):
-      with open(self._csv, 'a', encoding='utf-8', newline='') as file:
-        csv.DictWriter(file, self._columns, lineterminator='\n').writerow(row)
+      files.append(self._csv, _table(self._columns, [row]))
     else:
       self._write_csv(_load(self._jsonl))
-    if self._tensorboard is not None:
-      for name, value in values.items():
-        self._tensorboard.add_scalar(name, value, step)
+    if self._events is not None:
+      self._events.write(step, values)
 
   def close(self) -> None:
-    """Flushes the TensorBoard events."""
-    if self._active and self._tensorboard is not None:
-      self._tensorboard.close()
+    """Closes the file of TensorBoard events."""
+    if self._active and self._events is not None:
+      self._events.close()
 
   def __enter__(self) -> 'MetricLogger':
     return self
@@ -70,12 +78,8 @@ class MetricLogger:
   def _write_csv(self, rows: list[Row]) -> None:
     """Writes the whole CSV, with the columns of all rows in the order in which they first appeared."""
     self._columns = list(dict.fromkeys(['step', *(name for row in rows for name in row)]))
-    temporary = self._csv + '.tmp'
-    with open(temporary, 'w', encoding='utf-8', newline='') as file:
-      writer = csv.DictWriter(file, self._columns, lineterminator='\n')
-      writer.writeheader()
-      writer.writerows(rows)
-    os.replace(temporary, self._csv)
+    head = _table(self._columns, [dict(zip(self._columns, self._columns, strict=True))])
+    files.replace(self._csv, head + _table(self._columns, rows))
 
 
 def read(workdir: str | os.PathLike) -> list[Row]:
@@ -85,7 +89,7 @@ def read(workdir: str | os.PathLike) -> list[Row]:
 
 
 def _load(path: str) -> list[Row]:
-  """Returns the rows of a file of JSON lines that are whole."""
+  """Returns the rows of a file of JSON lines that are whole and as `MetricLogger` writes them."""
   if not os.path.exists(path):
     return []
   rows = []
@@ -93,31 +97,47 @@ def _load(path: str) -> list[Row]:
     for line in file:
       try:
         row = json.loads(line)
-      except ValueError:
+      except (ValueError, RecursionError):
         continue
-      if line.endswith('\n') and isinstance(row, dict) and isinstance(row.get('step'), int):
+      if line.endswith('\n') and _is_row(row):
         rows.append(row)
   return rows
+
+
+def _is_row(row: Any) -> bool:
+  """Whether it is a step and numbers, null where they were not finite, by names that can be printed."""
+  if not isinstance(row, dict) or type(row.get('step')) is not int or row['step'] < 0:
+    return False
+  values = [value for value in row.values() if value is not None]
+  numbers = all(type(value) in (int, float) and abs(value) <= sys.float_info.max for value in values)
+  return numbers and all(map(str.isprintable, row))
 
 
 def _line(row: Row) -> str:
   return json.dumps(row, allow_nan=False) + '\n'
 
 
-def _replace(path: str, text: str) -> None:
-  """Writes a file so that a reader sees the old one or the new one."""
-  with open(path + '.tmp', 'w', encoding='utf-8') as file:
-    file.write(text)
-  os.replace(path + '.tmp', path)
+def _table(columns: list[str], rows: list[Row]) -> str:
+  """Returns rows as lines of CSV."""
+  text = io.StringIO()
+  csv.DictWriter(text, columns, lineterminator='\n').writerows(rows)
+  return text.getvalue()
 
 
-def _tensorboard(directory: str, start: int) -> Any:
-  """Returns a writer that hides the events after `start`, or None without tensorboardX."""
+def _count_lines(path: str) -> int:
+  """Returns how many lines of a file are ended."""
+  if not os.path.exists(path):
+    return 0
+  with open(path, 'rb') as file:
+    return sum(line.endswith(b'\n') for line in file)
+
+
+def _tensorboard(directory: str, start: int) -> Events | None:
+  """Returns where the events after `start` go, or None without tensorboardX."""
   try:
-    from tensorboardX import SummaryWriter
+    return Events(directory, start)
   except ImportError:
     return None
-  return SummaryWriter(directory, purge_step=start + 1)
 
 
 class Progress(Protocol):

@@ -5,6 +5,7 @@ Methods are written for the global batch. The trainer puts the state and the bat
 data parallelism in groups of devices), and `jax.jit` inserts the communication.
 """
 
+import contextlib
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 
@@ -27,25 +29,47 @@ def initialize_distributed(
     coordinator: 'host:port' of process 0; with `num_processes` and `process_id`, all that a bare cluster needs.
     num_processes: how many processes take part.
     process_id: the number of this one, from 0.
-    auto: True lets JAX read the rest from the environment (Cloud TPU, Slurm, Open MPI, Kubernetes); False never does;
-      None does where `srun`, `mpirun` or a TPU pod started more than one process. A single process needs no call.
+    auto: True lets JAX read what is not given from the environment (Cloud TPU, Slurm, Open MPI, Kubernetes); False
+      never does; None does where `launched` says so. A single process needs no call.
+
+  Raises:
+    ValueError: if the arguments do not suffice, or the processes do not find each other.
   """
   given = [value is not None for value in (coordinator, num_processes, process_id)]
   if auto is None:
-    auto = launched_processes() > 1
+    auto = launched()
   if any(given) and not all(given) and not auto:
     raise ValueError(
-        'coordinator, num_processes and process_id go together: '
+        '--coordinator, --num_processes and --process_id go together: '
         f'got coordinator={coordinator!r}, num_processes={num_processes!r}, process_id={process_id!r}')
-  if auto or all(given):
-    jax.distributed.initialize(coordinator, num_processes, process_id)
+  if not (auto or all(given)):
+    return
+  # JAX would catch SIGTERM from here on; `training.hosts.Stop` says how a run stops.
+  jax.config.update('jax_enable_preemption_service', False)
+  # Slurm and Open MPI still say which device of its host is a process's own.
+  detection = 'deactivate' if all(given) and _in_kubernetes_job() else None
+  try:
+    jax.distributed.initialize(coordinator, num_processes, process_id, cluster_detection_method=detection)
+  except (RuntimeError, ValueError) as error:
+    raise ValueError(
+        f'the processes of the run do not find each other: {" ".join(str(error).split()).rstrip(".")}. '
+        'Tell each of them --coordinator HOST:PORT --num_processes N --process_id I, or --nodistributed to train alone'
+    ) from error
 
 
-def launched_processes() -> int:
-  """Returns how many processes the launcher started, as far as the environment tells; 1 when it says nothing."""
-  hosts = os.environ.get('TPU_WORKER_HOSTNAMES', '').split(',')
-  launchers = ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE')
-  return max(len(hosts), *(int(os.environ.get(name, 1)) for name in launchers))
+def launched() -> bool:
+  """Returns whether a launcher started this process as one of several, as far as the environment tells.
+
+  That is: a step of Slurm or a run of Open MPI of more than one process, several hosts or slices of TPUs on GKE, or a
+  pod of an indexed Kubernetes Job, whose number of pods JAX asks the cluster for (`pip install "jax[k8s]"`).
+  """
+  hosts = os.environ.get('TPU_PROCESS_ADDRESSES', os.environ.get('TPU_WORKER_HOSTNAMES', '')).split(',')
+  counters = ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE', 'MEGASCALE_NUM_SLICES')
+  return len(hosts) > 1 or any(int(os.environ.get(name, 1)) > 1 for name in counters) or _in_kubernetes_job()
+
+
+def _in_kubernetes_job() -> bool:
+  return {'KUBERNETES_SERVICE_HOST', 'JOB_COMPLETION_INDEX'} <= set(os.environ)
 
 
 def make_mesh(data: int = -1, model: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -95,6 +119,16 @@ def rows_sharding(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
 
+def local_share(mesh: Mesh, batch_size: int) -> tuple[int, int]:
+  """Returns (host, hosts): the rows of this process are the part number `host` of `hosts` equal parts of the batch."""
+  rows = local_rows(mesh, batch_size)
+  size = rows.stop - rows.start
+  if batch_size % size or rows.start % size:
+    raise ValueError(f'every process must have as many devices as the others: this one has {size} of the {batch_size} '
+                     f'rows of a batch, from row {rows.start} on')
+  return rows.start // size, batch_size // size
+
+
 def shard_batch(mesh: Mesh, batch: Any) -> Any:
   """Returns the batch as global arrays whose first axis is split over all devices of the mesh.
 
@@ -126,6 +160,43 @@ def replicate(mesh: Mesh, tree: Any) -> Any:
     return jax.random.wrap_key_data(jax.device_put(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
 
   return jax.tree.map(put, tree)
+
+
+def ambient() -> Mesh | None:
+  """Returns the mesh of `jax.set_mesh` where it has several devices, which share batches; else None."""
+  mesh = jax.sharding.get_mesh()
+  return mesh if not mesh.empty and mesh.size > 1 else None
+
+
+def alone() -> contextlib.AbstractContextManager[Any]:
+  """Within it, a process of several computes on its own devices only, and so needs none of the others."""
+  if jax.process_count() == 1:
+    return contextlib.nullcontext()
+  return jax.set_mesh(make_mesh(devices=jax.local_devices()))
+
+
+def to_host(array: Any) -> np.ndarray:
+  """Returns the whole of an array, also where other processes hold a part of it: then all of them have to call it."""
+  if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+    array = jax.random.key_data(array)
+  if getattr(array, 'is_fully_addressable', True) or array.is_fully_replicated:
+    return np.asarray(array)
+  return multihost_utils.process_allgather(array, tiled=True)
+
+
+def whole(tree: Any) -> Any:
+  """Returns the pytree, laid out on a mesh, with all of every leaf on every device; all processes have to call it."""
+  if all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(tree)):
+    return tree
+  shardings = jax.tree.map(lambda leaf: NamedSharding(leaf.sharding.mesh, PartitionSpec()), tree)
+  return jax.jit(lambda tree: tree, out_shardings=shardings)(tree)
+
+
+def own(tree: Any) -> Any:
+  """Returns a `whole` pytree on the devices of this process: what it computes with when it is `alone`."""
+  if jax.process_count() == 1:
+    return tree
+  return replicate(make_mesh(devices=jax.local_devices()), jax.tree.map(lambda leaf: leaf.addressable_data(0), tree))
 
 
 def state_shardings(mesh: Mesh, state: Any, min_size: int = 2**16) -> Any:

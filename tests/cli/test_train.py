@@ -221,6 +221,9 @@ def test_what_the_checkpoint_was_trained_on_cannot_change(finished, tmp_path):
   np.savez(path, images=rng.integers(0, 256, (50, 8, 8, 1), np.uint8), labels=labels[:50])
   with pytest.raises(ValueError, match='examples were 48 and are now 40'):
     train(config(**settings), str(tmp_path / 'run'))
+  np.savez(path, images=rng.integers(0, 256, (60, 8, 8, 1), np.uint8), labels=labels)
+  with pytest.raises(ValueError, match='there are as many examples, but not the same. Bring them back'):
+    train(config(**settings), str(tmp_path / 'run'))
 
 
 def test_one_work_directory_takes_one_trainer(tmp_path):

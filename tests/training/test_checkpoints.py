@@ -1,6 +1,8 @@
 """Checkpoints: what comes back is what was saved, on any number of devices and after a kill."""
 
 import os
+import pathlib
+import resource
 import shutil
 import signal
 import socket
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +20,7 @@ import pytest
 from jaxssl.core import State
 from jaxssl.training import mesh as meshes
 from jaxssl.training import optimizers
-from jaxssl.training.checkpoints import Checkpoints
+from jaxssl.training.checkpoints import Checkpoints, Damaged
 
 META = {'config': {'seed': 3, 'method': {'name': 'simclr'}}, 'seed': 3}
 
@@ -151,19 +154,112 @@ def test_another_state_is_refused(saved, target, message):
     checkpoints.restore(target)
 
 
-def test_damaged_and_absent_checkpoints(saved, tmp_path):
-  shutil.copytree(saved, tmp_path / 'run')
-  shutil.rmtree(tmp_path / 'run' / '2' / 'state' / 'd')
-  target = {'x': jax.ShapeDtypeStruct((2, 3), jnp.float32)}
-  with Checkpoints(tmp_path / 'run') as checkpoints:
-    with pytest.raises(ValueError, match='run/2 cannot be restored.*its files are damaged'):
-      checkpoints.restore(target)
+def test_absent_checkpoints(saved, tmp_path):
+  with Checkpoints(saved, read_only=True) as checkpoints:
     with pytest.raises(FileNotFoundError, match=r'step 7 .*choose one of \[1, 2\]'):
       checkpoints.meta(7)
-    assert checkpoints.restore(target, 1)[0]['x'].shape == (2, 3)
+    assert checkpoints.restore({'x': jax.ShapeDtypeStruct((2, 3), jnp.float32)}, 1)[0]['x'].shape == (2, 3)
   with pytest.raises(FileNotFoundError, match='no checkpoints: .*nowhere is not a directory'):
     Checkpoints(tmp_path / 'nowhere', read_only=True)
   assert not (tmp_path / 'nowhere').exists()
+
+
+def remove(path):
+  shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def empty(path):
+  if path.is_dir():
+    shutil.rmtree(path)
+    path.mkdir()
+  else:
+    path.write_bytes(b'')
+
+
+def truncate(path):
+  if path.is_file():
+    path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+
+
+def flip_a_bit(path):
+  if path.is_file():
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 3] ^= 1
+    path.write_bytes(damaged)
+
+
+@pytest.mark.parametrize('damage', [remove, empty, truncate, flip_a_bit])
+def test_whatever_is_damaged_the_state_is_one_that_was_saved(tmp_path, caplog, damage):
+  states = {step: make_state(step) for step in (1, 2)}
+  with Checkpoints(tmp_path / 'whole') as checkpoints:
+    for step, state in states.items():
+      checkpoints.save(step, state, {'step': step})
+  latest = tmp_path / 'whole' / '2'
+  noticed = []
+  for part in [latest, *sorted(latest.rglob('*'))]:
+    run = tmp_path / 'run'
+    shutil.rmtree(run, ignore_errors=True)
+    shutil.copytree(tmp_path / 'whole', run)
+    damage(run / part.relative_to(tmp_path / 'whole'))
+    caplog.clear()
+    with Checkpoints(run) as checkpoints:
+      state, meta = checkpoints.restore(like(states[2]))
+      assert bits(state) == bits(states[meta['step']]), part
+      assert meta['step'] == 2 or checkpoints.save(2, states[2], {'step': 2}), part
+    if meta['step'] == 1 and part != latest:
+      noticed.append(str(part.relative_to(latest)))
+      (message,) = [record.getMessage() for record in caplog.records if record.name.startswith('jaxssl')]
+      assert f'{run}/2 is damaged: ' in message and f'; set aside as {run}/2.damaged, and step 1 is used' in message
+    with Checkpoints(run) as checkpoints:
+      assert checkpoints.restore(like(states[2]))[1] == {'step': 2}
+  assert {'meta/metadata', 'state/manifest.ocdbt', 'state/array_metadatas/process_0'} <= {*noticed}
+
+
+def test_a_reader_passes_over_what_is_damaged_and_renames_nothing(saved, tmp_path, caplog):
+  shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+  shutil.rmtree(tmp_path / '2' / 'state' / 'd')
+  target = {'x': jax.ShapeDtypeStruct((2, 3), jnp.float32)}
+  with Checkpoints(tmp_path, read_only=True) as checkpoints:
+    checkpoints.restore(target)
+    assert f'{tmp_path}/2 is damaged: ' in caplog.text and '; step 1 is used instead' in caplog.text
+    with pytest.raises(Damaged, match=f'^{tmp_path}/2 is damaged: '):
+      checkpoints.restore(target, 2)
+    shutil.rmtree(tmp_path / '1' / 'meta')
+    with pytest.raises(Damaged, match=f'no checkpoint in {tmp_path} is whole, and nothing was changed.*/2 is.*/1 is'):
+      checkpoints.restore(target)
+  for _ in range(2):
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(Damaged, match='to start over, move that directory away'):
+      checkpoints.restore(target)
+  assert sorted(os.listdir(tmp_path)) == ['1', '2']
+
+
+@pytest.mark.parametrize('error', [
+    MemoryError('no room'), PermissionError(13, 'no'), ValueError("PERMISSION_DENIED: no [os_error_code='13']")])
+def test_what_is_not_the_fault_of_the_files_is_no_damage(saved, monkeypatch, error):
+  with Checkpoints(saved) as checkpoints:
+    monkeypatch.setattr(checkpoints._manager, 'restore', Mock(side_effect=error))
+    with pytest.raises(OSError, match='/2 cannot be read: '):
+      checkpoints.restore({'x': jax.ShapeDtypeStruct((2, 3), jnp.float32)})
+  assert sorted(os.listdir(saved)) == ['1', '2']
+
+
+def test_a_save_that_fails_names_the_last_good_one(tmp_path):
+  small = {'x': jnp.zeros(3)}
+  large = {'x': jax.random.normal(jax.random.key(0), (1_000_000,))}
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  message = f'^{tmp_path}: a checkpoint could not be saved: File too large; the last good checkpoint is 1$'
+  with pytest.raises(OSError, match=message), Checkpoints(tmp_path, keep_last=1) as checkpoints:
+    checkpoints.save(1, small, {})
+    checkpoints.wait()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+      checkpoints.save(2, large, {})
+      checkpoints.wait()
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  with Checkpoints(tmp_path, keep_last=1) as checkpoints:
+    assert checkpoints.restore(like(small))[1] == {} and checkpoints.save(2, small, {})
+  assert os.listdir(tmp_path) == ['2']
 
 
 def test_a_flipped_bit_is_noticed(tmp_path):
@@ -181,8 +277,8 @@ def test_a_flipped_bit_is_noticed(tmp_path):
       with Checkpoints(tmp_path / 'a', read_only=True) as checkpoints:
         try:
           silent += bits(checkpoints.restore(like(state))[0]) != bits(state)
-        except ValueError as error:
-          assert 'cannot be restored' in str(error)
+        except Damaged as error:
+          assert f'{tmp_path}/a/1 is damaged: ' in str(error)
     file.write_bytes(whole)
   assert silent == 0
 
@@ -208,7 +304,7 @@ def test_intervals_are_positive(tmp_path, change):
 ENDLESS = textwrap.dedent("""
   import sys
   import jax.numpy as jnp
-  from jaxssl.training.checkpoints import Checkpoints
+  from jaxssl.training.checkpoints import Checkpoints, Damaged
   checkpoints = Checkpoints(sys.argv[1], keep_last=2)
   for step in range(1, 10_000):
     checkpoints.save(step, {'x': jnp.full(4_000_000, step, jnp.int32), 'step': jnp.int32(step)}, {'step': step})
@@ -248,14 +344,14 @@ PAIR = textwrap.dedent("""
   import sys
   import jax, numpy as np
   from jaxssl.training import mesh as meshes
-  from jaxssl.training.checkpoints import Checkpoints
+  from jaxssl.training.checkpoints import Checkpoints, Damaged
   meshes.initialize_distributed('127.0.0.1:' + sys.argv[2], 2, int(sys.argv[1]))
   mesh = meshes.make_mesh(data=1, model=4)
   init = lambda: {'w': jax.numpy.arange(64 * 8, dtype=np.float32).reshape(64, 8), 'key': jax.random.key(5)}
   state = jax.jit(init, out_shardings=meshes.state_shardings(mesh, jax.eval_shape(init), min_size=8))()
   assert not state['w'].is_fully_addressable
   with Checkpoints(sys.argv[3]) as checkpoints:
-    assert checkpoints.save(1, state, {'seed': 5}) and not checkpoints.preempted(1)
+    assert checkpoints.save(1, state, {'seed': 5})
     restored, meta = checkpoints.restore(state)
     shard, same = restored['w'].addressable_shards[0], state['w'].addressable_shards[0]
     np.testing.assert_array_equal(shard.data, same.data)
@@ -268,7 +364,8 @@ def test_two_processes_save_what_one_restores(tmp_path):
     free.bind(('127.0.0.1', 0))
     port = str(free.getsockname()[1])
   env = {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
-         'JAX_CPU_COLLECTIVES_IMPLEMENTATION': 'gloo', 'PATH': '/usr/bin:/bin'}
+         'JAX_CPU_COLLECTIVES_IMPLEMENTATION': 'gloo', 'PATH': '/usr/bin:/bin',
+         'PYTHONPATH': str(pathlib.Path(__file__).parents[2])}
   processes = [
       subprocess.Popen([sys.executable, '-c', PAIR, str(i), port, str(tmp_path)], env=env, text=True,
                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for i in range(2)]

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+import struct
 
 import jax
 import jax.numpy as jnp
@@ -91,16 +92,44 @@ def test_read_without_a_run(tmp_path):
   assert read(tmp_path) == []
 
 
-def test_tensorboard_purges_what_a_resume_repeats(tmp_path, monkeypatch):
-  tensorboard = pytest.importorskip('tensorboardX')
-  opened, original = [], tensorboard.SummaryWriter
-  spy = lambda *args, **kwargs: opened.append(kwargs) or original(*args, **kwargs)
-  monkeypatch.setattr(tensorboard, 'SummaryWriter', spy)
+def test_tensorboard_purges_what_a_resume_repeats(tmp_path):
+  proto = pytest.importorskip('tensorboardX.proto.event_pb2')
   with MetricLogger(tmp_path, start=6) as logger:
-    logger.write(7, {'loss': 1.0})
-  assert opened == [{'purge_step': 7}]
-  event, = (tmp_path / 'tensorboard').iterdir()
-  assert b'loss' in event.read_bytes()
+    logger.write(7, {'loss': 1.0, 'speed': math.inf})
+  (file,) = (tmp_path / 'tensorboard').iterdir()
+  content, events = file.read_bytes(), []
+  while content:
+    (size,) = struct.unpack('<Q', content[:8])
+    events.append(proto.Event.FromString(content[12:12 + size]))
+    content = content[16 + size:]
+  assert events[0].file_version == 'brain.Event:2'
+  assert events[1].step == 7 and events[1].session_log.status == proto.SessionLog.START
+  assert events[2].step == 7
+  assert [(each.tag, each.simple_value) for each in events[2].summary.value] == [('loss', 1.0), ('speed', math.inf)]
+
+
+def test_lines_that_cannot_be_read_are_kept_aside(tmp_path, caplog):
+  with MetricLogger(tmp_path) as logger:
+    for step in (1, 2, 3):
+      logger.write(step, {'loss': 1.0})
+  lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  (tmp_path / 'metrics.jsonl').write_text('\n'.join([lines[0], lines[1][:-3], lines[2], lines[2][:5]]))
+  damaged = (tmp_path / 'metrics.jsonl').read_bytes()
+  with MetricLogger(tmp_path, start=3):
+    pass
+  assert [row['step'] for row in jsonl(tmp_path)] == [1, 3]
+  assert 'metrics.jsonl is damaged: set aside as' in caplog.text
+  assert (tmp_path / 'metrics.jsonl.damaged').read_bytes() == damaged
+
+
+@pytest.mark.parametrize('name', ['metrics.jsonl', 'metrics.csv'])
+def test_a_file_that_cannot_be_written_is_named(tmp_path, name):
+  with MetricLogger(tmp_path) as logger:
+    logger.write(1, {'loss': 1.0})
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    with pytest.raises(OSError, match=f'{tmp_path}/{name} cannot be written: Is a directory'):
+      logger.write(2, {'loss': 1.0})
 
 
 def test_without_tensorboard(tmp_path, monkeypatch):

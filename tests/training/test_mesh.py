@@ -1,5 +1,7 @@
 """Meshes: N devices equal one, sharded parameters equal whole ones, and two processes equal one."""
 
+import importlib.util
+import pathlib
 import socket
 import subprocess
 import sys
@@ -14,6 +16,8 @@ from jax.sharding import PartitionSpec
 
 from jaxssl.core import State
 from jaxssl.training import mesh as meshes
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def toy_state(optimizer):
@@ -118,23 +122,99 @@ def test_errors_name_the_value_and_the_choices(make, message):
     make()
 
 
-def test_the_environment_of_a_launcher_is_seen(monkeypatch):
-  for name in ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE', 'TPU_WORKER_HOSTNAMES'):
+LAUNCHERS = (
+    'SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE', 'TPU_WORKER_HOSTNAMES', 'TPU_PROCESS_ADDRESSES',
+    'MEGASCALE_NUM_SLICES', 'KUBERNETES_SERVICE_HOST', 'JOB_COMPLETION_INDEX')
+
+
+@pytest.fixture
+def joined(monkeypatch):
+  """The arguments of every call that joins processes, in an environment without a launcher."""
+  for name in LAUNCHERS:
     monkeypatch.delenv(name, raising=False)
   calls = []
-  monkeypatch.setattr(jax.distributed, 'initialize', lambda *args: calls.append(args))
-  meshes.initialize_distributed()
-  assert calls == []
-  monkeypatch.setenv('SLURM_STEP_NUM_TASKS', '4')
+  monkeypatch.setattr(jax.config, 'update', lambda *args: None)
+  monkeypatch.setattr(jax.distributed, 'initialize', lambda *args, **options: calls.append((args, options)))
+  return calls
+
+
+JAX_FINDS_ALL = ((None, None, None), {'cluster_detection_method': None})
+
+
+@pytest.mark.parametrize('environment, several', [
+    ({}, False),
+    ({'SLURM_STEP_NUM_TASKS': '4'}, True), ({'SLURM_STEP_NUM_TASKS': '1'}, False),
+    ({'OMPI_COMM_WORLD_SIZE': '2'}, True),
+    ({'TPU_WORKER_HOSTNAMES': 'a,b'}, True), ({'TPU_WORKER_HOSTNAMES': 'a'}, False),
+    ({'TPU_PROCESS_ADDRESSES': 'a:1,b:1', 'TPU_WORKER_HOSTNAMES': 'a'}, True),
+    ({'TPU_WORKER_HOSTNAMES': 'a', 'MEGASCALE_NUM_SLICES': '2'}, True),
+    ({'KUBERNETES_SERVICE_HOST': '10.0.0.1', 'JOB_COMPLETION_INDEX': '0'}, True),
+    ({'KUBERNETES_SERVICE_HOST': '10.0.0.1'}, False),
+])
+def test_the_environment_of_a_launcher_is_seen(joined, monkeypatch, environment, several):
+  for name, value in environment.items():
+    monkeypatch.setenv(name, value)
   meshes.initialize_distributed(auto=False)
-  assert calls == []
+  assert joined == []
   meshes.initialize_distributed()
-  monkeypatch.delenv('SLURM_STEP_NUM_TASKS')
-  monkeypatch.setenv('TPU_WORKER_HOSTNAMES', 'a,b')
-  assert meshes.launched_processes() == 2
-  monkeypatch.setenv('TPU_WORKER_HOSTNAMES', 'a')
+  assert joined == ([JAX_FINDS_ALL] if several else []) and meshes.launched() == several
+
+
+def test_explicit_arguments_win(joined, monkeypatch):
   meshes.initialize_distributed('host:1', 2, 1)
-  assert calls == [(None, None, None), ('host:1', 2, 1)]
+  monkeypatch.setenv('SLURM_STEP_NUM_TASKS', '4')
+  meshes.initialize_distributed('host:1', 2, 1)
+  meshes.initialize_distributed('host:1')  # The rest is Slurm's.
+  monkeypatch.setenv('KUBERNETES_SERVICE_HOST', '10.0.0.1')
+  monkeypatch.setenv('JOB_COMPLETION_INDEX', '0')
+  meshes.initialize_distributed('host:1', 2, 1)
+  detected, ignored = ({'cluster_detection_method': each} for each in (None, 'deactivate'))
+  assert joined == [(('host:1', 2, 1), detected), (('host:1', 2, 1), detected), (('host:1', None, None), detected),
+                    (('host:1', 2, 1), ignored)]
+
+
+# Stands for the package of that name, and for the cluster that it asks: a job of two pods, one of which this is.
+KUBERNETES = """
+  from types import SimpleNamespace as Some
+
+  class ApiException(Exception):
+    pass
+
+  labels = {'job-name': 'pretrain'}
+  pod = Some(metadata=Some(name='pretrain-0', labels=labels, owner_references=[Some(controller=True, kind='Job')]),
+             spec=Some(subdomain='pods'))
+  job = Some(metadata=Some(name='pretrain', labels={}), spec=Some(parallelism=2))
+  config = Some(load_incluster_config=lambda: None)
+  client = Some(CoreV1Api=lambda: Some(list_namespaced_pod=lambda **options: Some(items=[pod])),
+                BatchV1Api=lambda: Some(read_namespaced_job=lambda **options: job),
+                exceptions=Some(ApiException=ApiException))
+"""
+POD = """
+  import socket
+  import jax
+  from jax._src import clusters
+  from jaxssl.training import mesh
+  clusters.K8sCluster._namespace = classmethod(lambda cls: 'default')
+  socket.gethostbyname = lambda name: '127.0.0.1'
+  jax._src.distributed.State.initialize = lambda self, *args, **options: print(
+      *clusters.ClusterEnv.auto_detect_unset_distributed_params(*args[:4], None, 1)[:3])
+  mesh.initialize_distributed()
+"""
+
+
+def test_the_pods_of_a_kubernetes_job_find_each_other_as_jax_has_it(tmp_path):
+  (tmp_path / 'kubernetes.py').write_text(textwrap.dedent(KUBERNETES))
+  env = {'JAX_PLATFORMS': 'cpu', 'PATH': '/usr/bin:/bin', 'HOSTNAME': 'pretrain-0', 'JOB_COMPLETION_INDEX': '1',
+         'KUBERNETES_SERVICE_HOST': '10.0.0.1', 'PYTHONPATH': f'{tmp_path}:{ROOT}'}
+  command = [sys.executable, '-c', textwrap.dedent(POD)]
+  found = subprocess.run(command, env=env, capture_output=True, text=True)
+  assert found.stdout == 'pretrain-0.pods:55527 2 1\n', found.stderr
+  if importlib.util.find_spec('kubernetes') is None:
+    env['PYTHONPATH'] = str(ROOT)
+    alone = subprocess.run([sys.executable, '-W', 'ignore', '-c', 'from jaxssl.training import mesh; '
+                            'mesh.initialize_distributed()'], env=env, capture_output=True, text=True)
+    message = 'ValueError: the processes of the run do not find each other: coordinator_address should be defined. Tell'
+    assert message in alone.stderr
 
 
 PROCESS = textwrap.dedent("""
@@ -162,7 +242,7 @@ def test_two_processes_share_one_batch():
     free.bind(('127.0.0.1', 0))
     port = str(free.getsockname()[1])
   env = {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
-         'JAX_CPU_COLLECTIVES_IMPLEMENTATION': 'gloo', 'PATH': '/usr/bin:/bin'}
+         'JAX_CPU_COLLECTIVES_IMPLEMENTATION': 'gloo', 'PATH': '/usr/bin:/bin', 'PYTHONPATH': str(ROOT)}
   command = [sys.executable, '-c', PROCESS]
   processes = [
       subprocess.Popen([*command, str(i), port], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
