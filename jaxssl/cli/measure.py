@@ -62,6 +62,8 @@ def _of_inputs(run: Run, train: Source, test: Source) -> list[Row]:
     basis = measure_generative.fit_pca(run, train, size)
   rows: list[Row] = []
   for name in representations(run):
+    if len(representations(run)) > 1:
+      print(f'Evaluating {name} …', flush=True)
     compared = encoders(run, name)
     if rows:
       del compared['raw']

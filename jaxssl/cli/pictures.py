@@ -97,12 +97,18 @@ def _spread(n: int, count: int) -> np.ndarray:
   return np.unique(np.linspace(0, n - 1, min(n, count)).round().astype(int))
 
 
+def _title(method: str, path: str) -> str:
+  """Returns the name of the work directory, and before it that of the method unless the former begins with it."""
+  name = os.path.basename(path)
+  return name if name.startswith(method) else f'{method}, {name}'
+
+
 def write_report(run: runs.Run, results: dict, pictures: dict[str, str], path: str) -> None:
   """Writes WORKDIR/report.html."""
   rows = logging.read(path)
   warning = geometry.warning(rows[-1]) if rows and 'embedding_std' in rows[-1] else None
   report.write(
-      os.path.join(path, 'report.html'), title=f'{run.config.method.name}, {os.path.basename(path)}',
+      os.path.join(path, 'report.html'), title=_title(run.config.method.name, path),
       rows=results['rows'],
       config=run.config.to_dict(), pictures=pictures, seconds=results['seconds'],
       images_per_second=results['images_per_second'], facts={'step': int(run.state.step), **workdir.last_start(path)},

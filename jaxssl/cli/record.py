@@ -107,4 +107,6 @@ def check_finite(step: int, state: Any, rows: list[dict[str, Any]]) -> None:
   # Of a method with several updates, another's may be the one.
   values |= {name: float(value) for name, value in row.items() if np.ndim(value) == 0 and not np.isfinite(value)}
   found = ', '.join(f'{name.replace("_", " ")} = {value}' for name, value in values.items())
+  if all(map(np.isfinite, values.values())):  # Of a critic's updates the metrics are the last's.
+    found = f'in an earlier update of the step than that with {found}'
   raise FloatingPointError(f'the loss or its gradient was not finite at step {failed + 1}: {found}')

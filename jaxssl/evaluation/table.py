@@ -22,6 +22,7 @@ NAMES = {
 BASELINES = ('raw', 'mfcc', 'mean', 'mean_patch', 'pca', 'train')  # That no network computes.
 NONE = 'none'  # The label or the representation of a figure that is not about any.
 NATS = ('elbo', 'iwae', 'kl')
+FEW = 100  # Samples or test examples, below which figures of samples are flagged.
 HARDLY = 0.1  # Of the way from chance to 1: a classifier below it has not learnt what its features are to tell apart.
 
 
@@ -198,13 +199,18 @@ def _about_reconstructions(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _about_samples(rows: Sequence[Row]) -> Iterator[str]:
-  first = next((row for row in rows if row['protocol'] == 'samples'), None)
-  if first is None:
+  found = {row['features']: row for row in rows if row['protocol'] == 'samples'}
+  if not found:
     return
-  yield (f'Samples: {first["num_samples"]:,} of the generator, before training and after it, and training examples, '
+  first = next(iter(found.values()))
+  real = f', and {found["train"]["num_samples"]:,} training examples' if 'train' in found else ''
+  made = max(row['num_samples'] for name, row in found.items() if name != 'train' or len(found) == 1)
+  yield (f'Samples: {made:,} of the generator, before training (under random) and after it (under trained){real}, '
          f'beside {first["num_test"]:,} test examples. Fréchet distance: lower is better, and training examples have '
          'about the least there can be. Precision: the share of samples that are like test examples; recall: that of '
          'test examples that are like samples.')
+  if min(made, first['num_test']) < FEW:
+    yield f'CAUTION: with fewer than {FEW} samples or test examples these figures say little: noise may look precise.'
   accuracy, chance = first.get('network_accuracy'), first.get('network_chance', 0)
   if first['network'] == 'random':
     yield 'Samples are judged by features of a network with random weights, as there are no labels to train one with.'

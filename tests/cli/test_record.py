@@ -49,4 +49,6 @@ def test_of_several_losses_the_one_that_was_not_finite_is_named():
              'generator gradient norm = nan$')
   with pytest.raises(FloatingPointError, match=message):
     check_finite(2, state, rows)
+  with pytest.raises(FloatingPointError, match='step 1: in an earlier update of the step than that with loss = 1.0'):
+    check_finite(1, state._replace(failed_step=jnp.int32(0)), rows[:1])
   check_finite(2, state._replace(failed_step=jnp.int32(-1)), rows)

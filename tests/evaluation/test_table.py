@@ -80,6 +80,9 @@ def test_samples_stand_beside_training_examples_and_name_their_judge():
   poor = table.notes([{**row, 'network_accuracy': 0.103} for row in rows])
   assert poor[-1].startswith('CAUTION: this classifier is hardly better than chance')
   assert 'random weights' in table.notes([{**row, 'network': 'random'} for row in rows])[-1]
+  few = table.notes([{**row, 'num_samples': 32 if row['features'] == 'train' else 40, 'num_test': 8} for row in rows])
+  assert 'Samples: 40 of the generator' in few[1] and 'and 32 training examples, beside 8 test' in few[1]
+  assert few[2].startswith('CAUTION: with fewer than 100 samples or test examples')
 
 
 def test_no_rows():
