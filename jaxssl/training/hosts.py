@@ -199,6 +199,8 @@ def _leave(message: str, status: int = 1) -> NoReturn:
   print(message, file=sys.stderr, flush=True)
   with contextlib.suppress(jax.errors.JaxRuntimeError):
     _client().wait_at_barrier('jaxssl/leave', int(1000 * FAREWELL))
+  if jax.process_index() == 0:
+    time.sleep(4 * POLL)  # Without its service the others, if still on their way out, would be aborted by JAX.
   os._exit(status)
 
 
