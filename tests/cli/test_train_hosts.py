@@ -174,7 +174,7 @@ def get_config():
         'decoder': {{'name': 'mlp_decoder', 'features': (8,)}},
         'optimizer': {{'name': 'adamw', 'learning_rate': {{'name': 'constant', 'base': 0.01, 'scaling': 'none'}}}}}}
     made.evaluation.update({{
-        'protocols': ('knn', 'sgd', 'finetune', 'reconstruction', 'samples'), 'pictures': True, 'batch_size': 250,
+        'protocols': ('knn', 'linear', 'reconstruction', 'samples'), 'pictures': True, 'batch_size': 250,
         'reconstruction': {{'samples': 2}}, 'samples': {{'count': 50, 'steps': 2}}}})
   return made
 """
