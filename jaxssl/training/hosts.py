@@ -224,6 +224,8 @@ def _farewell() -> None:
   """Waits until all processes know that the run ends, but not for long."""
   with contextlib.suppress(jax.errors.JaxRuntimeError):
     _client().wait_at_barrier('jaxssl/leave', int(1000 * FAREWELL))
+  if jax.process_index() == 0:
+    time.sleep(4 * POLL)  # Without its service the others, if still on their way out, would be aborted by JAX.
 
 
 def _client() -> Any:

@@ -90,6 +90,18 @@ def test_devices_that_met_once_wait_longer_than_gloo_would(tmp_path):
   assert pair(tmp_path, LATE) == ([0, 0], ['met\n', ''])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('failure, first, second', [
+    ("open('nowhere')", "error: [Errno 2] No such file or directory: 'nowhere'",
+     "error: process 0: [Errno 2] No such file or directory: 'nowhere'"),
+    ('1 / 0', 'error: ZeroDivisionError: division by zero', 'error: process 0: ZeroDivisionError: division by zero'),
+])
+def test_an_error_of_the_first_while_the_others_wait_ends_all(tmp_path, failure, first, second):
+  statuses, outputs = pair(tmp_path, f'\n    hosts.first(lambda: {failure})\n')
+  assert statuses == [1, 1] and outputs[1] == second + '\n', outputs
+  assert outputs[0].splitlines()[-1] == first and ('Traceback' in outputs[0]) == ('Zero' in first)
+
+
 def test_a_single_process_has_nobody_to_wait_for():
   assert hosts.first(lambda: 3) == hosts.in_turn(lambda: 3) == 3
   hosts.agree({'a': object()})
