@@ -237,7 +237,7 @@ class Checkpoints:
       try:
         return self._attempt(chosen, read), chosen, damaged
       except Damaged as error:
-        if step is None and chosen not in self.all_steps():  # The trainer deleted it before the reader had read it.
+        if step is None and self.all_steps() != steps:  # The trainer has gone on, and deleted what the reader read.
           return self._read(None, read)
         if step is not None or jax.process_count() > 1:
           raise
