@@ -95,7 +95,7 @@ class Checkpoints:
         create=not read_only,
         read_only=read_only,
     )
-    self._manager = _quietly(lambda: ocp.CheckpointManager(self.directory, options=options))
+    self._manager = _quietly(lambda: _settled(lambda: ocp.CheckpointManager(self.directory, options=options)))
 
   def save(self, step: int, state: Any, meta: dict[str, Any], force: bool = False) -> bool:
     """Starts to save `state` after `step` updates; returns whether it did.
@@ -169,7 +169,7 @@ class Checkpoints:
   def all_steps(self) -> list[int]:
     """Returns all steps in order, the one being written included (not for a reader)."""
     if self._read_only:
-      self._manager.reload()
+      _settled(self._manager.reload)
     return sorted(self._manager.all_steps())
 
   def preempted(self, step: int) -> bool:
@@ -307,6 +307,16 @@ def _cause(error: Any) -> Any:
   while error.__cause__ is not None:
     error = error.__cause__
   return error
+
+
+def _settled(list_steps: Callable[[], Any]) -> Any:
+  """Returns `list_steps()`, again where the trainer deleted a step between the two looks that Orbax takes at each."""
+  for _ in range(9):
+    try:
+      return list_steps()
+    except FileNotFoundError:
+      continue
+  return list_steps()
 
 
 def _quietly(make: Callable[[], Any]) -> Any:
