@@ -70,7 +70,8 @@ def is_done(path: str, name: str, config: ConfigDict) -> bool:
     rows, _, _ = (results[key] for key in ('rows', 'seconds', 'images_per_second'))
     return bool(rows) and all((row['data'], row['step']) == (name, config.steps) for row in rows)
   except (ValueError, TypeError, KeyError) as error:
-    log.warning('%s; it is written anew', error if isinstance(error, ValueError) else f'{file} is damaged: {error!r}')
+    if jax.process_index() == 0:
+      log.warning('%s is damaged (%s): set aside as %s, and evaluated anew', file, error, files.set_aside(file))
     return False
 
 
