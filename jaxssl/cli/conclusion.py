@@ -72,7 +72,7 @@ def is_done(path: str, name: str, config: ConfigDict) -> bool:
     rows = table.read(file)['rows']
     return bool(rows) and all((row.get('data'), row.get('step')) == (name, config.steps) for row in rows)
   except ValueError as error:
-    log.warning('%s; it is written anew', error)
+    log.warning('%s: set aside as %s, and evaluated anew', error, files.set_aside(file))
     return False
 
 

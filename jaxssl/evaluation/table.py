@@ -267,8 +267,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
       format(results['rows'], seconds=results['seconds'], images_per_second=results['images_per_second'])
     except Exception as error:  # Each function that formats has an error of its own for what is no row.
       raise ValueError(
-          f'{os.fspath(path)} is damaged ({type(error).__name__}: {error}); without it the run is evaluated anew'
-      ) from error
+          f'{os.fspath(path)} is damaged ({type(error).__name__}: {error})') from error
   return results
 
 

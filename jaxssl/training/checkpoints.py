@@ -90,7 +90,7 @@ class Checkpoints:
         create=not read_only,
         read_only=read_only,
     )
-    self._manager = _quietly(lambda: ocp.CheckpointManager(self.directory, options=options))
+    self._manager = _quietly(lambda: _settled(lambda: ocp.CheckpointManager(self.directory, options=options)))
 
   def save(self, step: int, state: Any, meta: dict[str, Any], force: bool = False) -> bool:
     """Starts to save `state` after `step` updates; returns whether it did.
@@ -164,7 +164,7 @@ class Checkpoints:
   def all_steps(self) -> list[int]:
     """Returns all steps in order, the one being written included (not for a reader)."""
     if self._read_only:
-      self._manager.reload()
+      _settled(self._manager.reload)
     return sorted(self._manager.all_steps())
 
   def wait(self) -> None:
@@ -228,7 +228,7 @@ class Checkpoints:
       try:
         return self._attempt(chosen, read), chosen, damaged
       except Damaged as error:
-        if step is None and chosen not in self.all_steps():  # The trainer deleted it before the reader had read it.
+        if step is None and self.all_steps() != steps:  # The trainer has gone on, and deleted what the reader read.
           return self._read(None, read)
         if step is not None or jax.process_count() > 1:
           raise
@@ -298,6 +298,16 @@ def _cause(error: Any) -> Any:
   while error.__cause__ is not None:
     error = error.__cause__
   return error
+
+
+def _settled(list_steps: Callable[[], Any]) -> Any:
+  """Returns `list_steps()`, again where the trainer deleted a step between the two looks that Orbax takes at each."""
+  for _ in range(9):
+    try:
+      return list_steps()
+    except FileNotFoundError:
+      continue
+  return list_steps()
 
 
 def _quietly(make: Callable[[], Any]) -> Any:

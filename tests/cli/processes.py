@@ -22,7 +22,7 @@ def command(*arguments, script='train.py', fault='', **options):
       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
 
 
-def finish(process, status=0, seconds=300):
+def finish(process, status=0, seconds=900):
   """Returns the output of a command that has to end with `status`, without a traceback."""
   out = process.communicate(timeout=seconds)[0]
   assert process.returncode == status, f'{process.returncode}: {out}'

@@ -57,7 +57,7 @@ def names(path):
 @pytest.mark.slow
 @pytest.mark.parametrize('seed', [0])
 def test_twenty_kills_at_random_moments_change_no_bit(tmp_path, seed):
-  long = '--config.steps=3000', '--config.checkpoint.every=10'
+  long = '--config.steps=3000', '--config.checkpoint.every=20'
   undisturbed = finish(command('--workdir', tmp_path / 'whole', *long))
   path, rng = tmp_path / 'killed', np.random.default_rng(seed)
   moments = []
@@ -65,7 +65,7 @@ def test_twenty_kills_at_random_moments_change_no_bit(tmp_path, seed):
     process = command('--workdir', path, *long)
     kind, began, before = rng.choice(['start', 'training', 'save']), time.time(), max(logged(path), default=0)
     if kind == 'start':
-      time.sleep(rng.uniform(0, 15))
+      time.sleep(rng.uniform(0, 6))
       assert process.poll() is None, process.communicate()[0]
       kill(process)
     else:
@@ -180,7 +180,10 @@ def test_a_second_signal_stops_at_once(tmp_path):
   process.send_signal(signal.SIGSTOP)
   process.send_signal(signal.SIGTERM)
   process.send_signal(signal.SIGINT)
-  assert 'stopped at once' in stop(process, signal.SIGCONT, 128 + signal.SIGTERM) or saved(tmp_path)
+  process.send_signal(signal.SIGCONT)
+  out = process.communicate(timeout=10)[0]
+  # Which of the two is heard first is up to the system.
+  assert process.returncode in (128 + signal.SIGTERM, 128 + signal.SIGINT) and 'stopped at once' in out, out
 
 
 @pytest.mark.slow
@@ -199,16 +202,17 @@ def test_a_signal_to_the_eval_command(tmp_path, whole):
 
 @pytest.mark.slow
 def test_a_second_trainer_is_refused_at_once_and_eval_is_not(tmp_path):
-  first = command('--workdir', tmp_path, *ENDLESS[:1])
+  endless = ENDLESS[0], '--config.checkpoint.every=200'
+  first = command('--workdir', tmp_path, *endless)
   wait_for(lambda: saved(tmp_path), first)
   kept = {name: (tmp_path / name).read_bytes() for name in ('config.json', 'environment.json')}
-  second = command('--workdir', tmp_path, *ENDLESS[:1], fault='slow_loading')  # It does not come to load.
+  second = command('--workdir', tmp_path, *endless, fault='slow_loading')  # It does not come to load.
   assert f'error: --workdir {tmp_path}: another process is training there' in finish(second, 1)
   finish(command('--workdir', tmp_path, script='eval.py'))
   assert first.poll() is None
   assert kept == {name: (tmp_path / name).read_bytes() for name in kept}
   kill(first)
-  third = command('--workdir', tmp_path, *ENDLESS[:1])  # What a killed process locked is free.
+  third = command('--workdir', tmp_path, *endless)  # What a killed process locked is free.
   read_until(third, 'Resuming from step')
   wait_for(lambda: len(logged(tmp_path)) > 2, third)
   stop(third, signal.SIGTERM)

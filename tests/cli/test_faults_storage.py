@@ -132,7 +132,7 @@ def test_other_files_that_are_damaged_are_set_aside(copy, whole):
       row['value'] for row in kept['results.json']['rows']]
   assert len(json.loads((copy / 'environment.json').read_text())) == 1
   assert logged(copy) == [1, 4, 6, 8, 10, 12]
-  assert all((copy / f'{name}.damaged').exists() for name in ('config.json', 'environment.json', 'metrics.jsonl'))
+  assert all((copy / f'{name}.damaged').exists() for name in names)
 
 
 # Disks.
