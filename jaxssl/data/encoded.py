@@ -13,7 +13,6 @@ if TYPE_CHECKING:
   from PIL import Image
 
 T = TypeVar('T')
-PNG_END = b'IEND\xaeB`\x82'
 MEMORY = 4 << 30  # Bytes: a data set that takes less, resized, is decoded once and held in memory.
 
 
@@ -26,7 +25,7 @@ class EncodedImages:
     rows: int64 [n]: image i of this split is `read(rows[i])`.
     size: Side in pixels of the squares that indexing returns; None where only `original` is wanted.
     channels: 1 or 3.
-    plain: bool [n]: whether TensorFlow's decoder reads the image as `decode` does (no palette, alpha or EXIF rotation).
+    plain: bool [n]: whether TensorFlow's decoder reads the image as `decode` does: see `is_plain`.
   """
 
   read: Callable[[int], bytes]
@@ -109,16 +108,15 @@ def decode(content: bytes, channels: int = 3, size: int | None = None) -> np.nda
 
 
 def is_plain(content: bytes) -> bool:
-  """Whether TensorFlow's decoder gives the pixels of `decode`: 8-bit grey or RGB, no alpha, upright; JPEG or PNG.
+  """Whether TensorFlow's decoder reads the image as `decode` does: an upright JPEG, grey or RGB.
 
-  Raises an error of Pillow's where a checksum of a PNG is wrong, which `decode` does not look at.
+  Of a damaged JPEG both read the same, but of PNGs TensorFlow refuses some that Pillow reads. Raises an error of
+  Pillow's where a checksum of a PNG is wrong, which `decode` does not look at.
   """
   _open(content).verify()
   image = _open(content)
   upright = image.getexif().get(0x0112, 1) == 1
-  if image.format == 'PNG' and PNG_END not in content:  # Pillow needs no end, TensorFlow does.
-    return False
-  return image.format in ('JPEG', 'PNG') and image.mode in ('L', 'RGB') and upright and 'transparency' not in image.info
+  return image.format == 'JPEG' and image.mode in ('L', 'RGB') and upright
 
 
 def require_pillow() -> None:

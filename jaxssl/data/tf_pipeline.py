@@ -79,7 +79,7 @@ def _loader(tf: Any, source: Source) -> Callable[[Any], Any]:
     content = tf.numpy_function(lambda i: images.content(int(i)), [index], tf.string)
     image = tf.cond(
       tf.gather(plain, index),
-      # Of a PNG as well. What Pillow takes of a damaged JPEG this takes, too, where `decode_image` would stop the run.
+      # Of the PNGs of TFDS, too. What Pillow takes of a damaged JPEG this takes, where `decode_image` would stop a run.
       lambda: tf.io.decode_jpeg(content, channels=channels, try_recover_truncated=True),
       lambda: tf.numpy_function(lambda content: decode(content, channels), [content], tf.uint8),
     )
