@@ -202,7 +202,8 @@ def test_samples_pictures_and_split_parameters_over_processes_equal_those_of_one
   np.testing.assert_allclose(ours['test_features'], theirs['test_features'], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path, number):
   run = tmp_path / 'run'
   with Processes(tmp_path, 2, ALL_DEVICES, '--workdir', run, *ENDLESS) as pair:
