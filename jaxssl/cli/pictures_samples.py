@@ -56,6 +56,8 @@ def over_training(run: runs.Run, path: str) -> Callable[[int, Any], None]:
 
   def draw(step, state):
     unfinished, finished = (os.path.join(folder, f'{dot}{step}.png') for dot in ('.', ''))
+    if jax.process_count() == 1 and os.path.exists(finished):
+      return  # Drawn before the run was stopped, from the same bits.
     try:
       if jax.process_index() == 0:
         os.makedirs(folder, exist_ok=True)
