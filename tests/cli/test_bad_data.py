@@ -34,7 +34,7 @@ def command(*arguments, **environment):
       [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]), **environment}
   done = subprocess.run(
       [sys.executable, str(ROOT / 'train.py'), '--config', str(CONFIG), *map(str, arguments)], env=environment,
-      capture_output=True, timeout=300)
+      capture_output=True, timeout=900)
   return done.stdout.decode() + done.stderr.decode(), done.returncode
 
 
@@ -151,7 +151,7 @@ def test_a_damaged_data_set_is_refused_before_the_run(tmp_path):
 
 @pytest.mark.slow
 def test_a_data_set_that_is_not_there_and_no_network(tmp_path):
-  """A proxy where nobody answers stands for it."""
+  """A proxy where nobody answers stands for it; TFDS tries again for minutes."""
   pytest.importorskip('tensorflow_datasets')
   proxy = {f'{kind}_proxy': 'http://127.0.0.1:9' for kind in ('http', 'https', 'HTTP', 'HTTPS')}
   out, code = command('--workdir', tmp_path / 'run', '--config.data.source=tfds', '--config.data.name=mnist',
