@@ -29,8 +29,12 @@ def main():
   args = parser.parse_args()
   settings = {'batch': args.batch, 'steps': args.steps, 'rounds': args.rounds, 'loss': args.loss}
   cases = [(1, n) for n in args.devices] + [(n, 1) for n in args.processes if n > 1]
-  results = [launch({**settings, 'processes': processes, 'devices': devices}) for processes, devices in cases]
-  report(results, args.batch)
+  head(args.batch)
+  first = None
+  for processes, devices in cases:
+    case = launch({**settings, 'processes': processes, 'devices': devices})
+    first = first or case
+    row(case, first)
   launch({**settings, 'processes': 1, 'devices': max(args.devices), 'counts': args.devices}, echo=True)
 
 
@@ -93,22 +97,26 @@ def measure(case: dict, process: int) -> dict:
           'loss_value': float(metrics['loss']), 'sent': hlo.totals(found), 'number': len(found)}
 
 
-def report(results: list[dict], batch: int) -> None:
-  """Prints the table."""
+def head(batch: int) -> None:
+  """Prints the head of the table."""
   import datetime
 
   import hlo
   from timing import hardware
 
-  first = results[0]
   print(f'\n### SimCLR, ResNet-18, 32 px, batch {batch}\n{datetime.date.today()}, {hardware()}\n')
   print('| processes x devices | steps/s | operations, all devices / one | collectives a step | '
         + ' | '.join(f'{kind}, KiB' for kind in hlo.KINDS) + ' | loss after the last step |')
-  print('|---' * (5 + len(hlo.KINDS)) + '|')
-  for case in results:
-    sent = ' | '.join(f'{case["sent"].get(kind, 0) / 1024:,.1f}' for kind in hlo.KINDS)
-    print(f'| {case["processes"]} x {case["devices"]} | {1 / case["seconds"]:.2f} | '
-          f'{case["flops"] / first["flops"]:.4f} | {case["number"]} | {sent} | {case["loss_value"]:.6f} |')
+  print('|---' * (5 + len(hlo.KINDS)) + '|', flush=True)
+
+
+def row(case: dict, first: dict) -> None:
+  """Prints a row of the table; `first` is one device."""
+  import hlo
+
+  sent = ' | '.join(f'{case["sent"].get(kind, 0) / 1024:,.1f}' for kind in hlo.KINDS)
+  print(f'| {case["processes"]} x {case["devices"]} | {1 / case["seconds"]:.2f} | '
+        f'{case["flops"] / first["flops"]:.4f} | {case["number"]} | {sent} | {case["loss_value"]:.6f} |', flush=True)
 
 
 def loss_alone(counts: list[int], batch: int) -> None:

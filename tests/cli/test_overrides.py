@@ -3,6 +3,7 @@
 import os
 import sys
 
+import jax
 import pytest
 from absl import flags
 from ml_collections import config_flags
@@ -13,6 +14,7 @@ from tiny_config import get_config
 from jaxssl.build import build, load_source
 from jaxssl.cli import launch, measure
 from jaxssl.cli.train import check
+from jaxssl.training import mesh
 
 
 def attempt(*arguments):
@@ -26,7 +28,7 @@ def attempt(*arguments):
       values(argv)
     source = load_source(config.value.to_dict(), 'pretrain')
     experiment = build(config.value.to_dict(), len(source))
-    check(config.value, experiment, source)
+    check(config.value, experiment, source, mesh.make_mesh(1, 1, jax.devices()[:1]))
   except SystemExit as error:
     return str(error)
   except (ValueError, OSError) as error:
