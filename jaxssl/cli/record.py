@@ -1,6 +1,5 @@
 """What a run says while it trains: metrics, health, speed, and the stop at a loss that is not finite."""
 
-import re
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -49,8 +48,7 @@ class Readable:
   def complain(self, saved: int | None) -> None:
     """Raises OSError with that error, where `saved` is the last step that is."""
     kept = 'no step is saved' if saved is None else f'step {saved} is saved, and the same command goes on from there'
-    # TensorFlow puts the names of its nodes before the error, and the traceback after it.
-    reason = re.sub(r'^({{.*?}} )+', '', str(self.error)).partition('\n')[0] or type(self.error).__name__
+    reason = str(self.error).partition('\n')[0] or type(self.error).__name__
     raise OSError(f'the data can no longer be read: {reason}; {kept}') from self.error
 
 

@@ -186,8 +186,8 @@ def read_config(path: str) -> ConfigDict:
     schema.check(values)
     return ConfigDict(values)
   except (KeyError, RecursionError, TypeError, ValueError) as error:  # ConfigDict refuses some names.
-    raise ValueError(f'{stored} does not hold the config of a run: {error}; its train command writes it anew'
-                     ) from error
+    raise ValueError(f'{stored} does not hold the config of a run: {error}; the train command of this run writes it '
+                     'anew') from error
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

@@ -26,6 +26,7 @@ class EncodedImages:
     size: Side in pixels of the squares that indexing returns; None where only `original` is wanted.
     channels: 1 or 3.
     plain: bool [n]: whether TensorFlow's decoder reads the image as `decode` does: see `is_plain`.
+    name: what to call image i in an error.
   """
 
   read: Callable[[int], bytes]
@@ -33,6 +34,7 @@ class EncodedImages:
   size: int | None
   channels: int
   plain: np.ndarray
+  name: Callable[[int], str] = 'image {}'.format
 
   def __len__(self) -> int:
     return len(self.rows)
@@ -43,11 +45,20 @@ class EncodedImages:
 
   def original(self, index: int) -> np.ndarray:
     """One image as it is, uint8 [h, w, c]."""
-    return decode(self.content(index), self.channels)
+    return self._decoded(index, None)
 
   def square(self, index: int) -> np.ndarray:
     """One image as indexing returns it, uint8 [size, size, c]."""
-    return decode(self.content(index), self.channels, self._side())
+    return self._decoded(index, self._side())
+
+  def _decoded(self, index: int, size: int | None) -> np.ndarray:
+    content = self.content(index)
+    try:
+      return decode(content, self.channels, size)
+    except ImportError:
+      raise
+    except Exception as error:  # Broken files make Pillow raise errors of many kinds.
+      raise OSError(f'{self.name(int(self.rows[index]))} cannot be decoded: {error or type(error).__name__}') from error
 
   def _side(self) -> int:
     if self.size is None:

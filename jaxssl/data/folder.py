@@ -115,8 +115,8 @@ def read(
   """Decodes every file once, reports the unreadable, and keeps the images where they fit in memory."""
   paths = [str(root / file) for file in files]
   images = encoded.EncodedImages(
-    lambda i: content(paths[i]), np.arange(len(files)), size, 3, np.zeros(len(files), bool)
-  )
+    lambda i: content(paths[i]), np.arange(len(files)), size, 3, np.zeros(len(files), bool),
+    name=lambda i: legible(paths[i]))
   encoded.require_pillow()
   pixels = np.empty((len(files), size, size, 3), np.uint8) if size and images.fits() else None
 

@@ -1,5 +1,6 @@
 """The tf.data engines: images are decoded once and all their views made from them, stateless and in order."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -62,7 +63,9 @@ def _named(tf: Any, source: Source, batches: Iterator[dict[str, Any]]) -> Iterat
   try:
     yield from batches
   except tf.errors.OpError as error:
-    raise ValueError(f'an image of {source.name!r} can no longer be read: {reason(error)}') from error
+    # TensorFlow puts the names of its nodes before the error, and the traceback after it.
+    why = re.sub(r'^({{.*?}} *)+', '', error.message).partition('\n')[0] or reason(error)
+    raise ValueError(f'an image of {source.name!r} can no longer be read: {why}') from error
 
 
 def _loader(tf: Any, source: Source) -> Callable[[Any], Any]:

@@ -89,11 +89,15 @@ def anywhere(flag: bool) -> bool:
 
 
 def part(status: int, message: str) -> None:
-  """Tells the other processes that this one ends by a signal, so that they end with the same status."""
+  """Tells the other processes that this one ends by a signal, so that they end with the same status.
+
+  Waits for them, for a moment, unless the status is an error's, of a process that is to end at once.
+  """
   if _client() is not None:
     _leaving.acquire()
     _put(ENDED, json.dumps([status, f'process {jax.process_index()}: {message}']))
-    _farewell()
+    if not status:
+      _farewell()
 
 
 def connect(devices: Mesh) -> None:

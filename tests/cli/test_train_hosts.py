@@ -217,6 +217,17 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path, number)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('told', [0, 1])
+def test_a_signal_before_the_first_step_ends_all_and_says_what_it_means(tmp_path, told):
+  with Processes(tmp_path, 2, '--workdir', tmp_path / 'run', ALL_DEVICES) as run:
+    run.wait_for(lambda: 'Compiling' in run.outputs()[0])
+    run.processes[told].send_signal(signal.SIGTERM)
+    codes, outputs = run.end()
+  assert codes == [0, 0], outputs
+  assert all('no step has been taken; the same command starts again.' in output for output in outputs), outputs
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('own, shared, message', [
     ([(), ('--config.batch_size=32',)], [], r'process 1 differs from process 0: config.batch_size is 32, not 16'),
     ([(), ('--config.data.source=folder', '--config.data.path=nowhere')], [], 'process 1 differs from process 0: '

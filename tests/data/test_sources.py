@@ -236,6 +236,16 @@ def test_folder_beyond_the_memory_is_decoded_when_used(classes, monkeypatch):
   np.testing.assert_array_equal(source.inputs[2:7], held.inputs[2:7])
 
 
+def test_a_file_overwritten_while_it_is_used_is_named(tmp_path, monkeypatch):
+  monkeypatch.setattr(encoded, 'MEMORY', 100)
+  for i in range(10):
+    write(tmp_path / f'{i}.png', i)
+  source = data.load('folder', None, str(tmp_path), 'train', size=8)
+  (tmp_path / source.files[3]).write_bytes(b'no longer an image')
+  with pytest.raises(OSError, match=f'{source.files[3]} cannot be decoded: '):
+    source.inputs[np.arange(8)]
+
+
 def test_folder_without_a_size_keeps_the_originals(classes):
   source = data.load('folder', None, str(classes), 'train')
   for i in (0, 15):
