@@ -57,8 +57,9 @@ def is_section(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-  """A value as it stands in a message, cut where it is long."""
-  text = repr(value)
+  """A value as it stands in a message, cut where it is long; of what a section has made, its type."""
+  plain = value is None or is_section(value) or isinstance(value, (bool, int, float, str, bytes, tuple, list))
+  text = repr(value) if plain else type(value).__name__
   return text if len(text) <= LONGEST else f'{text[:LONGEST]}…'
 
 
@@ -93,7 +94,10 @@ def _name(annotation: Any) -> str:
     return str(annotation)
   if annotation is types.NoneType:
     return 'None'
-  return annotation.__name__ if annotation in (int, float, bool, str) else 'a section'
+  if annotation in (int, float, bool, str):
+    return str(annotation.__name__)
+  made = _is_class(annotation) and annotation is not Mapping
+  return f'a section that makes a {annotation.__name__}' if made else 'a section'
 
 
 def _is_class(annotation: Any) -> bool:
