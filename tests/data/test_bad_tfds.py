@@ -114,7 +114,8 @@ def test_an_image_in_a_whole_record_is_damaged(prepared, tmp_path, file_format, 
     raise OSError('image file is truncated')
 
   monkeypatch.setattr(encoded, 'decode', decode)
-  with pytest.raises(ValueError, match="the split 'train' in .* cannot be read; .*OSError: image file is truncated"):
+  message = "the split 'train' in .* cannot be read; .*OSError: image 0 cannot be decoded: image file is truncated"
+  with pytest.raises(ValueError, match=message):
     load('images', f'images_{file_format}', prepared)
 
 
