@@ -18,6 +18,7 @@ from jaxssl.losses.contrastive_variants import (
     nt_logistic,
 )
 from jaxssl.losses.cpc import cpc_accuracy_and_bound, cpc_info_nce
+from jaxssl.losses.distillation import koleo, negative_cosine, relational, sinkhorn, smooth_l1, soft_cross_entropy
 from jaxssl.losses.groups import in_groups
 from jaxssl.losses.many_positives import multi_positive_info_nce, supervised_contrastive
 from jaxssl.losses.multi_label import (
@@ -38,18 +39,31 @@ from jaxssl.losses.reconstruction import (
     normalize_patches,
     squared_error,
 )
+from jaxssl.losses.redundancy import (
+    barlow_twins,
+    covariance_penalty,
+    cross_correlation,
+    random_directions,
+    sigreg,
+    variance_hinge,
+    vicreg,
+    whitened_mse,
+)
 from jaxssl.losses.retrieval import retrieval_accuracy
 
 __all__ = [
     'adversarial',
+    'barlow_twins',
     'bernoulli_log_likelihood',
     'codebook_loss',
     'codebook_perplexity',
     'commitment_loss',
     'contrastive_accuracy',
+    'covariance_penalty',
     'cpc_accuracy_and_bound',
     'cpc_bound',
     'cpc_info_nce',
+    'cross_correlation',
     'debiased_nt_xent',
     'decoupled_nt_xent',
     'elbo',
@@ -60,6 +74,7 @@ __all__ = [
     'in_groups',
     'info_nce',
     'k_sparse',
+    'koleo',
     'l1_sparsity',
     'margin_triplet',
     'masked_patch_error',
@@ -68,16 +83,26 @@ __all__ = [
     'multi_label_nt_xent',
     'multi_positive_info_nce',
     'mutual_information',
+    'negative_cosine',
     'noise_contrastive',
     'noise_contrastive_normalizer',
     'normalize_patches',
     'nt_logistic',
     'nt_xent',
+    'random_directions',
+    'relational',
     'retrieval_accuracy',
     'siglip',
+    'sigreg',
+    'sinkhorn',
+    'smooth_l1',
+    'soft_cross_entropy',
     'sparsity_kl',
     'squared_error',
     'straight_through',
     'supervised_contrastive',
     'symmetric_info_nce',
+    'variance_hinge',
+    'vicreg',
+    'whitened_mse',
 ]

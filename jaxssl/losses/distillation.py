@@ -1,0 +1,265 @@
+"""Losses of self-distillation: a student predicts what a teacher makes of another view.
+
+The teacher's part is a target: stop its gradient where the method does (`jax.lax.stop_gradient`), as these functions
+do not, but for `sinkhorn` and `relational`, whose targets never have one. `axis_name` means the same as in
+`jaxssl.losses.contrastive`; under an ambient mesh nothing need be said, since all but `koleo` are means over examples.
+All compute in float32, whatever float type comes in.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxssl import ops
+from jaxssl.losses import _checks
+from jaxssl.losses._collectives import AxisName, gather, gathered_index, global_mean, over_batch
+
+matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+
+
+def negative_cosine(prediction: ArrayLike, target: ArrayLike, *, axis_name: AxisName | None = None) -> jax.Array:
+  r"""Negative cosine similarity of predictions and targets, a mean over the batch, in [-1, 1].
+
+  SimSiam's D (equation 1). BYOL's squared distance of the scaled vectors (equation 2) is 2 + 2 of it.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jaxssl import losses
+    >>> print(losses.negative_cosine(jnp.array([[2.0, 0.0], [1.0, 0.0]]), jnp.array([[5.0, 0.0], [0.0, 1.0]])))
+    -0.5
+
+  Args:
+    prediction: [n, d], of any length; a zero vector has cosine 0 with all, and no gradient.
+    target: [n, d].
+    axis_name: the mapped axis or axes whose devices share the batch.
+
+  Returns:
+    A float32 scalar.
+
+  Raises:
+    ValueError: naming the argument whose shape or dtype is wrong.
+
+  References:
+    Grill et al., `BYOL <https://arxiv.org/abs/2006.07733>`_, 2020; Chen and He, `SimSiam
+    <https://arxiv.org/abs/2011.10566>`_, 2020.
+  """
+  prediction, target = _checks.embeddings(prediction=prediction, target=target)
+  cosine = jnp.sum(ops.l2_normalize(prediction) * ops.l2_normalize(target), axis=1)
+  return -global_mean(cosine, axis_name)
+
+
+def soft_cross_entropy(
+    scores: ArrayLike, targets: ArrayLike, *, temperature: ArrayLike = 0.1, axis_name: AxisName | None = None,
+) -> jax.Array:
+  r"""Cross-entropy of a softmax with soft targets.
+
+  .. math::
+    -\frac{1}{n} \sum_{ik} q_{ik} \log \mathrm{softmax}(s_i / \tau)_k
+
+  SwAV's with the codes of `sinkhorn` (equation 2), DINO's with a sharpened and centred softmax of the teacher's scores
+  (equation 2 there).
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jaxssl import losses
+    >>> print(f'{losses.soft_cross_entropy(jnp.zeros((3, 4)), jnp.eye(3, 4)):.4f}')  # log 4
+    1.3863
+
+  Args:
+    scores: [n, k], the student's, before the softmax.
+    targets: [n, k], distributions over the k prototypes.
+    temperature: tau, a scalar, Python number or (traced, learnable) array.
+    axis_name: the mapped axis or axes whose devices share the batch.
+
+  Returns:
+    The mean over the examples of the global batch, a float32 scalar in nats.
+
+  Raises:
+    ValueError: naming the argument whose shape or dtype is wrong.
+
+  References:
+    Caron et al., `SwAV <https://arxiv.org/abs/2006.09882>`_, 2020; Caron et al., `DINO
+    <https://arxiv.org/abs/2104.14294>`_, 2021.
+  """
+  scores, targets = _checks.embeddings(scores=scores, targets=targets)
+  log_p = jax.nn.log_softmax(scores / _checks.scalar('temperature', temperature), axis=1)
+  return -global_mean(jnp.sum(targets * log_p, axis=1), axis_name)
+
+
+def sinkhorn(
+    scores: ArrayLike, *, epsilon: float = 0.05, iterations: int = 3, axis_name: AxisName | None = None) -> jax.Array:
+  r"""Soft assignments of examples to prototypes that use all prototypes alike, by Sinkhorn and Knopp's iterations.
+
+  Starts from :math:`\exp(s / \epsilon)` and makes, in turn, the prototypes' sums over the global batch equal and each
+  example's a distribution; in logarithms, so that no scores overflow. No gradient flows through it.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jaxssl import losses
+    >>> print(losses.sinkhorn(jnp.array([[1.0, 0.9], [1.0, 0.0]]), iterations=100).round(2))  # Each gets one.
+    [[0. 1.]
+     [1. 0.]]
+
+  Args:
+    scores: [n, k], similarities.
+    epsilon: smoothness of the assignments.
+    iterations: how many; 3 leave the prototypes not quite equal.
+    axis_name: the mapped axis or axes whose devices share the batch.
+
+  Returns:
+    [n, k], float32; rows sum to 1.
+
+  Raises:
+    ValueError: naming the argument whose shape, dtype or value is wrong.
+
+  References:
+    Caron et al., `SwAV <https://arxiv.org/abs/2006.09882>`_, 2020, equation 3, and its code; Cuturi 2013,
+    https://arxiv.org/abs/1306.0895.
+  """
+  (scores,) = _checks.embeddings(scores=scores)
+  if iterations < 1 or not epsilon > 0:
+    raise ValueError(f'iterations and epsilon must be positive, found {iterations} and {epsilon}.')
+  log_q = lax.stop_gradient(scores) / epsilon
+  for _ in range(iterations):
+    log_q = log_q - _lse_over_batch(log_q, axis_name)[None]
+    log_q = jax.nn.log_softmax(log_q, axis=1)
+  return jnp.exp(log_q)
+
+
+def koleo(z: ArrayLike, *, epsilon: float = 1e-8, axis_name: AxisName | None = None) -> jax.Array:
+  r"""Kozachenko-Leonenko regulariser: embeddings of a batch, scaled to length 1, keep away from their nearest.
+
+  .. math::
+    -\frac{1}{n} \sum_i \log \left( \min_{j \ne i} \lVert z_i - z_j \rVert + \epsilon \right)
+
+  over the global batch. Two embeddings that are the same have no direction to part in, and no gradient.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jaxssl import losses
+    >>> print(f'{losses.koleo(jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])):.4f}')  # -log sqrt(2)
+    -0.3466
+
+  Args:
+    z: [n, d], n at least 2.
+    epsilon: added to the distances.
+    axis_name: the mapped axis or axes whose devices share the batch.
+
+  Returns:
+    A float32 scalar.
+
+  Raises:
+    ValueError: naming the argument whose shape or dtype is wrong.
+
+  References:
+    Sablayrolles et al., `Spreading vectors for similarity search <https://arxiv.org/abs/1806.03198>`_, 2019, equation
+    3; Oquab et al., `DINOv2 <https://arxiv.org/abs/2304.07193>`_, 2023, weight 0.1.
+  """
+  (z,) = _checks.embeddings(z=z)
+
+  def kernel(z, axis_name):
+    z = ops.l2_normalize(z)
+    everyone = gather(z, axis_name)
+    if len(everyone) < 2:
+      raise ValueError(f'z must hold at least 2 examples, found {len(everyone)}.')
+    own = gathered_index(len(z), axis_name)[:, None] == jnp.arange(len(everyone))[None]
+    scores = jnp.where(own, -jnp.inf, matmul(z, everyone.T))
+    nearest = jnp.take(everyone, jnp.argmax(lax.stop_gradient(scores), axis=1), axis=0)
+    squared = jnp.sum(jnp.square(z - nearest), axis=1)
+    same = squared == 0
+    distance = jnp.where(same, 0.0, jnp.sqrt(jnp.where(same, 1.0, squared)))
+    return -global_mean(jnp.log(distance + epsilon), axis_name)
+
+  return over_batch(kernel, {'z': z}, {}, axis_name)
+
+
+def relational(
+    query: ArrayLike,
+    target: ArrayLike,
+    others: ArrayLike,
+    *,
+    temperature: ArrayLike = 0.1,
+    target_temperature: ArrayLike = 0.04,
+    axis_name: AxisName | None = None,
+) -> jax.Array:
+  r"""Relational distillation, ReSSL: the student is as similar to other examples as the teacher's view of it is.
+
+  The cross-entropy of softmax(cos(query, others) / temperature) with softmax(cos(target, others) / target_temperature),
+  which has no gradient.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jaxssl import losses
+    >>> z, others = jnp.zeros((2, 3)), jnp.eye(3)
+    >>> print(f'{losses.relational(z, z, others):.4f}')  # log 3: equally far from all.
+    1.0986
+
+  Args:
+    query: [n, d], the student's embeddings.
+    target: [n, d], the teacher's, of a weakly augmented view.
+    others: [m, d], such as the embeddings of past batches in a queue; the same on all devices.
+    temperature: of the student.
+    target_temperature: of the teacher; smaller, for sharper targets.
+    axis_name: the mapped axis or axes whose devices share the batch.
+
+  Returns:
+    The mean over the examples of the global batch, a float32 scalar in nats.
+
+  Raises:
+    ValueError: naming the argument whose shape or dtype is wrong.
+
+  References:
+    Zheng et al., `ReSSL <https://arxiv.org/abs/2107.09282>`_, 2021, equations 4 to 6.
+  """
+  query, target = _checks.embeddings(query=query, target=target)
+  others = ops.l2_normalize(_checks.negatives(others, *query.shape))
+  if others.ndim != 2:
+    raise ValueError(f'others must have shape [m, {query.shape[1]}], found {list(others.shape)}.')
+  similar = lambda z: matmul(ops.l2_normalize(z), others.T)
+  sharp = similar(lax.stop_gradient(target)) / _checks.scalar('target_temperature', target_temperature)
+  return soft_cross_entropy(
+      similar(query), lax.stop_gradient(jax.nn.softmax(sharp, axis=1)), temperature=temperature, axis_name=axis_name)
+
+
+def smooth_l1(
+    prediction: ArrayLike, target: ArrayLike, *, beta: float = 1.0, axis_name: AxisName | None = None) -> jax.Array:
+  r"""Smooth L1 distance, a mean over all elements: :math:`d^2 / 2\beta` below beta, :math:`d - \beta / 2` above.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jaxssl import losses
+    >>> print(losses.smooth_l1(jnp.array([[0.0, 3.0]]), jnp.array([[1.0, 0.0]])))  # (0.5 + 2.5) / 2
+    1.5
+
+  Args:
+    prediction: [b, ...].
+    target: [b, ...], the same shape.
+    beta: where the parabola ends; a positive Python number.
+    axis_name: the mapped axis or axes whose devices share the batch.
+
+  Returns:
+    A float32 scalar.
+
+  Raises:
+    ValueError: naming the argument whose shape, dtype or value is wrong.
+
+  References:
+    Girshick, `Fast R-CNN <https://arxiv.org/abs/1504.08083>`_, 2015, equation 3; in the code of I-JEPA
+    (https://arxiv.org/abs/2301.08243).
+  """
+  prediction, target = _checks.alike(prediction=prediction, target=target)
+  if not isinstance(beta, int | float) or not beta > 0:
+    raise ValueError(f'beta must be a positive Python number, found {beta}.')
+  d = jnp.abs(prediction - target)
+  return global_mean(jnp.where(d < beta, d * d / (2 * beta), d - beta / 2), axis_name)
+
+
+def _lse_over_batch(x: jax.Array, axis_name: AxisName | None) -> jax.Array:
+  """log sum exp over the global batch: [n, k] -> [k]."""
+  if axis_name is None:
+    return jax.nn.logsumexp(x, axis=0)
+  highest = lax.pmax(jnp.max(x, axis=0), axis_name)
+  return jnp.log(lax.psum(jnp.sum(jnp.exp(x - highest[None]), axis=0), axis_name)) + highest
