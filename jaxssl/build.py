@@ -55,6 +55,7 @@ CORRUPTIONS = {
     'masking': augment.MaskingNoise, 'gaussian': augment.GaussianNoise, 'salt_and_pepper': augment.SaltAndPepperNoise}
 SPARSITIES = {
     'dense': autoencoder.Dense, 'kl': autoencoder.KLSparsity, 'l1': autoencoder.L1Sparsity, 'k': autoencoder.KSparse}
+PROTOTYPES = {'prototypes': models.Prototypes}
 OPTIMIZERS = {name: getattr(optimizers, name) for name in ('sgd', 'adamw', 'lars', 'lamb', 'rmsprop')}
 LEARNING_RATES: dict[str, Callable] = {
     name: getattr(schedules, name) for name in ('warmup_cosine', 'step_decay', 'constant', 'linear_warmup')}
@@ -70,8 +71,11 @@ def geometric_alpha(high: float, low: float, *, batch_size: int, steps: int, ste
   return functools.partial(losses.geometric_alpha, steps=steps, high=high, low=low)
 
 
-# Of the weight of a term, which knows no batch size to scale with.
-WEIGHTS: dict[str, Callable] = {'linear_warmup': schedules.linear_warmup, 'geometric_alpha': geometric_alpha}
+# Of the weight of a term, a momentum, a temperature: of what knows no batch size to scale with.
+WEIGHTS: dict[str, Callable] = {
+    **{name: getattr(schedules, name) for name in ('linear_warmup', 'linear', 'cosine')},
+    'geometric_alpha': geometric_alpha}
+WEIGHED = ('alpha', 'beta', 'momentum', 'weight_decay', 'target_temperature')
 SCHEDULES = (*LEARNING_RATES.values(), *WEIGHTS.values())
 SHAPE_OF_THE_RUN = ('batch_size', 'steps', 'steps_per_epoch')  # What schedules are given.
 # The least and the most: keys are made of 32 bits, and steps are counted in int32.
@@ -219,8 +223,8 @@ def _choices(key: str) -> Mapping[str, Any]:
   if key.endswith('optimizer'):
     return OPTIMIZERS
   sections: dict[str, Mapping[str, Any]] = {
-      'method': METHODS, 'learning_rate': LEARNING_RATES, 'alpha': WEIGHTS, 'beta': WEIGHTS, 'recipe': RECIPES,
-      'corruption': CORRUPTIONS, 'sparsity': SPARSITIES}
+      'method': METHODS, 'learning_rate': LEARNING_RATES, 'recipe': RECIPES, 'corruption': CORRUPTIONS,
+      'sparsity': SPARSITIES, 'prototypes': PROTOTYPES, **{name: WEIGHTS for name in WEIGHED}}
   return sections.get(key, NETWORKS)
 
 

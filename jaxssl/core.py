@@ -1,6 +1,6 @@
 """The contract between a method and everything around it, and the one gradient step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -56,17 +56,19 @@ def descend(
     loss_fn: Callable[[Any], tuple[jax.Array, tuple[Any, Metrics]]],
     optimizer: optax.GradientTransformation,
     state: Any,
+    project: Callable[[Any, Any], Any] = lambda new, old: new,
 ) -> tuple[Any, Metrics]:
   """Takes one optimizer step on `loss_fn(params) -> (loss, (stats, metrics))`.
 
+  `project(new, old)` returns the parameters to keep: those after the update, brought back to where they may be.
   At the first loss or gradient that is not finite, the state stays as it was, `failed_step` records the step, and the
   state is frozen from then on, so that the trainer can find out later, without a host sync at every step.
   """
   (loss, (stats, metrics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
   gradient_norm = optax.tree.norm(grads)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-  after = state._replace(
-      step=state.step + 1, params=optax.apply_updates(state.params, updates), stats=stats, opt_state=opt_state)
+  params = project(optax.apply_updates(state.params, updates), state.params)
+  after = state._replace(step=state.step + 1, params=params, stats=stats, opt_state=opt_state)
   finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
   failed = jnp.where(finite | (state.failed_step >= 0), state.failed_step, state.step)
   after = jax.tree.map(lambda new, old: jnp.where(failed < 0, new, old), after, state)
@@ -84,5 +86,6 @@ def choose(name: str | None, representations: dict[str, Any]) -> Any:
 def part_of(state: Any, names: tuple[str, ...]) -> dict[str, Any]:
   """Returns the variables of the network's submodules `names` alone, as those of a module that calls it `network`."""
   variables = {'params': state.params, **state.stats}
-  parts = {kind: {name: tree[name] for name in names if name in tree} for kind, tree in variables.items()}
+  parts = {kind: {name: tree[name] for name in names if name in tree} for kind, tree in variables.items()
+           if isinstance(tree, Mapping)}
   return {kind: {'network': tree} for kind, tree in parts.items() if tree or kind == 'params'}

@@ -32,7 +32,7 @@ from jaxssl.models.gan import (
   ResNetDecoder,
   ResNetDiscriminator,
 )
-from jaxssl.models.heads import MLP, Projected, Truncated
+from jaxssl.models.heads import MLP, Assigned, Predicted, Projected, Prototypes, Truncated
 from jaxssl.models.mae import MAEDecoder, MAENetwork
 from jaxssl.models.multiview import (
   ByShape,
@@ -55,7 +55,9 @@ from jaxssl.models.vector_quantizer import VectorQuantizer
 from jaxssl.models.vit import ViT, load_timm, vit_base, vit_huge, vit_large, vit_small, vit_tiny
 
 __all__ = [
+  'MLP',
   'AdversarialAutoencoderNetwork',
+  'Assigned',
   'AudioEncoder',
   'AutoencoderNetwork',
   'BidirectionalNetwork',
@@ -74,7 +76,6 @@ __all__ = [
   'LogMelEncoder',
   'MAEDecoder',
   'MAENetwork',
-  'MLP',
   'MLPDecoder',
   'MLPDiscriminator',
   'MLPEncoder',
@@ -85,7 +86,9 @@ __all__ = [
   'PatchEncoder',
   'PerView',
   'Pooled',
+  'Predicted',
   'Projected',
+  'Prototypes',
   'RNNContext',
   'Represented',
   'ResNet',
@@ -98,19 +101,19 @@ __all__ = [
   'TransformerContext',
   'TransformerPredictor',
   'Truncated',
-  'ViT',
   'VariationalNetwork',
   'VectorQuantizer',
+  'ViT',
   'audio_encoder_8khz',
   'load_timm',
   'load_torchvision',
   'log_mel_encoder_8khz',
-  'resnet18',
-  'resnet34',
-  'resnet50',
   'resnet101',
   'resnet152',
+  'resnet18',
   'resnet200',
+  'resnet34',
+  'resnet50',
   'vit_base',
   'vit_huge',
   'vit_large',

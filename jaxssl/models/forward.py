@@ -113,15 +113,22 @@ def _after(done: Any, x: jax.Array) -> jax.Array:
 
 
 def forward_views(
-    network: nn.Module, params: Any, stats: Any, views: Sequence[jax.Array], chunks: int = 1) -> tuple[list[Any], Any]:
+    network: nn.Module, params: Any, stats: Any, views: Sequence[jax.Array], chunks: int = 1,
+    key: jax.Array | None = None) -> tuple[list[Any], Any]:
   """Applies `network` in training mode to views [b, ...], those of one size as one batch; see `forward_in_chunks`.
 
-  Returns its outputs, view by view, and the updated stats.
+  `key` is for dropout and stochastic depth, which need `chunks` = 1. Returns its outputs, view by view, and the updated
+  stats.
   """
-  outputs = []
+  outputs: list[Any] = []
   for _, same_size in itertools.groupby(views, key=jnp.shape):
     x = jnp.stack(list(same_size), axis=1)  # [b, v, ...]: an image's views stay on its device.
-    both, stats = forward_in_chunks(network, params, stats, x.reshape(-1, *x.shape[2:]), chunks)
+    rows = x.reshape(-1, *x.shape[2:])
+    if key is None:
+      both, stats = forward_in_chunks(network, params, stats, rows, chunks)
+    else:
+      both, stats = forward(
+          network, params, stats, rows, rngs={'dropout': jax.random.fold_in(key, len(outputs))})
     both = jax.tree.map(lambda y, b_v=x.shape[:2]: jnp.moveaxis(y.reshape(*b_v, *y.shape[1:]), 1, 0), both)
     outputs += [jax.tree.map(lambda y, v=v: y[v], both) for v in range(x.shape[1])]
   return outputs, stats

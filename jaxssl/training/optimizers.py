@@ -5,7 +5,8 @@ All share two arguments: `clip_norm` scales the gradient down to this global nor
 step on the mean gradient of this many batches. Accumulation does not add negatives: the loss of each batch still
 contrasts its own examples alone, so it is no substitute for a larger batch.
 
-`learning_rate` is a number or a schedule over the steps of the run; an update after accumulation uses its last step's.
+`learning_rate` and `weight_decay` are numbers or schedules over the steps of the run; an update after accumulation uses
+its last step's.
 """
 
 from typing import Any, TypeAlias
@@ -16,6 +17,7 @@ import optax
 from jaxssl.training.layer_decay import scale_by_depth
 
 LearningRate: TypeAlias = float | optax.Schedule
+WeightDecay: TypeAlias = float | optax.Schedule
 
 
 def adapted(params: Any) -> Any:
@@ -36,13 +38,17 @@ def sgd(
     learning_rate: LearningRate,
     momentum: float = 0.9,
     nesterov: bool = False,
-    weight_decay: float = 0.0,
+    weight_decay: WeightDecay = 0.0,
+    decay_all: bool = False,
     clip_norm: float | None = None,
     accumulate_steps: int = 1,
 ) -> optax.GradientTransformation:
-  """Stochastic gradient descent: `v = momentum v + (g + weight_decay w)`, `w -= learning_rate v`."""
+  """Stochastic gradient descent: `v = momentum v + (g + weight_decay w)`, `w -= learning_rate v`.
+
+  `decay_all` includes biases and norm parameters in the decay, as SimSiam and MoCo do (PyTorch's default).
+  """
   return _complete(optax.chain(
-      optax.add_decayed_weights(weight_decay, adapted),
+      optax.add_decayed_weights(_per_update(weight_decay, accumulate_steps), None if decay_all else adapted),
       optax.sgd(_per_update(learning_rate, accumulate_steps), momentum, nesterov),
   ), clip_norm, accumulate_steps)
 
@@ -52,7 +58,7 @@ def adamw(
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
-    weight_decay: float = 1e-4,
+    weight_decay: WeightDecay = 1e-4,
     layer_decay: float | None = None,
     clip_norm: float | None = None,
     accumulate_steps: int = 1,
@@ -63,7 +69,8 @@ def adamw(
   or 1: not at all.
   """
   rate = _per_update(learning_rate, accumulate_steps)
-  optimizer = optax.adamw(rate, b1, b2, eps, weight_decay=weight_decay, mask=adapted)
+  optimizer = optax.adamw(
+      rate, b1, b2, eps, weight_decay=_per_update(weight_decay, accumulate_steps), mask=adapted)
   if layer_decay not in (None, 1.0):
     optimizer = optax.chain(optimizer, scale_by_depth(layer_decay))
   return _complete(optimizer, clip_norm, accumulate_steps)
@@ -73,8 +80,9 @@ def lars(
     learning_rate: LearningRate,
     momentum: float = 0.9,
     nesterov: bool = False,
-    weight_decay: float = 1e-6,
+    weight_decay: WeightDecay = 1e-6,
     trust_coefficient: float = 0.001,
+    excluded_rate: float = 1.0,
     clip_norm: float | None = None,
     accumulate_steps: int = 1,
 ) -> optax.GradientTransformation:
@@ -82,11 +90,15 @@ def lars(
 
   With `d = g + weight_decay w`: `v = momentum v + learning_rate trust d`, `w -= v`, where trust is
   `trust_coefficient |w| / |d|`, or 1 when either norm is 0. The learning rate stands inside the momentum. Excluded
-  parameters get plain momentum without decay.
+  parameters get plain momentum without decay, at `excluded_rate` times the learning rate (Barlow Twins: 0.0048 / 0.2).
   """
-  return _complete(optax.lars(
-      _per_update(learning_rate, accumulate_steps), weight_decay, adapted, trust_coefficient,
-      trust_ratio_mask=adapted, momentum=momentum, nesterov=nesterov), clip_norm, accumulate_steps)
+  optimizer = optax.lars(
+      _per_update(learning_rate, accumulate_steps), _per_update(weight_decay, accumulate_steps), adapted,
+      trust_coefficient, trust_ratio_mask=adapted, momentum=momentum, nesterov=nesterov)
+  if excluded_rate != 1.0:
+    excluded = lambda params: jax.tree.map(lambda is_adapted: not is_adapted, adapted(params))
+    optimizer = optax.chain(optimizer, optax.masked(optax.scale(excluded_rate), excluded))
+  return _complete(optimizer, clip_norm, accumulate_steps)
 
 
 def lamb(
@@ -94,7 +106,7 @@ def lamb(
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-6,
-    weight_decay: float = 0.01,  # The paper's, for BERT.
+    weight_decay: WeightDecay = 0.01,  # The paper's, for BERT.
     clip_norm: float | None = None,
     accumulate_steps: int = 1,
 ) -> optax.GradientTransformation:
@@ -104,7 +116,7 @@ def lamb(
   """
   return _complete(optax.chain(
       optax.scale_by_adam(b1, b2, eps),
-      optax.add_decayed_weights(weight_decay, adapted),
+      optax.add_decayed_weights(_per_update(weight_decay, accumulate_steps), adapted),
       optax.masked(optax.scale_by_trust_ratio(), adapted),
       optax.scale_by_learning_rate(_per_update(learning_rate, accumulate_steps)),
   ), clip_norm, accumulate_steps)
@@ -114,7 +126,7 @@ def rmsprop(
     learning_rate: LearningRate,
     decay: float = 0.99,
     eps: float = 1e-8,
-    weight_decay: float = 0.0,
+    weight_decay: WeightDecay = 0.0,
     clip_norm: float | None = None,
     accumulate_steps: int = 1,
 ) -> optax.GradientTransformation:
@@ -123,16 +135,16 @@ def rmsprop(
   With `d = g + weight_decay w`. The optimizer of WGAN (arXiv:1701.07875), at 5e-5.
   """
   return _complete(optax.chain(
-      optax.add_decayed_weights(weight_decay, adapted),
+      optax.add_decayed_weights(_per_update(weight_decay, accumulate_steps), adapted),
       optax.rmsprop(_per_update(learning_rate, accumulate_steps), decay, eps, eps_in_sqrt=False),
   ), clip_norm, accumulate_steps)
 
 
-def _per_update(learning_rate: LearningRate, accumulate_steps: int) -> LearningRate:
+def _per_update(value: float | optax.Schedule, accumulate_steps: int) -> float | optax.Schedule:
   """Returns the schedule over updates that reads one over steps at the last step of each update."""
-  if not callable(learning_rate) or accumulate_steps == 1:
-    return learning_rate
-  return lambda count: learning_rate(count * accumulate_steps + accumulate_steps - 1)
+  if not callable(value) or accumulate_steps == 1:
+    return value
+  return lambda count: value(count * accumulate_steps + accumulate_steps - 1)
 
 
 def _complete(

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: functions of the step, built once from a base rate and the length of the run.
+"""Schedules: functions of the step, built once from their values and the length of the run.
 
 All take the same context, which `build` supplies: `batch_size` (examples per update), `steps` (length of the run) and
 `steps_per_epoch`. A step is one batch, also where an optimizer accumulates several to an update.
@@ -6,6 +6,7 @@ All take the same context, which `build` supplies: `batch_size` (examples per up
 
 import math
 
+import jax.numpy as jnp
 import optax
 
 
@@ -47,6 +48,34 @@ def linear_warmup(
   _check('base', base)
   warmup_steps = min(round(warmup_epochs * steps_per_epoch), steps // 2)
   return optax.linear_schedule(0.0, base, warmup_steps) if warmup_steps else optax.constant_schedule(base)
+
+
+def linear(
+    start: float, end: float, *, batch_size: int, steps: int, steps_per_epoch: float, epochs: float | None = None,
+) -> optax.Schedule:
+  """Returns a straight line from `start` to `end`, which then stays: the temperature of DINO's teacher, for instance.
+
+  In `epochs`, at most the run; None: in all of the run.
+  """
+  del batch_size
+  _check('start', start)
+  _check('end', end)
+  if epochs is not None:
+    _check('epochs', epochs)
+  length = steps if epochs is None else min(round(epochs * steps_per_epoch), steps)
+  return optax.linear_schedule(start, end, length) if length else optax.constant_schedule(end)
+
+
+def cosine(start: float, end: float, *, batch_size: int, steps: int, steps_per_epoch: float) -> optax.Schedule:
+  """Returns half a cosine from `start` to `end` over the run.
+
+  Of BYOL's momentum, 0.996 to 1 (arXiv:2006.07733, section 3.1), and DINO's weight decay, 0.04 to 0.4
+  (arXiv:2104.14294, section 3.2).
+  """
+  del batch_size, steps_per_epoch
+  _check('start', start)
+  _check('end', end)
+  return lambda count: end + (start - end) * (1 + jnp.cos(jnp.pi * jnp.clip(count / steps, 0.0, 1.0))) / 2
 
 
 def step_decay(
