@@ -50,7 +50,9 @@ METHODS = {
     'simclr': methods.SimCLR, 'cpc': methods.CPC, 'cpc_image': methods.CPCImage, 'cmc': methods.CMC,
     'moco': methods.MoCo, 'autoencoder': methods.Autoencoder, 'vae': methods.VAE, 'vq_vae': methods.VQVAE,
     'mae': methods.MAE, 'gan': methods.GAN, 'adversarial_autoencoder': methods.AdversarialAutoencoder,
-    'bigan': methods.BiGAN}
+    'bigan': methods.BiGAN, 'barlow_twins': methods.BarlowTwins, 'byol': methods.BYOL, 'dino': methods.DINO,
+    'lejepa': methods.LeJEPA, 'moco_v3': methods.MoCoV3, 'nnclr': methods.NNCLR, 'simsiam': methods.SimSiam,
+    'swav': methods.SwAV, 'vicreg': methods.VICReg, 'w_mse': methods.WMSE}
 CORRUPTIONS = {
     'masking': augment.MaskingNoise, 'gaussian': augment.GaussianNoise, 'salt_and_pepper': augment.SaltAndPepperNoise}
 SPARSITIES = {

@@ -6,18 +6,18 @@ https://arxiv.org/abs/2002.05709, Algorithm 1.
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
 from jaxssl import core, losses
+from jaxssl.methods import _projected, _target
 from jaxssl.models.forward import forward_views
-from jaxssl.models.heads import MLP, Projected, Truncated
+from jaxssl.models.heads import MLP, Projected
 
-OBJECTIVES = ('nt_xent', 'ml_cpc')
+OBJECTIVES = ('nt_xent', 'ml_cpc', 'decoupled', 'supervised')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +29,12 @@ class SimCLR:
   optimizer: optax.GradientTransformation
   temperature: float = 0.1  # Table 5, ImageNet; 0.5 is best on CIFAR-10 in long runs (B.9).
   chunks: int = 1  # Parts of the batch that are encoded one after another, to save memory; see `forward_in_chunks`.
-  objective: str = 'nt_xent'  # Or 'ml_cpc', multi-label CPC: one denominator for all anchors, arXiv:2007.09852.
+  # Or 'ml_cpc', multi-label CPC: one denominator for all anchors, arXiv:2007.09852; 'decoupled', DCL: without the
+  # positive in it, arXiv:2110.06848; 'supervised', SupCon: examples of a class attract, arXiv:2004.11362.
+  objective: str = 'nt_xent'
   # Of multi-label CPC; may be a schedule of the step. As in CPC the loss is not divided by it: the steps of Adam and of
   # LARS have a length of their own; with SGD, raise the learning rate where alpha is small.
-  alpha: float | Callable[[jax.Array], jax.Array] = 1.0
+  alpha: _target.Scheduled = 1.0
   # Parts of the batch whose images are negatives of one another alone; 1: the whole batch. As many as devices are what
   # codes without gathered embeddings do.
   negative_groups: int = 1
@@ -42,53 +44,47 @@ class SimCLR:
       raise ValueError(f'temperature must be positive, got {self.temperature}')
     if self.objective not in OBJECTIVES:
       raise ValueError(f'objective must be one of {", ".join(map(repr, OBJECTIVES))}, got {self.objective!r}')
-    if self.objective == 'nt_xent' and self.alpha != 1:
+    if self.objective != 'ml_cpc' and self.alpha != 1:
       found = 'a schedule' if callable(self.alpha) else self.alpha
-      raise ValueError(f"alpha is of objective='ml_cpc' alone, got {found} with 'nt_xent'")
+      raise ValueError(f"alpha is of objective='ml_cpc' alone, got {found} with {self.objective!r}")
 
   @property
   def network(self) -> Projected:
     return Projected(self.encoder, self.head)
 
-  @property
-  def representations(self) -> tuple[str, ...]:
-    return ('h', *(f'head{i}' for i in range(1, len(self.head.features))), 'z')
-
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
+    if self.objective == 'supervised' and 'label' not in batch:
+      raise ValueError("objective='supervised' needs labels, which the data have not")
     return core.init_state(self.network, self.optimizer, key, batch['views'][0])
 
-  def loss(self, params, stats, views, step=0):
-    """Returns the mean NT-Xent, or multi-label CPC, over the pairs of views, and (updated stats, metrics)."""
+  def loss(self, params, stats, views, step=0, label=None):
+    """Returns the objective's mean over the pairs of views, and (updated stats, metrics)."""
     outputs, stats = forward_views(self.network, params, stats, views, self.chunks)
     z = [z for _, z in outputs]
     pairs = [(z1, z2) for i, z1 in enumerate(z[:2]) for z2 in z[i + 1 :]]
-    loss = sum(self._of_pair(z1, z2, step) for z1, z2 in pairs) / len(pairs)
+    loss = sum(self._of_pair(z1, z2, step, label) for z1, z2 in pairs) / len(pairs)
     return loss, (stats, {'contrastive_accuracy': losses.contrastive_accuracy(z[0], z[1])})
 
-  def _of_pair(self, z1, z2, step):
-    if self.objective == 'nt_xent':
-      loss = functools.partial(losses.nt_xent, temperature=self.temperature)
+  def _of_pair(self, z1, z2, step, label):
+    arrays = (z1, z2)
+    if self.objective == 'ml_cpc':
+      loss = functools.partial(losses.multi_label_nt_xent, alpha=_target.at(self.alpha, step))
+    elif self.objective == 'supervised':
+      loss, arrays = _of_classes, (z1, z2, label)
     else:
-      alpha = self.alpha(step) if callable(self.alpha) else self.alpha
-      loss = functools.partial(losses.multi_label_nt_xent, temperature=self.temperature, alpha=alpha)
-    return losses.in_groups(loss, z1, z2, groups=self.negative_groups)
+      loss = {'nt_xent': losses.nt_xent, 'decoupled': losses.decoupled_nt_xent}[self.objective]
+    return losses.in_groups(
+        functools.partial(loss, temperature=self.temperature), *arrays, groups=self.negative_groups)
 
   def step(self, state: core.State, batch: core.Batch, key: jax.Array) -> tuple[core.State, core.Metrics]:
     del key  # All randomness is in the views.
     return core.descend(
-        lambda params: self.loss(params, state.stats, batch['views'], state.step), self.optimizer, state)
+        lambda params: self.loss(params, state.stats, batch['views'], state.step, batch.get('label')),
+        self.optimizer, state)
 
-  def represent(self, state: core.State, inputs: jax.Array, name: str | None = None, mask=None) -> jax.Array:
-    """Returns h [n, d] (what the paper evaluates), a layer of the head (SimCLRv2), or z, of images [n, h, w, c]."""
-    layers: Any = self.network.apply({'params': state.params, **state.stats}, inputs, method='layers')
-    return core.choose(name, dict(zip(self.representations, layers, strict=True)))
+  representations = property(_projected.representations)  # h, the layers of the head (SimCLRv2), z.
+  represent, backbone, embed = _projected.represent, _projected.backbone, _projected.embed
 
-  def backbone(self, state: core.State, name: str | None = None) -> tuple[nn.Module, Any]:
-    """Returns the network up to a representation as a module of images, and its variables: what fine-tuning trains."""
-    variables = {'params': state.params, **state.stats}
-    encoder = Truncated(self.network, self.representations.index(name or 'h'))
-    return encoder, {kind: {'network': tree} for kind, tree in variables.items()}
 
-  def embed(self, state: core.State, batch: core.Batch) -> tuple[jax.Array, ...]:
-    """Returns z [b, d] of the first two views, for the health of the embedding."""
-    return tuple(self.represent(state, view, 'z') for view in batch['views'][:2])
+def _of_classes(z1, z2, label, temperature):
+  return losses.supervised_contrastive(jnp.concatenate([z1, z2]), jnp.tile(label, 2), temperature=temperature)

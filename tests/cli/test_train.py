@@ -143,7 +143,7 @@ def test_the_momentum_encoder_starts_there_too_in_buffers_of_its_own(finished):
   fresh = jax.jit(experiment.method.init)(jax.random.key(1), {'views': views})
   state = runs.start_from(fresh, str(finished))
   donor = state_of(finished).params['encoder']
-  encoders = state.params['encoder'], state.stats['momentum'].params['encoder']
+  encoders = state.params['encoder'], state.stats['target']['params']['encoder']
   for encoder in encoders:
     jax.tree.map(np.testing.assert_array_equal, donor, encoder)
   pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(encoders)]

@@ -29,6 +29,7 @@ from jaxssl.models import (
   MLPEncoder,
   MLPJointDiscriminator,
   PatchEncoder,
+  Prototypes,
   RNNContext,
   RowGRUContext,
   ViT,
@@ -59,6 +60,8 @@ def build(name):
   bigan = functools.partial(
       methods.BiGAN, MLPEncoder((8,), batch_norm=True), Generator(MLPDecoder((8,), batch_norm=True)), latent_size=3,
       optimizer=optimizer, discriminator_optimizer=optimizer)
+  plain = functools.partial(MLP, output_bn=False, output_bias=True)
+  rising = lambda step: 0.9 + 0.01 * step
   grid = functools.partial(GridPredictor, predictor=LinearPredictor(2, 4), skip=0)
   return {
       'simclr': lambda: methods.SimCLR(TinyEncoder(), MLP((8, 6)), optimizer, temperature=0.2),
@@ -67,6 +70,26 @@ def build(name):
           alpha=lambda step: 1 / (1 + step)),
       'simclr, in groups': lambda: methods.SimCLR(
           TinyEncoder(), MLP((8, 6), bn_groups=4), optimizer, temperature=0.2, negative_groups=4),
+      'simclr, supervised': lambda: methods.SimCLR(
+          TinyEncoder(), MLP((8, 6)), optimizer, temperature=0.2, objective='supervised'),
+      'moco, relational': lambda: methods.MoCo(
+          TinyEncoder(), MLP((8, 6)), optimizer, momentum=rising, queue_size=24, objective='relational'),
+      'moco v3': lambda: methods.MoCoV3(
+          ViT(2, 8, 1, 2), plain((8, 6)), plain((8, 6)), optimizer, momentum=rising),
+      'byol': lambda: methods.BYOL(TinyEncoder(), plain((8, 6)), plain((8, 6)), optimizer, momentum=rising),
+      'simsiam': lambda: methods.SimSiam(
+          TinyEncoder(), MLP((8, 6), output_scale=False), plain((4, 6)), optimizer, optax.sgd(0.05)),
+      'swav': lambda: methods.SwAV(
+          TinyEncoder(), plain((8, 6)), Prototypes(7), optimizer, freeze_steps=1, queue_size=32, queue_start=1),
+      'dino': lambda: methods.DINO(
+          ViT(2, 8, 2, 2, drop_path=0.2), plain((8, 6), hidden_bn=False, activation='gelu'),
+          Prototypes(9, weight_norm=True), optimizer, momentum=rising, freeze_steps=1, koleo_weight=0.1),
+      'nnclr': lambda: methods.NNCLR(TinyEncoder(), MLP((8, 6)), plain((8, 6)), optimizer, queue_size=24),
+      'barlow twins': lambda: methods.BarlowTwins(
+          TinyEncoder(), MLP((8, 6), output_bn=False), optax.sgd(0.01, momentum=0.9)),
+      'vicreg': lambda: methods.VICReg(TinyEncoder(), MLP((8, 6), output_bn=False), optax.sgd(0.01, momentum=0.9)),
+      'w-mse': lambda: methods.WMSE(TinyEncoder(), plain((8, 3)), optimizer, whitening_size=8, whitening_draws=2),
+      'lejepa': lambda: methods.LeJEPA(TinyEncoder(), plain((8, 6)), optimizer, directions=16),
       'cpc': cpc,
       'cpc, drawn': lambda: cpc(negatives='group_others', num_negatives=6),
       'cpc, multi-label': lambda: cpc(objective='ml_cpc', alpha=lambda step: 1 / (1 + step)),
@@ -109,7 +132,9 @@ def build(name):
 METHODS = ['simclr', 'simclr, multi-label', 'simclr, in groups', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc',
            'image cpc, drawn', 'moco', 'autoencoder', 'vae', 'vq-vae', 'vq-vae, groups', 'mae', 'cmc', 'cmc, memory',
            'cmc, memory by NCE', 'gan', 'gan, penalties', 'adversarial autoencoder', 'bigan',
-           'bigan, unary and stochastic']
+           'bigan, unary and stochastic', 'simclr, supervised', 'moco, relational', 'moco v3', 'byol', 'simsiam',
+           'swav', 'dino', 'nnclr', 'barlow twins', 'vicreg', 'w-mse', 'lejepa']
+MULTI_CROP = ('swav', 'dino', 'lejepa')  # Small views beside the large ones.
 KEY = jax.random.key(3)
 
 
@@ -121,6 +146,8 @@ def prepare(batch, key):
   noisy = lambda x, i: x + 0.1 * jax.random.normal(jax.random.fold_in(key, i), x.shape)
   inputs = batch['inputs']
   given = inputs if isinstance(inputs, tuple) else (inputs, inputs)
+  if 'small' in batch:
+    given += (inputs[:, 1:5, 1:5], inputs[:, :4, 2:])
   return {**batch, 'views': tuple(noisy(x, i) for i, x in enumerate(given))}
 
 
@@ -135,7 +162,8 @@ def make_batch(name, step, size=16):
   if name.startswith('cmc'):  # Views of different shapes.
     index = rng.permutation(20)[:size].astype(np.int32)
     return {'inputs': tuple(images(6, 6, i + 1) for i in range(build(name).views)), 'index': index}
-  return {'inputs': images(6, 6, 1), 'index': index}
+  more = {'small': index} if name in MULTI_CROP else {'label': index % 3} if name.endswith('supervised') else {}
+  return {'inputs': images(6, 6, 1), 'index': index, **more}
 
 
 @functools.cache

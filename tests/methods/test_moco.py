@@ -33,7 +33,7 @@ def test_three_steps_written_out(objective):
   method = variant(objective=objective, alpha=1.0 if objective == 'info_nce' else lambda step: 2.0 / (1 + step))
   state = method.init(jax.random.key(0), make_batch(0))
   step, target = jax.jit(method.step), state.params
-  queue = np.asarray(state.stats['momentum'].queue).copy()
+  queue = np.asarray(state.stats['queue']).copy()
   np.testing.assert_allclose(np.linalg.norm(queue, axis=1), 1, rtol=1e-6)
   for i in range(3):
     batch = make_batch(i)
@@ -49,8 +49,8 @@ def test_three_steps_written_out(objective):
     queue[(B * i + np.arange(B)) % K] = key
     state, metrics = step(state, batch, jax.random.key(i))
     np.testing.assert_allclose(metrics['loss'], expected, rtol=1e-5)
-    np.testing.assert_allclose(state.stats['momentum'].queue, queue, atol=1e-6)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.stats['momentum'].params, target)
+    np.testing.assert_allclose(state.stats['queue'], queue, atol=1e-6)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.stats['target']['params'], target)
 
 
 def test_no_gradient_reaches_the_keys():
@@ -62,9 +62,32 @@ def test_no_gradient_reaches_the_keys():
 
   def constant(params):
     _, query = METHOD.network.apply({'params': params}, batch['views'][0])
-    return losses.info_nce(query, key, state.stats['momentum'].queue, temperature=0.3)
+    return losses.info_nce(query, key, state.stats['queue'], temperature=0.3)
 
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, jax.grad(constant)(state.params))
+
+
+def test_relational():
+  method = variant(objective='relational', target_temperature=0.1)
+  batch = make_batch(0)
+  state = method.init(jax.random.key(0), batch)
+  (_, query), (_, key) = (method.network.apply({'params': state.params}, view) for view in batch['views'])
+  similar = [unit(z) @ np.asarray(state.stats['queue']).T for z in (query, key)]
+  log_p = jax.nn.log_softmax(similar[0] / 0.3)
+  expected = -np.mean(np.sum(jax.nn.softmax(similar[1] / 0.1) * log_p, axis=1))
+  np.testing.assert_allclose(method.loss(state.params, state.stats, batch)[0], expected, rtol=1e-5)
+
+
+def test_momentum_may_be_a_schedule():
+  """That of the step whose update it follows; at step 0 there is none."""
+  method = variant(momentum=lambda step: 0.5 + 0.1 * step)
+  state = method.init(jax.random.key(0), make_batch(0))
+  target = state.params
+  for i in range(3):
+    if i:
+      target = jax.tree.map(lambda old, new, m=0.5 + 0.1 * (i - 1): m * old + (1 - m) * new, target, state.params)
+    state, _ = method.step(state, make_batch(i), jax.random.key(i))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.stats['target']['params'], target)
 
 
 def test_representations_are_those_of_the_trained_network():
@@ -78,8 +101,8 @@ def test_representations_are_those_of_the_trained_network():
 
 @pytest.mark.parametrize('fields, message', [
     ({'temperature': 0.0}, 'temperature must be positive, got 0.0'),
-    ({'momentum': 1.0}, r'momentum must lie in \[0, 1\), got 1.0'),
-    ({'objective': 'nt_xent'}, "objective must be one of 'info_nce', 'ml_cpc', got 'nt_xent'"),
+    ({'momentum': 1.5}, r'momentum must lie in \[0, 1\], or be a schedule, got 1.5'),
+    ({'objective': 'nt_xent'}, "objective must be one of 'info_nce', 'ml_cpc', 'relational', got 'nt_xent'"),
     ({'alpha': 0.5}, "alpha is of objective='ml_cpc' alone, got 0.5 with 'info_nce'"),
 ])
 def test_mistakes_are_named(fields, message):
@@ -90,5 +113,5 @@ def test_mistakes_are_named(fields, message):
 def test_what_the_batch_lacks_is_named():
   with pytest.raises(ValueError, match='queue_size must be at least the batch, 6, got 5'):
     variant(queue_size=5).init(jax.random.key(0), make_batch(0))
-  with pytest.raises(ValueError, match='views must be two or more, a query and a key, got 1'):
+  with pytest.raises(ValueError, match='views must be 2 or more, got 1'):
     METHOD.init(jax.random.key(0), {'views': (jnp.ones((6, 7)),)})

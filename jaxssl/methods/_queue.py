@@ -1,0 +1,24 @@
+"""Queues of the embeddings of past batches, rows of length 1, the oldest of which make room for new ones."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxssl import ops
+
+
+def random(key: jax.Array, size: int, width: int) -> jax.Array:
+  """Returns a queue [size, width] of random directions."""
+  return ops.l2_normalize(jax.random.normal(key, (size, width)))
+
+
+def enqueue(queue: jax.Array, rows: jax.Array, step: jax.Array | int) -> jax.Array:
+  """Returns the queue [K, d] after rows [b, d] have come in at a step; all steps bring as many."""
+  size, count = len(queue), len(rows)
+  place = (step % size * count + jnp.arange(count)) % size
+  return queue.at[place].set(ops.l2_normalize(jax.lax.stop_gradient(rows)))
+
+
+def check_size(name: str, size: int, batch_size: int) -> None:
+  """Raises ValueError for a queue that does not hold a batch."""
+  if size < batch_size:
+    raise ValueError(f'{name} must be at least the batch, {batch_size}, got {size}')

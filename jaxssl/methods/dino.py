@@ -1,0 +1,99 @@
+"""DINO: a student of all crops predicts the sharpened, centred output of its moving average, which sees large ones.
+
+Caron, Touvron, Misra, Jégou, Mairal, Bojanowski, Joulin, "Emerging Properties in Self-Supervised Vision Transformers",
+ICCV 2021, https://arxiv.org/abs/2104.14294, Algorithm 1.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from jaxssl import core, losses
+from jaxssl.methods import _projected, _target
+from jaxssl.methods.swav import assignments
+from jaxssl.models.forward import forward_views
+from jaxssl.models.heads import MLP, Assigned, Prototypes
+
+
+@dataclasses.dataclass(frozen=True)
+class DINO:
+  """Needs two or more views (multi-crop: two large ones, then small ones): targets are of the first two.
+
+  Views of one size share batch statistics, where there are any.
+  """
+
+  encoder: nn.Module  # images [b, h, w, c] -> h [b, d]; drops paths at rate 0.1.
+  # h [b, d] -> z [b, p]; MLP((2048, 2048, 256), hidden_bn=False, output_bn=False, output_bias=True, activation='gelu').
+  head: MLP
+  prototypes: Prototypes  # z [b, p] -> scores [b, k]; Prototypes(65_536, weight_norm=True).
+  optimizer: optax.GradientTransformation  # AdamW, 5e-4 x batch / 256, weight decay 0.04 to 0.4, batch 1024.
+  temperature: float = 0.1  # Of the student.
+  target_temperature: _target.Scheduled = 0.04  # Raised to 0.07 in the first 30 epochs in longer runs.
+  momentum: _target.Scheduled = 0.996  # The paper raises it to 1 along a cosine.
+  center_momentum: float = 0.9
+  freeze_steps: int = 1251  # In which the prototypes stay as they are: an epoch of ImageNet at batch 1024.
+  koleo_weight: float = 0.0  # Of keeping h of different examples apart; DINOv2 (arXiv:2304.07193): 0.1.
+
+  def __post_init__(self):
+    _target.check_positive(temperature=self.temperature, target_temperature=self.target_temperature)
+    _target.check_momentum(self.momentum)
+    for name, value in (('center_momentum', self.center_momentum),):
+      if not 0 <= value < 1:
+        raise ValueError(f'{name} must lie in [0, 1), got {value}')
+    for name in ('freeze_steps', 'koleo_weight'):
+      if getattr(self, name) < 0:
+        raise ValueError(f'{name} must not be negative, got {getattr(self, name)}')
+    if not self.prototypes.weight_norm:
+      raise ValueError('weight_norm of the prototypes must be True: nothing else keeps them of one length in DINO')
+
+  @property
+  def network(self) -> Assigned:
+    return Assigned(self.encoder, self.head, self.prototypes)
+
+  def init(self, key: jax.Array, batch: core.Batch) -> core.State:
+    _target.check_views(batch)
+    state = core.init_state(self.network, self.optimizer, key, batch['views'][0])
+    state = _target.begin(state, ('encoder', 'head', 'prototypes'))
+    return state._replace(stats={**state.stats, 'center': jnp.zeros((self.prototypes.count,))})
+
+  def loss(self, params, stats, views, key, step=0):
+    """Returns the mean cross-entropy of student and target over pairs of views, and (updated stats, metrics)."""
+    stats, target, center = _target.take(stats, 'target', 'center')
+    average, average_stats = _target.follow(target, params, self.momentum, step)
+    student_key, target_key = jax.random.split(key)
+    outputs, stats = forward_views(self.network, params, stats, views, key=student_key)
+    seen, average_stats = forward_views(self.network, average, average_stats, views[:2], key=target_key)
+    targets = [jax.lax.stop_gradient(scores) for _, _, scores in seen]
+    sharpness = _target.at(self.target_temperature, step)
+    each, sharp = [], [jax.nn.softmax((scores - center[None]) / sharpness, axis=1) for scores in targets]
+    for i, (_, _, scores) in enumerate(outputs):
+      each += [losses.soft_cross_entropy(scores, q, temperature=self.temperature)
+               for j, q in enumerate(sharp) if i != j]
+    loss = sum(each) / len(each)
+    if self.koleo_weight:
+      loss += self.koleo_weight * sum(losses.koleo(h) for h, _, _ in outputs[:2])
+    center = optax.incremental_update(
+        jnp.mean(jnp.concatenate(targets), axis=0), center, 1 - self.center_momentum)  # Equation 4.
+    stats = {**stats, 'target': {'params': average, **average_stats}, 'center': center}
+    return loss, (stats, assignments(jnp.concatenate(sharp)))
+
+  def step(self, state: core.State, batch: core.Batch, key: jax.Array) -> tuple[core.State, core.Metrics]:
+    def frozen_at_first(new, old):
+      kept = jax.tree.map(
+          lambda n, o: jnp.where(state.step < self.freeze_steps, o, n), new['prototypes'], old['prototypes'])
+      return {**new, 'prototypes': kept}
+
+    return core.descend(
+        lambda params: self.loss(params, state.stats, batch['views'], key, state.step), self.optimizer, state,
+        frozen_at_first)
+
+  representations = property(_projected.representations)  # h, the layers of the head, z.
+  represent, backbone, embed = _projected.represent, _projected.backbone, _projected.embed
+
+  def health(self, state: core.State, batch: core.Batch) -> core.Metrics:
+    """Returns how far the target is from the network, relative to its length."""
+    del batch
+    return {'target_distance': _target.distance(state.params, state.stats['target']['params'])}
