@@ -156,13 +156,18 @@ def _naming_last_good(checkpoints: Checkpoints):
 
 
 def _health(experiment: Experiment, key: jax.Array):
-  """Returns (state, batch, i) -> health of the embedding on step i's views; None for a method without `embed`."""
-  if not hasattr(experiment.method, 'embed'):
+  """Returns (state, batch, i) -> health of the embedding on step i's views; None for a method without `embed`.
+
+  A method's own `health(state, batch)`, where it has one, adds what it alone has, such as a target network.
+  """
+  method = experiment.method
+  if not hasattr(method, 'embed'):
     return None
 
   @jax.jit
   def health(state, batch, i):
     views = experiment.prepare(batch, loop.keys(key, i)[0])
-    return geometry.health(*experiment.method.embed(state, views))
+    own = method.health(state, views) if hasattr(method, 'health') else {}
+    return {**geometry.health(*method.embed(state, views)), **own}
 
   return health

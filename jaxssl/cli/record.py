@@ -78,9 +78,8 @@ class Recorder:
     record |= {name: float(schedule(step - 1)) for name, schedule in self.schedules.items()}
     record |= {'images_per_second': len(rows) * self.batch_size / seconds, 'data_wait_fraction': waited / seconds}
     if self.embed is not None:
-      health = {name: float(value) for name, value in self.embed(state, batch, step - 1).items()}
-      record |= health
-      self._warn(step, geometry.warning(health))
+      record |= {name: float(value) for name, value in self.embed(state, batch, step - 1).items()}
+      self._warn(step, geometry.warning(record))
     self.logger.write(step, record)
     self.bar.update(step, record)
     self._pending = []

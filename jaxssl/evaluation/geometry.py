@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxssl import ops
 
 COLLAPSED = 0.1  # Embedding std below which all examples share practically one direction.
+UNDECIDED = 0.999  # Share of the largest entropy above which assignments to prototypes tell nothing.
 LOW_RANK = 0.05  # Share of the available dimensions below which the collapse is called partial.
 
 
@@ -90,7 +91,9 @@ def health(z1: jax.Array, z2: jax.Array | None = None) -> dict[str, jax.Array]:
 def warning(health: Mapping[str, float]) -> str | None:
   """Says in plain language what is wrong with `health`, or returns None.
 
-  Total collapse: embedding std below 0.1. Partial (dimensional) collapse: an effective rank below 5 % of min(n, d).
+  Total collapse: embedding std below 0.1. Partial (dimensional) collapse: an effective rank below 5 % of min(n, d). Of
+  methods with prototypes also `prototypes_used`, where fewer than two are, and `assignment_entropy`, a share of that of
+  the uniform distribution, where it is all of it.
   """
   std, rank, fraction = (float(health[name]) for name in ('embedding_std', 'effective_rank', 'rank_fraction'))
   if not all(map(math.isfinite, (std, rank, fraction))):
@@ -98,6 +101,12 @@ def warning(health: Mapping[str, float]) -> str | None:
   if std < COLLAPSED:
     return (f'Collapse: every example gets nearly the same embedding (std {std:.3f}; 1 is healthy, below {COLLAPSED} '
             'is collapsed). Check the learning rate, the temperature (if any) and that the negatives are there.')
+  if health.get('prototypes_used', math.inf) < 2:
+    return ('Collapse: nearly all examples are assigned to the same prototype. Check the momentum of the centre and the '
+            'temperatures, or epsilon of the assignments.')
+  if health.get('assignment_entropy', 0.0) > UNDECIDED:
+    return ('Collapse: every example is assigned to all prototypes alike, so that there is nothing to predict. Lower '
+            'the temperature of the target, or epsilon of the assignments.')
   if fraction < LOW_RANK:
     return (f'Partial collapse: the embedding uses only about {rank:.1f} directions ({fraction:.1%} of those it could; '
             f'below {LOW_RANK:.0%} is low). A lower learning rate or stronger augmentation may help.')

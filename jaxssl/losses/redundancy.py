@@ -228,7 +228,7 @@ def whitened_mse(
 
   .. math::
     \frac{1}{n} \sum_i \lVert w_{1,i} - w_{2,i} \rVert^2, \qquad w = L^{-1} (z - \mathrm{mean}), \qquad
-    L L^T = (1 - \epsilon) \mathrm{Cov}(z) + \epsilon I
+    L L^T = (1 - \epsilon) \mathrm{Cov}(z) + \epsilon (\mathrm{tr}(\mathrm{Cov}(z)) / d + 10^{-6}) I
 
   with `normalize` of the rows scaled to length 1, which is 2 - 2 cos; without, the mean is over the dimensions too.
   The paper whitens parts of some 128 examples: `in_groups(whitened_mse, z1, z2, groups=n // 128)`, of examples in
@@ -392,5 +392,6 @@ def _characteristic(z: jax.Array, directions: jax.Array) -> tuple[jax.Array, jax
 def _whitened(z: jax.Array, epsilon: float, axis_name: AxisName | None) -> jax.Array:
   z = _centred(z, axis_name)
   covariance = _sum(matmul(z.T, z), axis_name) / _unbiased(len(z), axis_name)
-  root = jnp.linalg.cholesky((1 - epsilon) * covariance + epsilon * jnp.eye(z.shape[1]))
+  floor = epsilon * (jnp.trace(covariance) / z.shape[1] + 1e-6)
+  root = jnp.linalg.cholesky((1 - epsilon) * covariance + floor * jnp.eye(z.shape[1]))
   return jax.scipy.linalg.solve_triangular(root, z.T, lower=True).T

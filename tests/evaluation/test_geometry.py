@@ -101,6 +101,9 @@ def test_thresholds():
   assert geometry.warning(healthy) is None
   assert geometry.warning({**healthy, 'embedding_std': 0.0999}).startswith('Collapse')
   assert geometry.warning({**healthy, 'rank_fraction': 0.0499}).startswith('Partial')
+  assert geometry.warning({**healthy, 'prototypes_used': 30.0, 'assignment_entropy': 0.5}) is None
+  assert 'the same prototype' in geometry.warning({**healthy, 'prototypes_used': 1.9, 'assignment_entropy': 0.1})
+  assert 'all prototypes alike' in geometry.warning({**healthy, 'prototypes_used': 30.0, 'assignment_entropy': 0.9995})
 
 
 def test_large_values_do_not_overflow_and_zeros_are_finite():

@@ -49,7 +49,7 @@ def whitened(z, epsilon):
   cov = np.zeros((d, d))
   for row in centred:
     cov += np.outer(row, row) / (n - 1)
-  root = np.linalg.cholesky((1 - epsilon) * cov + epsilon * np.eye(d))
+  root = np.linalg.cholesky((1 - epsilon) * cov + epsilon * (np.trace(cov) / d + 1e-6) * np.eye(d))
   return np.array([np.linalg.solve(root, row) for row in centred])
 
 

@@ -45,7 +45,7 @@ CASES = {
     'negative_cosine': (losses.negative_cosine, reference.negative_cosine),
     'soft_cross_entropy': (
         lambda z1, z2, axis_name=None: losses.soft_cross_entropy(
-            z1, jax.nn.softmax(z2), temperature=0.5, axis_name=axis_name),
+            z1, jax.nn.softmax(jnp.float32(z2)), temperature=0.5, axis_name=axis_name),
         lambda z1, z2: reference.soft_cross_entropy(z1, softmax(z2), 0.5)),
     'koleo': (lambda z1, z2, axis_name=None: losses.koleo(z1, axis_name=axis_name),
               lambda z1, z2: reference.koleo(z1)),

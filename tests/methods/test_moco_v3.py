@@ -39,7 +39,8 @@ def test_map_of_patches_can_stay_as_it_is():
   before = method.init(jax.random.key(0), {'views': x})
   after, _ = jax.jit(method.step)(before, {'views': x}, jax.random.key(1))
   assert_close(after.params['encoder']['patch_embed'], before.params['encoder']['patch_embed'], 0)
-  assert np.any(after.params['encoder']['block0']['qkv']['kernel'] != before.params['encoder']['block0']['qkv']['kernel'])
+  kernels = [state.params['encoder']['block0']['qkv']['kernel'] for state in (before, after)]
+  assert np.any(kernels[0] != kernels[1])
 
 
 @pytest.mark.parametrize('fields, message', [

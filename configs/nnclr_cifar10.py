@@ -1,0 +1,53 @@
+"""NNCLR on CIFAR-10: Dwibedi et al. 2021, https://arxiv.org/abs/2104.14548.
+
+  python train.py --config configs/nnclr_cifar10.py
+
+Settings of solo-learn's table for 1000 epochs (batch 256, LARS with trust coefficient 0.02), but for the views, which
+are SimCLR's without blur, and the length, 200 epochs. For CIFAR-100: --config.data.name=cifar100. Not measured here at
+full length.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  return ConfigDict({
+      'seed': 0,
+      'steps': 200 * 50_000 // 256,
+      'batch_size': 256,
+      'init_from': '',
+      'data': {
+          'source': 'tfds',
+          'name': 'cifar10',  # Or 'cifar100'.
+          'path': '',
+          'engine': 'device',
+          'recipe': {'name': 'simclr', 'size': 32, 'strength': 0.5, 'blur': 0.0},
+      },
+      'method': {
+          'name': 'nnclr',
+          'temperature': 0.2,
+          'queue_size': 32_768,  # At most the batches that an epoch has.
+          'head': {'name': 'mlp', 'features': (2048, 2048, 256), 'output_bias': True},
+          'predictor': {'name': 'mlp', 'features': (4096, 256), 'output_bn': False, 'output_bias': True},
+          'encoder': {'name': 'resnet18', 'stem': 'small', 'bn_groups': 1},
+          'optimizer': {
+              'name': 'lars', 'trust_coefficient': 0.02, 'weight_decay': 1e-5,
+              'learning_rate': {'name': 'warmup_cosine', 'base': 0.4, 'scaling': 'linear', 'warmup_epochs': 10.0},
+          },
+      },
+      'checkpoint': {'every': 500, 'keep_last': 3, 'keep_every': 5000},
+      'logging': {'every': 50},
+      'evaluation': {
+          'protocols': ('knn', 'linear'),  # And 'sgd', 'finetune'.
+          'representation': '',  # '': the method's default.
+          'batch_size': 512,
+          'knn': {'k': 200, 'temperature': 0.1},
+          # L2 strengths; the share of the training labels that chooses among them.
+          'linear': {'grid': (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), 'validation': 0.2},
+          'sgd': {'epochs': 90, 'batch_size': 256, 'learning_rate': 0.1},
+          'finetune': {'epochs': 60, 'batch_size': 256, 'learning_rate': 0.05},
+          'fractions': (),  # Shares of the labels, such as (0.01, 0.1).
+          'pictures': True,
+      },
+      'mesh': {'data': -1, 'model': 1},
+  })
