@@ -1,9 +1,11 @@
 """The end of a run: results.json, pictures, the report, and the table as the last lines."""
 
+import contextlib
 import datetime
 import json
 import logging
 import os
+import shutil
 from typing import Any
 
 import numpy as np
@@ -38,8 +40,10 @@ def _write(run: runs.Run, path: str, train: Source, test: Source, rows: list[dic
   """Writes the files of an evaluation and prints its table."""
   step, seconds = int(run.state.step), run.meta['seconds']
   speed = step * run.config.batch_size / seconds if seconds else None
-  _write_results(path, rows, seconds, speed)
-  if run.config.evaluation.pictures:
+  _write_results(path, run.config, rows, seconds, speed)
+  if not run.config.evaluation.pictures:
+    shutil.rmtree(os.path.join(path, 'pictures'), ignore_errors=True)  # Of the evaluation before.
+  else:
     try:
       drawn = pictures.draw(run, train, test, path)
       results = {'rows': rows, 'seconds': seconds, 'images_per_second': speed}
@@ -50,12 +54,20 @@ def _write(run: runs.Run, path: str, train: Source, test: Source, rows: list[dic
   show(path)
 
 
-def _write_results(path: str, rows: list[dict[str, Any]], seconds: float, speed: float | None) -> None:
+def _about(config: ConfigDict) -> dict[str, Any]:
+  """Returns what the results of an evaluation depend on beside the run, as JSON."""
+  return json.loads(json.dumps({name: config[name].to_dict() for name in ('data', 'evaluation')}))
+
+
+def _write_results(
+    path: str, config: ConfigDict, rows: list[dict[str, Any]], seconds: float, speed: float | None) -> None:
   """Writes results.json, and a line a row to a file that the next evaluation does not replace."""
   results, when = os.path.join(path, 'results.json'), datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
   try:
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(os.path.join(path, REPORT))  # It is of other results from now on.
     with files.writing(results):
-      table.write(results, rows, seconds, speed)
+      table.write(results, rows, seconds, speed, _about(config))
     files.append(os.path.join(path, 'evaluations.jsonl'),
                  ''.join(json.dumps({'time': when, **row}) + '\n' for row in rows))
   except OSError:
@@ -69,8 +81,11 @@ def is_done(path: str, name: str, config: ConfigDict) -> bool:
   if not os.path.exists(file) or (config.evaluation.pictures and not os.path.exists(os.path.join(path, REPORT))):
     return False
   try:
-    rows = table.read(file)['rows']
-    return bool(rows) and all((row.get('data'), row.get('step')) == (name, config.steps) for row in rows)
+    results = table.read(file)
+    rows = results['rows']
+    if not rows or results.get('config', _about(config)) != _about(config):
+      return False
+    return all((row.get('data'), row.get('step')) == (name, config.steps) for row in rows)
   except ValueError as error:
     log.warning('%s: set aside as %s, and evaluated anew', error, files.set_aside(file))
     return False

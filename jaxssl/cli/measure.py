@@ -53,7 +53,7 @@ def _of_inputs(run: Run, train: Source, test: Source) -> list[Row]:
   Raw inputs and PCA, of as many dimensions as the first representation, are measured once.
   """
   protocols = run.config.evaluation.protocols
-  labelled = train.labels is not None and test.labels is not None
+  labelled = _can_be_classified(train, test)
   generative = hasattr(run.experiment.method, 'score')
   basis: Any = None
   reconstructed = generative and measure_generative.PROTOCOL in protocols
@@ -76,6 +76,16 @@ def _of_inputs(run: Run, train: Source, test: Source) -> list[Row]:
     if row['features'] == 'pca':
       row['dimensions'] = basis.first(size.representation).dimensions
   return rows + measure_generative.measure(run, test, basis, size) if reconstructed else rows
+
+
+def _can_be_classified(train: Source, test: Source) -> bool:
+  """Returns whether both splits have labels, of two classes or more; says so where all are of one."""
+  if train.labels is None or test.labels is None:
+    return False
+  if len(np.unique(train.labels)) < 2:
+    print(f'All labels of {train.name} are the same: there is nothing to classify.', flush=True)
+    return False
+  return True
 
 
 def _labelled(run: Run, train: Source, test: Source, name: str, compared: dict[str, Encode]) -> list[Row]:

@@ -19,8 +19,12 @@ def measure(run: Run, train: Source, test: Source) -> list[Row]:
   """Returns one row a figure, for all protocols of the config; of clips without any labels, the geometry."""
   options = run.config.evaluation
   found = features(run, train, test)
-  joined = lambda name: None if getattr(train, name) is None or getattr(test, name) is None else np.concatenate(
-      [getattr(train, name), getattr(test, name)])
+
+  def joined(name):
+    both = getattr(train, name), getattr(test, name)
+    # Of a single class or group there is nothing to tell apart.
+    return None if both[0] is None or both[1] is None or len(np.unique(both[0])) < 2 else np.concatenate(both)
+
   labels = sequences.Labels(joined('labels'), joined('groups'), np.arange(len(train) + len(test)) >= len(train))
   if labels.classes is None and labels.groups is None:
     return [row for key, each in found.items() for row in _spread(key, each.whole[len(train):], run)]

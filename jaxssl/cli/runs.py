@@ -107,6 +107,14 @@ def fingerprint(source: Source) -> str:
   return digest.hexdigest()
 
 
+def prints(source: Source, test: Source) -> dict[str, str]:
+  """Returns the fingerprints of what a run trains on and is tested on, for several processes to compare."""
+  if jax.process_count() == 1:
+    return {}
+  return {'the content of the examples (SHA-256)': fingerprint(source),
+          'the content of the test examples (SHA-256)': fingerprint(test)}
+
+
 def restore(path: str, step: int | None = None, devices: Mesh | None = None) -> Run:
   """Reads a run back from its work directory, also while it is still training.
 

@@ -41,8 +41,11 @@ def main() -> None:
 
   def run():
     path = os.path.abspath(directory.value or workdir.default_path(file.partition(':')[0]))
-    with Interrupt('nothing has been written; the same command starts again.', hosts.part) as interrupt, join():
-      train(config.value, path, preview.value, interrupt)
+    with Interrupt('nothing has been written; the same command starts again.', hosts.part) as interrupt:
+      if not preview.value:
+        workdir.refuse_second(path)  # Before this process meets the others: it could meet those of the run there.
+      with join():
+        train(config.value, path, preview.value, interrupt)
 
   launch(run, USAGE)
 
@@ -50,6 +53,7 @@ def main() -> None:
 def train(config: ConfigDict, path: str, preview: bool = False, interrupt: Interrupt | None = None) -> None:
   """Pretrains what `config` describes in the work directory `path`, then evaluates it there."""
   interrupt = interrupt or Interrupt()
+  workdir.refuse_name(path)
   hosts.first(lambda: workdir.refuse_second(path))
   workdir.refuse_links(path)
   hosts.agree(workdir.facts(config))
@@ -68,7 +72,7 @@ def train(config: ConfigDict, path: str, preview: bool = False, interrupt: Inter
   measure.check_views(description['inputs'], test)
   measure.check_size(config.evaluation, test)
   measure.check_range(experiment, test)
-  hosts.agree({'examples': len(source), 'test examples': len(test), 'batch': description})
+  hosts.agree({'examples': len(source), 'test examples': len(test), 'batch': description, **runs.prints(source, test)})
   runs.refuse_other(path, config)
   with workdir.locked(path), jax.set_mesh(devices):
     measured = hosts.first(lambda: _enter(path, config, source.name))

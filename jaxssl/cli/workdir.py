@@ -117,13 +117,21 @@ def refuse_second(path: str) -> None:
   """Raises ValueError if a trainer is at work in the work directory `path`; writes nothing."""
   if os.path.exists(file := os.path.join(path, LOCK)):
     with open(file, 'a', encoding='utf-8') as lock:  # Which leaves its time as it is.
-      _take(lock, path)
+      _take(lock, path, fcntl.LOCK_SH)  # Several processes of a run may look at once.
 
 
-def _take(lock: IO[str], path: str) -> None:
+def refuse_name(path: str) -> None:
+  """Raises ValueError for a work directory whose name Orbax cannot write."""
+  try:
+    path.encode()
+  except UnicodeEncodeError:
+    raise ValueError(f'--workdir {os.fsencode(path)!r} must be UTF-8: checkpoints cannot be written there') from None
+
+
+def _take(lock: IO[str], path: str, kind: int = fcntl.LOCK_EX) -> None:
   """Locks a file as long as it is open; raises ValueError where another process has done so."""
   try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(lock, kind | fcntl.LOCK_NB)
   except OSError as error:
     raise ValueError(f'--workdir {path}: another process is training there') from error
 

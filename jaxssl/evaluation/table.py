@@ -255,7 +255,7 @@ def format(rows: Sequence[Row], *, seconds: float | None = None, images_per_seco
 
 
 def read(path: str | os.PathLike) -> dict[str, Any]:
-  """Returns what `write` wrote: 'rows', 'seconds' and 'images_per_second'.
+  """Returns what `write` wrote: 'rows', 'seconds' and 'images_per_second', and 'config' where there was one.
 
   Raises:
     ValueError: where the file holds something else.
@@ -263,7 +263,8 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
   with open(path, encoding='utf-8') as f:
     try:
       results = json.load(f)
-      results = {key: results[key] for key in ('rows', 'seconds', 'images_per_second')}
+      about = {'config': results['config']} if 'config' in results else {}
+      results = {key: results[key] for key in ('rows', 'seconds', 'images_per_second')} | about
       format(results['rows'], seconds=results['seconds'], images_per_second=results['images_per_second'])
     except Exception as error:  # Each function that formats has an error of its own for what is no row.
       raise ValueError(
@@ -271,11 +272,17 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
   return results
 
 
-def write(path: str | os.PathLike, rows: Sequence[Row], seconds: float | None, images_per_second: float | None) -> None:
-  """Writes results.json, at once: a reader sees the old file or the new one, never a part."""
+def write(
+    path: str | os.PathLike, rows: Sequence[Row], seconds: float | None, images_per_second: float | None,
+    config: Mapping[str, Any] | None = None) -> None:
+  """Writes results.json, at once: a reader sees the old file or the new one, never a part.
+
+  `config`, of the evaluation and of its data, says what the rows are results of.
+  """
   path = os.fspath(path)
   temporary = f'{path}.{os.getpid()}.tmp'
   with open(temporary, 'w', encoding='utf-8') as f:
-    json.dump({'rows': list(rows), 'seconds': seconds, 'images_per_second': images_per_second}, f, indent=2)
+    about = {} if config is None else {'config': dict(config)}
+    json.dump({'rows': list(rows), 'seconds': seconds, 'images_per_second': images_per_second, **about}, f, indent=2)
     f.write('\n')
   os.replace(temporary, path)

@@ -17,8 +17,8 @@ from orbax.checkpoint import checkpoint_managers
 
 from jaxssl.training import files, mesh
 
-# Stored beside the caller's meta: of the arrays, their names, shapes and dtypes, and of all of the meta.
-CHECKSUM, STRUCTURE, SEAL = 'sha256', 'structure', 'seal'
+# Stored beside the caller's meta: of the arrays, their names, shapes and dtypes, the step, and of all of the meta.
+CHECKSUM, STRUCTURE, STEP, SEAL = 'sha256', 'structure', 'saved_step', 'seal'
 # Not the fault of the files that are read.
 ELSEWHERE = (MemoryError, jax.errors.JaxRuntimeError)
 ELSEWHERE_CODES = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -108,7 +108,7 @@ class Checkpoints:
     latest = self.latest_step()
     if (step % self._every and not force) or (latest is not None and step <= latest):
       return False
-    noted = {**meta, CHECKSUM: checksum(state), STRUCTURE: _structure(state)}
+    noted = {**meta, CHECKSUM: checksum(state), STRUCTURE: _structure(state), STEP: step}
     noted = json.loads(json.dumps(noted))  # As it will be read.
     items = ocp.args.Composite(
         state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave({**noted, SEAL: _seal(noted)}))
@@ -205,6 +205,8 @@ class Checkpoints:
     stored = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
     if stored.pop(SEAL, None) not in (None, _seal(stored)):
       raise ValueError('its meta is not what was saved')
+    if (saved := stored.pop(STEP, step)) != step:  # Of older checkpoints unknown.
+      raise ValueError(f'it is that of step {saved}, renamed or copied')
     return stored
 
   def _refuse_other(self, step: int, saved: dict[str, Any] | None, targets: Any) -> None:

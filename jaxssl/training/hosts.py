@@ -28,6 +28,7 @@ from jaxssl.training import mesh
 T = TypeVar('T')
 # Of a user, who is told the message alone.
 ERRORS = (ValueError, OSError, ImportError, FloatingPointError)
+LOST = ('Gloo', 'Connection reset', 'Connection closed', 'UNAVAILABLE', 'NCCL')  # In the errors of what met no answer.
 POLL = 0.5  # Seconds between two looks at the store.
 FAREWELL = 10.0  # Seconds that a process which ends waits, at most, for the others to have heard of it.
 ENDED = 'jaxssl/ended'  # Holds the exit status and the message of the process that ended first.
@@ -93,7 +94,7 @@ def part(status: int, message: str) -> None:
 
   Waits for them, for a moment, unless the status is an error's, of a process that is to end at once.
   """
-  if _client() is not None:
+  if mesh.joined():
     _leaving.acquire()
     _put(ENDED, json.dumps([status, f'process {jax.process_index()}: {message}']))
     if not status:
@@ -208,7 +209,10 @@ def _fail(error: BaseException) -> NoReturn:
     time.sleep(3 * POLL)  # What fails where another process has gone: if that one said why, this one is told.
   _leaving.acquire()  # For good: nothing else ends the process now.
   what = 'interrupted' if interrupted else str(error)
-  if not (interrupted or plain):
+  if isinstance(error, jax.errors.JaxRuntimeError) and any(word in what for word in LOST):
+    what = ('another process of the run has ended, or can no longer be reached; the same command goes on from the last '
+            f'checkpoint ({what.splitlines()[0]})')
+  elif not (interrupted or plain):
     traceback.print_exception(error)
     what = f'{type(error).__name__}: {(what.splitlines() or [""])[0]}'
   status = 128 + signal.SIGINT if interrupted else 1

@@ -7,7 +7,11 @@ data parallelism in groups of devices), and `jax.jit` inserts the communication.
 
 import contextlib
 import os
-from collections.abc import Sequence
+import re
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+PATIENCE = 300  # Seconds in which all processes of a run have to be there.
+_joined = False
+
+
+def joined() -> bool:
+  """Returns whether this process has joined the others of its run."""
+  return _joined
 
 
 def initialize_distributed(
@@ -44,17 +56,61 @@ def initialize_distributed(
         f'got coordinator={coordinator!r}, num_processes={num_processes!r}, process_id={process_id!r}')
   if not (auto or all(given)):
     return
+  if coordinator is not None:
+    _check_coordinator(coordinator, process_id == 0)
   # JAX would catch SIGTERM from here on; `training.hosts.Stop` says how a run stops.
   jax.config.update('jax_enable_preemption_service', False)
   # Slurm and Open MPI still say which device of its host is a process's own.
   detection = 'deactivate' if all(given) and _in_kubernetes_job() else None
+  global _joined
   try:
-    jax.distributed.initialize(coordinator, num_processes, process_id, cluster_detection_method=detection)
+    with _waiting():
+      jax.distributed.initialize(
+          coordinator, num_processes, process_id, cluster_detection_method=detection,
+          initialization_timeout=2 * PATIENCE)
+    _joined = True
   except (RuntimeError, ValueError) as error:
     raise ValueError(
         f'the processes of the run do not find each other: {" ".join(str(error).split()).rstrip(".")}. '
         'Tell each of them --coordinator HOST:PORT --num_processes N --process_id I, or --nodistributed to train alone'
     ) from error
+
+
+def _check_coordinator(coordinator: str, is_first: bool) -> None:
+  """Raises ValueError for an address that JAX would crash on; process 0, which listens there, needs it to be free."""
+  host, colon, port = coordinator.rpartition(':')
+  if not (host and colon and re.fullmatch('[0-9]+', port) and 0 < int(port) < 2**16):
+    raise ValueError(f'--coordinator must be HOST:PORT, with a port from 1 to 65535, got {coordinator!r}')
+  if not is_first:
+    return
+  try:
+    with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as probe:
+      probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+      probe.bind(('', int(port)))
+  except OSError as error:
+    raise ValueError(f'--coordinator={coordinator}: process 0 cannot listen at port {port}: '
+                     f'{os.strerror(error.errno or 0)}; choose another port for all processes') from error
+
+
+@contextlib.contextmanager
+def _waiting() -> Iterator[None]:
+  """Says after a while that the others are missing, and ends the process when it has waited long enough."""
+
+  def end():
+    print(f'error: the processes of the run do not find each other within {PATIENCE} seconds: are all of them started, '
+          'with the same --coordinator and --num_processes and each its own --process_id?', file=sys.stderr, flush=True)
+    os._exit(1)  # JAX waits in C++, and would end in an abort.
+
+  tell = lambda: print('Waiting for the other processes of the run …', file=sys.stderr, flush=True)
+  timers = [threading.Timer(10, tell), threading.Timer(PATIENCE, end)]
+  for timer in timers:
+    timer.daemon = True
+    timer.start()
+  try:
+    yield
+  finally:
+    for timer in timers:
+      timer.cancel()
 
 
 def launched() -> bool:

@@ -155,3 +155,24 @@ def test_test_images_that_were_pretrained_on_are_told(run, tmp_path, capsys):
 def test_features_go_to_an_npz(run):
   with pytest.raises(ValueError, match=r'--embed=features.csv must end in .npz'):
     evaluate(stored(run), str(run), embed='features.csv')
+
+
+def test_the_results_of_another_evaluation_are_not_the_runs_own(run, capsys):
+  train(stored(run), str(run))  # Its own, whatever other tests have left.
+  own = rows_of(run)
+  evaluate(stored(run, **{'evaluation.knn.k': 1}), str(run))
+  assert rows_of(run) != own
+  assert not (run / 'report.html').exists() or stored(run).evaluation.pictures
+  capsys.readouterr()
+  train(stored(run), str(run))
+  assert 'k = 1,' not in capsys.readouterr().out
+  assert [row['value'] for row in rows_of(run)] == [row['value'] for row in own]
+
+
+def test_labels_of_one_class_are_none(run, tmp_path, capsys):
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (40, 14, 14, 1), np.uint8)
+  np.savez(tmp_path / 'same.npz', images=images, labels=np.zeros(40, int))
+  evaluate(stored(run, **{'data.source': 'npz', 'data.path': str(tmp_path / 'same.npz')}), str(run))
+  assert 'All labels of same are the same: there is nothing to classify.' in capsys.readouterr().out
+  assert {row['protocol'] for row in rows_of(run)} == {'geometry'}

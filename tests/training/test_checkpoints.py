@@ -63,6 +63,20 @@ def test_what_is_saved_comes_back(tmp_path):
   assert bits(restored) == bits(state)
 
 
+def test_a_checkpoint_under_another_step_is_none(tmp_path, caplog):
+  """One that was copied or renamed by hand would keep the steps up to its name from being saved."""
+  with Checkpoints(tmp_path) as checkpoints:
+    for step in (3, 4):
+      checkpoints.save(step, make_state(step), META)
+  shutil.copytree(tmp_path / '3', tmp_path / '20')
+  with Checkpoints(tmp_path) as checkpoints:
+    restored, _ = checkpoints.restore(like(make_state()))
+    assert bits(restored) == bits(make_state(4)) and checkpoints.latest_step() == 4
+    assert checkpoints.save(5, restored, META)
+  assert '20 is damaged: it is that of step 3, renamed or copied' in caplog.text
+  assert (tmp_path / '20.damaged').exists()
+
+
 def test_any_number_of_devices_restores_the_same_bits(tmp_path):
   state, previous = make_state(1), None
   for step, (count, model) in enumerate([(8, 2), (4, 1), (1, 1), (8, 8)], start=1):

@@ -134,11 +134,18 @@ def joined(monkeypatch):
     monkeypatch.delenv(name, raising=False)
   calls = []
   monkeypatch.setattr(jax.config, 'update', lambda *args: None)
+  monkeypatch.setattr(meshes, '_joined', False)
   monkeypatch.setattr(jax.distributed, 'initialize', lambda *args, **options: calls.append((args, options)))
   return calls
 
 
-JAX_FINDS_ALL = ((None, None, None), {'cluster_detection_method': None})
+
+
+def options(detection):
+  return {'cluster_detection_method': detection, 'initialization_timeout': 2 * meshes.PATIENCE}
+
+
+JAX_FINDS_ALL = ((None, None, None), options(None))
 
 
 @pytest.mark.parametrize('environment, several', [
@@ -160,6 +167,25 @@ def test_the_environment_of_a_launcher_is_seen(joined, monkeypatch, environment,
   assert joined == ([JAX_FINDS_ALL] if several else []) and meshes.launched() == several
 
 
+@pytest.mark.parametrize('address', ['host', 'host:', ':12', 'host:abc', 'host:0', 'host:99999', 'host:-1'])
+def test_an_address_that_jax_would_crash_on_is_refused(joined, address):
+  message = f'--coordinator must be HOST:PORT, with a port from 1 to 65535, got {address!r}'
+  with pytest.raises(ValueError, match=message):
+    meshes.initialize_distributed(address, 2, 0)
+  assert joined == []
+
+
+def test_a_port_that_is_taken_is_refused(joined):
+  with socket.socket(socket.AF_INET6) as other:
+    other.bind(('', 0))
+    other.listen()
+    port = other.getsockname()[1]
+    with pytest.raises(ValueError, match=f'process 0 cannot listen at port {port}: Address already in use; choose'):
+      meshes.initialize_distributed(f'localhost:{port}', 2, 0)
+    meshes.initialize_distributed(f'localhost:{port}', 2, 1)  # Which only calls there.
+  assert len(joined) == 1
+
+
 def test_explicit_arguments_win(joined, monkeypatch):
   meshes.initialize_distributed('host:1', 2, 1)
   monkeypatch.setenv('SLURM_STEP_NUM_TASKS', '4')
@@ -168,7 +194,7 @@ def test_explicit_arguments_win(joined, monkeypatch):
   monkeypatch.setenv('KUBERNETES_SERVICE_HOST', '10.0.0.1')
   monkeypatch.setenv('JOB_COMPLETION_INDEX', '0')
   meshes.initialize_distributed('host:1', 2, 1)
-  detected, ignored = ({'cluster_detection_method': each} for each in (None, 'deactivate'))
+  detected, ignored = (options(each) for each in (None, 'deactivate'))
   assert joined == [(('host:1', 2, 1), detected), (('host:1', 2, 1), detected), (('host:1', None, None), detected),
                     (('host:1', 2, 1), ignored)]
 
