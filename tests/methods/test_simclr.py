@@ -73,8 +73,32 @@ def test_multi_label_follows_the_schedule_of_alpha(state):
 
 @pytest.mark.parametrize('changed, message', [
     ({'temperature': 0.0}, 'temperature must be positive, got 0.0'),
-    ({'objective': 'info_nce'}, "objective must be one of 'nt_xent', 'ml_cpc', got 'info_nce'"),
+    ({'objective': 'info_nce'}, "objective must be one of 'nt_xent', .* 'supervised', got 'info_nce'"),
     ({'alpha': 0.5}, "alpha is of objective='ml_cpc' alone, got 0.5 with 'nt_xent'")])
 def test_errors_name_the_field(changed, message):
   with pytest.raises(ValueError, match=message):
     dataclasses.replace(METHOD, **changed)
+
+
+def test_decoupled_is_without_the_positive_in_the_denominator(state):
+  views = make_views((8, 8))
+  (_, z), _ = METHOD.network.apply(
+      {'params': state.params, **state.stats}, jnp.concatenate(views), train=True, mutable=['batch_stats'])
+  loss, _ = dataclasses.replace(METHOD, objective='decoupled').loss(state.params, state.stats, views)
+  np.testing.assert_allclose(loss, losses.decoupled_nt_xent(*jnp.split(z, 2), temperature=0.3), rtol=1e-5)
+
+
+@pytest.mark.parametrize('groups', [1, 2])
+def test_supervised_attracts_examples_of_a_class(state, groups):
+  views, label = make_views((8, 8)), jnp.array([0, 1, 0, 2, 1, 2])
+  (_, z), _ = METHOD.network.apply(
+      {'params': state.params, **state.stats}, jnp.concatenate(views), train=True, mutable=['batch_stats'])
+  method = dataclasses.replace(METHOD, objective='supervised', negative_groups=groups)
+  loss, _ = method.loss(state.params, state.stats, views, 0, label)
+  both = [each.reshape(groups, -1, z.shape[1]) for each in jnp.split(z, 2)]
+  parts = [jnp.concatenate([each[i] for each in both]) for i in range(groups)]
+  expected = [losses.supervised_contrastive(part, jnp.tile(label.reshape(groups, -1)[i], 2), temperature=0.3)
+              for i, part in enumerate(parts)]
+  np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-5)
+  with pytest.raises(ValueError, match="objective='supervised' needs labels, which the data have not"):
+    method.init(jax.random.key(0), {'views': views})

@@ -152,3 +152,38 @@ def test_projected_returns_representation_and_projection():
   np.testing.assert_array_equal(layers[2], z)
   alone = encoder.apply({collection: tree['encoder'] for collection, tree in variables.items()}, x)
   np.testing.assert_allclose(network.apply(variables, x)[0], alone, rtol=1e-6)
+
+
+def test_gelu_between_layers():
+  head = models.MLP((4, 3), hidden_bn=False, output_bn=False, output_bias=True, activation='gelu')
+  x = jax.random.normal(jax.random.key(0), (5, 6))
+  variables = head.init(jax.random.key(1), x)
+  hidden, output = (variables['params'][f'linear{i}'] for i in (1, 2))
+  expected = jax.nn.gelu(x @ hidden['kernel'] + hidden['bias'][None], approximate=False)
+  np.testing.assert_allclose(head.apply(variables, x), expected @ output['kernel'] + output['bias'][None], atol=1e-6)
+  with pytest.raises(ValueError, match="activation must be one of 'relu', 'gelu', got 'tanh'"):
+    models.MLP((4,), activation='tanh').init(jax.random.key(0), x)
+
+
+@pytest.mark.parametrize('weight_norm', [False, True])
+def test_prototypes_are_cosines(weight_norm):
+  prototypes = models.Prototypes(7, weight_norm)
+  z = jax.random.normal(jax.random.key(0), (5, 4))
+  variables = prototypes.init(jax.random.key(1), z)
+  kernel = np.asarray(variables['params']['kernel'])
+  np.testing.assert_allclose(np.linalg.norm(kernel, axis=0), 1, rtol=1e-6)
+  cosines = np.asarray(z) / np.linalg.norm(z, axis=1, keepdims=True) @ kernel
+  np.testing.assert_allclose(prototypes.apply(variables, z), cosines, atol=1e-6)
+  longer = {'params': {'kernel': 3 * kernel}}
+  np.testing.assert_allclose(prototypes.apply(longer, z), cosines * (1 if weight_norm else 3), atol=1e-5)
+
+
+def test_predictor_stands_on_the_projection():
+  network = models.Predicted(models.MLP((6,)), models.MLP((4,)), models.MLP((5,), output_bn=False))
+  x = jax.random.normal(jax.random.key(0), (5, 3))
+  variables = network.init(jax.random.key(1), x)
+  h, z, prediction = network.apply(variables, x)
+  np.testing.assert_array_equal(z, network.apply(variables, x, method='project')[1])
+  kernel = variables['params']['predictor']['linear1']['kernel']
+  assert h.shape == (5, 6)
+  np.testing.assert_allclose(prediction, z @ kernel, atol=1e-6)

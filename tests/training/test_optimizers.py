@@ -171,3 +171,32 @@ def test_clipping_scales_the_global_norm():
 def test_errors(change, message):
   with pytest.raises(ValueError, match=message):
     optimizers.lars(0.1, **change)
+
+
+def test_weight_decay_may_be_a_schedule():
+  """Of one that is constant nothing changes; else it is that of the step."""
+  params, grads = problem()
+  for make in (optimizers.adamw, optimizers.sgd, optimizers.lars, optimizers.lamb, optimizers.rmsprop):
+    fixed = run(make(0.1, weight_decay=0.3), params, grads)
+    assert_same(run(make(0.1, weight_decay=lambda step: 0.3), params, grads), fixed)
+  decays = lambda step: 0.5 * step
+  got = run(optimizers.sgd(0.1, momentum=0.0, weight_decay=decays), params, grads)
+  want = np.float64(params['dense'])
+  for i, grad in enumerate(grads):
+    want = want - 0.1 * (grad['dense'] + 0.5 * i * want)
+    np.testing.assert_allclose(got[i]['dense'], want, rtol=1e-6)
+
+
+def test_sgd_can_decay_everything():
+  params, grads = problem()
+  got = run(optimizers.sgd(0.1, momentum=0.0, weight_decay=0.2, decay_all=True), params, grads[:1])
+  for name in SHAPES:
+    np.testing.assert_allclose(got[0][name], params[name] - 0.1 * (grads[0][name] + 0.2 * params[name]), rtol=1e-10)
+
+
+def test_lars_can_have_another_rate_for_what_is_excluded():
+  params, grads = problem()
+  one, other = (run(optimizers.lars(0.1, excluded_rate=rate), params, grads) for rate in (1.0, 0.25))
+  for name in SHAPES:
+    moved = [history[-1][name] - params[name] for history in (one, other)]
+    np.testing.assert_allclose(moved[1], moved[0] * (0.25 if name in EXCLUDED else 1), rtol=1e-9, atol=1e-12)

@@ -82,3 +82,22 @@ def test_factor_is_not_negative():
 def test_errors(change, message):
   with pytest.raises(ValueError, match=message):
     schedules.warmup_cosine(0.3, **{**CONTEXT, **change})
+
+
+def test_linear_stays_where_it_arrives():
+  schedule = schedules.linear(0.04, 0.07, **CONTEXT, epochs=30)  # 600 steps.
+  np.testing.assert_allclose([schedule(step) for step in (0, 300, 600, 1000)], [0.04, 0.055, 0.07, 0.07], rtol=1e-5)
+  whole = schedules.linear(1.0, 0.0, **CONTEXT)
+  np.testing.assert_allclose([whole(step) for step in (0, 250, 1000)], [1, 0.75, 0], atol=1e-6)
+  assert schedules.linear(1.0, 0.5, **CONTEXT, epochs=0)(0) == 0.5
+  with pytest.raises(ValueError, match='end must be finite and not negative: got -1'):
+    schedules.linear(1.0, -1.0, **CONTEXT)
+
+
+@pytest.mark.parametrize('base', [0.996, 0.99])
+def test_cosine_is_the_momentum_of_byol(base):
+  schedule = schedules.cosine(base, 1.0, **CONTEXT)
+  for step in (0, 1, 250, 500, 999, 1000):
+    paper = 1 - (1 - base) * (math.cos(math.pi * step / 1000) + 1) / 2
+    np.testing.assert_allclose(schedule(step), paper, rtol=1e-6)
+  assert schedule(2000) == 1
