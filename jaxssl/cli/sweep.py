@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxssl.build import load_source
-from jaxssl.cli import sweep_table, train, trials, workdir
+from jaxssl.cli import measure, measure_audio, sweep_table, train, trials, workdir
 from jaxssl.cli.children import Children
 from jaxssl.cli.launch import launch, parsing
 from jaxssl.cli.sweep_record import Record
@@ -55,7 +55,7 @@ def main() -> None:
   def run():
     path, base = os.path.abspath(directory.value), config_flags.get_override_values(flags.FLAGS['config'])
     with parsing():
-      planned = trials.plan(file, base, _once(swept), draws.value, seed.value)
+      planned = trials.plan(file, base, once(swept), draws.value, seed.value)
     wanted = sweep_table.parse(metric.value)
     if check_only.value:
       check(planned, path, config.value)
@@ -66,7 +66,7 @@ def main() -> None:
   launch(run, USAGE)
 
 
-def _once(swept: Mapping[str, flags.FlagHolder]) -> dict[str, str]:
+def once(swept: Mapping[str, flags.FlagHolder]) -> dict[str, str]:
   """Returns the values of each key, as text."""
   if not swept:
     raise ValueError('--sweep.KEY=VALUES is missing: there is nothing to sweep over')
@@ -84,6 +84,9 @@ def sweep(
 
   `checking` is the command that checks them first, in a process of its own, which takes the devices with it.
   """
+  known, measured = {*measure.PROTOCOLS, *measure_audio.PROTOCOLS}, config.evaluation.protocols
+  if metric['protocol'] in known.difference(measured):
+    raise ValueError(f'--metric=protocol={metric["protocol"]}: config.evaluation.protocols are {", ".join(measured)}')
   workdir.refuse_second(path)
   workdir.refuse_links(path)
   record = Record(path, config)

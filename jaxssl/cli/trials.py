@@ -77,8 +77,11 @@ def plan(
     combinations = itertools.product(*lists)
   else:
     combinations = (tuple(_draw(each, f'{seed}/{i}/{key}') for key, each in choices.items()) for i in range(draws))
-  trials = (_trial(file, base, dict(zip(choices, each, strict=True))) for each in combinations)
-  return list({trial.identity: trial for trial in reversed(list(trials))}.values())[::-1]
+  trials: dict[str, Trial] = {}
+  for each in combinations:
+    trial = _trial(file, base, dict(zip(choices, each, strict=True)))
+    trials.setdefault(trial.identity, trial)
+  return list(trials.values())
 
 
 def configure(file: str, overrides: Mapping[str, Any]) -> ConfigDict:

@@ -39,8 +39,9 @@ def over_keys(
     _panel(axes, key, values, y, best)
   for axes in panels[len(settings):]:
     axes.set_visible(False)
-  picture.supxlabel('Line: the mean of trials with the same value. Ring: the best. Crosses: trials that failed',
-                    fontsize=8, color=INK)
+  words = ['line: the mean of trials with the same value', *(['ring: the best'] if best is not None else []),
+           *(['crosses: trials that failed'] if len(drawn) < len(figures) else [])]
+  picture.supxlabel('; '.join(words), fontsize=8, color=INK)
   picture.supylabel(name, fontsize=8, color=INK)
   picture.savefig(path)
 
@@ -53,6 +54,7 @@ def _panel(axes, key: str, values: Sequence[Any], y: np.ndarray, best: int | Non
            for place in places]
   if len(places) < len(x):  # Otherwise it would join points that differ in all else.
     axes.plot(places, means, color=FAINT, linewidth=1.6)
+  axes.update_datalim(np.stack([places, np.full(len(places), np.nanmean(y))], axis=1))  # Also where all have failed.
   axes.scatter(x[finished], y[finished], s=26, color=ACCENT, alpha=0.7, linewidths=0)
   if best is not None:
     axes.scatter(x[best], y[best], s=90, facecolors='none', edgecolors=INK, linewidths=1.2)
