@@ -1,15 +1,20 @@
 """sweep.json, what a sweep knows of its trials."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxssl import schema
 from jaxssl.cli import workdir
 from jaxssl.cli.trials import Trial
+from jaxssl.evaluation import table
 
 RECORD = 'sweep.json'
+ROW = {'trial': str, 'directory': str, 'values': dict, 'status': str, 'error': str, 'seconds': float | None,
+       'results': list}
 
 
 class Record:
@@ -20,10 +25,10 @@ class Record:
     self.path, self.file, self.config = path, os.path.join(path, RECORD), config
     if os.path.exists(os.path.join(path, 'config.json')):
       raise ValueError(f'--workdir {path} holds a run; choose another for the sweep')
-    stored = workdir.salvage(self.file, dict) or {'config': config.to_dict(), 'rows': []}
+    stored = _read(self.file) or {'config': config.to_dict(), 'rows': []}
     workdir.refuse_other(path, stored['config'], config)
-    self.rows = {row['trial']: {**row, 'values': workdir.tuples(row['values'])} for row in stored['rows']}
-    if workdir.tuples(stored['config'])['evaluation'] != config.evaluation.to_dict():
+    self.rows: dict[str, dict[str, Any]] = {row['trial']: row for row in stored['rows']}
+    if stored['config']['evaluation'] != config.evaluation.to_dict():
       for row in self.rows.values():
         if row['results']:
           row |= {'status': 'evaluated otherwise', 'results': []}
@@ -59,3 +64,22 @@ class Record:
 
   def _save(self) -> None:
     workdir.write_json(self.file, {'config': self.config.to_dict(), 'rows': list(self.rows.values())})
+
+
+def _read(file: str) -> dict[str, Any] | None:
+  """Returns what is in sweep.json, with tuples for lists; raises ValueError where that is no sweep."""
+  if (stored := workdir.salvage(file, dict)) is None:
+    return None
+  try:
+    config = workdir.tuples(stored['config'])
+    schema.check(config)
+    for row in stored['rows']:
+      for key, kind in ROW.items():
+        schema.check_type(f'row.{key}', row[key], kind)
+      if not re.fullmatch(r'[\w.+=,-]+', row['directory']) or row['directory'] in ('.', '..'):
+        raise ValueError(f'row.directory is {row["directory"]!r}')  # It may lead elsewhere.
+      table.format(row['results'])
+      row['values'] = workdir.tuples(row['values'])
+  except Exception as error:  # Each function that formats has an error of its own for what is no row.
+    raise ValueError(f'{file} does not hold a sweep: {type(error).__name__}: {error}') from error
+  return {'config': config, 'rows': stored['rows']}

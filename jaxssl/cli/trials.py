@@ -78,8 +78,8 @@ def plan(
   else:
     combinations = (tuple(_draw(each, f'{seed}/{i}/{key}') for key, each in choices.items()) for i in range(draws))
   trials: dict[str, Trial] = {}
-  for each in combinations:
-    trial = _trial(file, base, dict(zip(choices, each, strict=True)))
+  for texts in combinations:
+    trial = _trial(file, base, dict(zip(choices, texts, strict=True)))
     trials.setdefault(trial.identity, trial)
   return list(trials.values())
 

@@ -139,6 +139,19 @@ def test_a_damaged_record_is_set_aside_and_the_trials_are_asked(run, tmp_path):
   assert (tmp_path / 'sweep.json.damaged').exists()
 
 
+@pytest.mark.parametrize('change, message', [
+    ({'directory': '../elsewhere'}, "row.directory is '../elsewhere'"), ({'directory': '..'}, 'row.directory'),
+    ({'results': [{'protocol': 'knn'}]}, 'KeyError'), ({'results': 'x'}, 'row.results must be'),
+    ({'values': 3}, 'row.values must be'), ({'seconds': 'long'}, 'row.seconds must be')])
+def test_a_record_of_someone_elses_is_named(run, tmp_path, change, message):
+  run(TEMPERATURES)
+  stored = json.loads((tmp_path / 'sweep.json').read_text())
+  stored['rows'][0] |= change
+  (tmp_path / 'sweep.json').write_text(json.dumps(stored))
+  with pytest.raises(ValueError, match=f'sweep.json does not hold a sweep: .*{message}'):
+    run(TEMPERATURES)
+
+
 @pytest.mark.parametrize('metric, message', [
     ({'protocol': 'linear'}, '--metric=protocol=linear: config.evaluation.protocols are knn'),
     ({'label': 'speaker'}, r'(?s)label=speaker: the results have no such figure; they have:.*label=class')])
