@@ -259,7 +259,7 @@ def test_killed_resumed_extended(tmp_path):
                '--config.steps=400', '--config.checkpoint.every=20']
   process = command(tmp_path, *arguments)
   read_until(process, '[2/4]')
-  (second,) = wait_for(lambda: list(tmp_path.glob('*0.05,*0.1-*')), process)
+  (second,) = (each.parent for each in wait_for(lambda: list(tmp_path.glob('*0.05,*0.1-*/checkpoints')), process))
   wait_for(lambda: max(saved(second), default=0) >= 40, process)
   trial = process_of(second)
   os.kill(trial, signal.SIGSTOP)
