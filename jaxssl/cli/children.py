@@ -23,7 +23,9 @@ class Children:
     self._previous: dict[int, Any] = {}
 
   def __enter__(self) -> 'Children':
-    for number in (*SIGNALS, signal.SIGHUP):
+    # Which `nohup` has it ignore.
+    hangup = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
+    for number in (*SIGNALS, *hangup):
       self._previous[number] = signal.signal(number, self._hear)
     return self
 

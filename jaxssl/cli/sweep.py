@@ -49,8 +49,9 @@ def main() -> None:
       + ','.join(f'{key}={value}' for key, value in sweep_table.DEFAULT.items()))
   minimize = flags.DEFINE_bool('minimize', False, 'Less of the metric is better.')
   check_only = flags.DEFINE_bool('check', False, 'Only check all trials and list them.')
-  keys = dict.fromkeys(re.findall(r'^--?sweep\.([^=]+)', '\n'.join(sys.argv[1:]), re.MULTILINE))
-  swept = {key: flags.DEFINE_multi_string(f'sweep.{key}', None, f'Values of --config.{key}.') for key in keys}
+  named = filter(None, (re.match(r'--?sweep\.([^=]+)', argument) for argument in sys.argv[1:]))
+  swept = {key: flags.DEFINE_multi_string(f'sweep.{key}', None, f'Values of --config.{key}.')
+           for key in dict.fromkeys(each[1] for each in named)}
 
   def run():
     path, base = os.path.abspath(directory.value), config_flags.get_override_values(flags.FLAGS['config'])

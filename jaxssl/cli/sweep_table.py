@@ -91,7 +91,8 @@ class Sweep:
       about = ', '.join(f'{name} {first[name]}' for name in ('label', 'representation') if first[name] != table.NONE)
       tested = f'{first["num_test"]:,} test examples of ' if 'num_test' in first else ''
       yield f'{table.describe(first)}, {first["metric"]}; {about}; {tested}{first["data"]}.'
-      yield _caution(first['data'], sum(bool(row['results']) for row in self.rows))
+      if (count := sum(bool(row['results']) for row in self.rows)) > 1:
+        yield _caution(first['data'], count)
     for row in self.rows:
       if row['error']:
         yield f'{row["status"]}: {row["directory"]}: {row["error"]}'

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxssl.evaluation.plots import ACCENT, FAINT, INK, LONGEST_NAME, WRONG, Path, clean, figure_of
 
+FEW = 6  # Values that are marked each by itself.
 DECADE = 10  # Least ratio of the largest to the smallest value that a logarithmic axis is for.
 
 
@@ -55,9 +56,9 @@ def _panel(axes, key: str, values: Sequence[Any], y: np.ndarray, best: int | Non
   if len(places) < len(x):  # Otherwise it would join points that differ in all else.
     axes.plot(places, means, color=FAINT, linewidth=1.6)
   axes.update_datalim(np.stack([places, np.full(len(places), np.nanmean(y))], axis=1))  # Also where all have failed.
-  axes.scatter(x[finished], y[finished], s=26, color=ACCENT, alpha=0.7, linewidths=0)
+  axes.scatter(x[finished], y[finished], s=26, color=ACCENT, linewidths=0, zorder=3)
   if best is not None:
-    axes.scatter(x[best], y[best], s=90, facecolors='none', edgecolors=INK, linewidths=1.2)
+    axes.scatter(x[best], y[best], s=90, facecolors='none', edgecolors=INK, linewidths=1.2, zorder=3)
   axes.scatter(x[~finished], np.zeros((~finished).sum()), marker='x', s=30, color=np.array(WRONG)[None] / 255,
                transform=axes.get_xaxis_transform(), clip_on=False, zorder=3)
 
@@ -68,9 +69,11 @@ def _place(axes, values: Sequence[Any]) -> np.ndarray:
     x = np.array(values, np.float64)
     if x.min() > 0 and x.max() / x.min() >= DECADE:
       axes.set_xscale('log')
+    elif len(np.unique(x)) <= FEW:
+      axes.set_xticks(np.unique(x))
     return x
   names = [str(value) for value in values]
-  distinct = list(dict.fromkeys(names))
+  distinct = sorted(set(names))
   shown = [name if len(name) <= LONGEST_NAME else f'{name[:LONGEST_NAME]}…' for name in distinct]
   axes.set_xticks(range(len(distinct)), shown, parse_math=False,
                   **({'rotation': 30, 'ha': 'right'} if sum(map(len, shown)) > 40 else {}))

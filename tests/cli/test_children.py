@@ -56,3 +56,11 @@ with Children() as children:
   done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
   assert done.stdout == f'0\n3\n-{int(signal.SIGABRT)}\n', done.stderr
   assert (tmp_path / 'log').read_text() == '1\n2\n'
+
+
+def test_nohup_is_heeded():
+  code = 'import signal; from jaxssl.cli.children import Children\nwith Children(): print(signal.getsignal(1).name)'
+  done = subprocess.run(
+      [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True,
+      preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+  assert done.stdout == 'SIG_IGN\n', done.stderr

@@ -63,8 +63,9 @@ def test_nothing_is_finished():
      'with --config.data.name=omniglot,'),
     ('mine.npz', 'CAUTION: .*on a validation split .data without the test set.')])
 def test_a_choice_flatters(data, words):
-  sweep = Sweep(CONFIG, [trial('a', 0.5, data=data, seed=0)])
-  assert re.search(words, list(sweep.notes())[1])
+  made = [trial('a', 0.5, data=data, seed=0), trial('b', 0.6, data=data, seed=1)]
+  assert re.search(words, list(Sweep(CONFIG, made).notes())[1])
+  assert len(list(Sweep(CONFIG, made[:1]).notes())) == 1, 'there was no choice'
 
 
 def test_the_figure_is_named_by_fields():

@@ -37,7 +37,8 @@ def test_a_panel_a_key(tmp_path, drawn):
   assert len(points.get_offsets()) == 4 and ring.get_offsets().tolist() == [[0.1, 0.8]]
   assert crosses.get_offsets().tolist() == [[1e6, 0]]
   assert [text.get_text() for text in panels[2].get_xticklabels()] == ['(8, 16)', '(8,)']
-  assert [text.get_text() for text in panels[3].get_xticklabels()][:2] == ['$a$', '_b']
+  assert panels[0].get_xticks().tolist() == [0.1, 0.2]
+  assert [text.get_text() for text in panels[3].get_xticklabels()] == ['$a$', '_b', f'{"x" * 40}…']
   assert 'crosses' in drawn[0].get_supxlabel()
 
 
