@@ -37,13 +37,18 @@ def default_path(config_file: str) -> str:
 def enter(path: str, config: ConfigDict) -> bool:
   """Makes `path` the work directory of `config`; returns whether it is new or its evaluation section has changed.
 
-  What is damaged there is set aside and written anew. Of several processes the first calls it.
+  Then its results, of another evaluation, go: if this one is killed, the next start must not take them for its own.
+  What is damaged is set aside and written anew. Of several processes the first calls it.
   """
   stored, environment = (os.path.join(path, name) for name in ('config.json', 'environment.json'))
   before = salvage(stored, dict)
+  changed = before is None or tuples(before.get('evaluation')) != config.evaluation.to_dict()
+  if changed:
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(os.path.join(path, 'results.json'))  # Its rows are in evaluations.jsonl too.
   write_json(stored, config.to_dict())
   write_json(environment, [*(salvage(environment, list) or []), describe_environment(config.seed)])
-  return before is None or tuples(before.get('evaluation')) != config.evaluation.to_dict()
+  return changed
 
 
 def salvage(path: str, kind: type) -> Any:
