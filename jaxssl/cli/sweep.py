@@ -54,9 +54,12 @@ def main() -> None:
            for key in dict.fromkeys(each[1] for each in named)}
 
   def run():
+    if not swept:
+      raise ValueError('--sweep.KEY=VALUES is missing: there is nothing to sweep over')
     path, base = os.path.abspath(directory.value), config_flags.get_override_values(flags.FLAGS['config'])
     with parsing():
-      planned = trials.plan(file, base, once(swept), draws.value, seed.value)
+      texts = {key: ','.join(flag.value) for key, flag in swept.items()}
+      planned = trials.plan(file, base, texts, draws.value, seed.value)
     wanted = sweep_table.parse(metric.value)
     if check_only.value:
       check(planned, path, config.value)
@@ -65,16 +68,6 @@ def main() -> None:
     sweep(file, config.value, planned, path, wanted, minimize.value, [*command, '--check'])
 
   launch(run, USAGE)
-
-
-def once(swept: Mapping[str, flags.FlagHolder]) -> dict[str, str]:
-  """Returns the values of each key, as text."""
-  if not swept:
-    raise ValueError('--sweep.KEY=VALUES is missing: there is nothing to sweep over')
-  for key, flag in swept.items():
-    if len(flag.value) > 1:
-      raise ValueError(f'--sweep.{key} stands there {len(flag.value)} times; write all values with commas, once')
-  return {key: flag.value[0] for key, flag in swept.items()}
 
 
 def sweep(
