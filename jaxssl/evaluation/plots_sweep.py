@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxssl.evaluation.plots import ACCENT, FAINT, INK, LONGEST_NAME, WRONG, Path, clean, figure_of
 
-FEW = 6  # Values that are marked each by itself.
+FEW = 6  # Values that come again and are marked each by itself.
 DECADE = 10  # Least ratio of the largest to the smallest value that a logarithmic axis is for.
 
 
@@ -69,7 +69,7 @@ def _place(axes, values: Sequence[Any]) -> np.ndarray:
     x = np.array(values, np.float64)
     if x.min() > 0 and x.max() / x.min() >= DECADE:
       axes.set_xscale('log')
-    elif len(np.unique(x)) <= FEW:
+    elif len(np.unique(x)) <= min(FEW, len(x) - 1):
       axes.set_xticks(np.unique(x))
     return x
   names = [str(value) for value in values]

@@ -59,8 +59,12 @@ with Children() as children:
 
 
 def test_nohup_is_heeded():
-  code = 'import signal; from jaxssl.cli.children import Children\nwith Children(): print(signal.getsignal(1).name)'
-  done = subprocess.run(
-      [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True,
-      preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+  code = '''
+import signal
+from jaxssl.cli.children import Children
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+with Children():
+  print(signal.getsignal(signal.SIGHUP).name)
+'''
+  done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
   assert done.stdout == 'SIG_IGN\n', done.stderr
