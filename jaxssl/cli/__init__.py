@@ -1,9 +1,9 @@
-"""The command line: `jaxssl train`, `jaxssl eval` (train.py and eval.py call the same), `jaxssl mutual-information`."""
+"""The command line: `jaxssl train`, `eval` (train.py and eval.py call the same), `sweep` and `mutual-information`."""
 
 import importlib
 import sys
 
-COMMANDS = ('train', 'eval', 'mutual-information')
+COMMANDS = ('train', 'eval', 'sweep', 'mutual-information')
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -27,14 +28,9 @@ DEFAULT_CONFIG = os.path.join(os.path.dirname(__file__), 'default.py')
 
 def main() -> None:
   """Parses the flags and runs."""
-  file = take('config')
-  file = DEFAULT_CONFIG if file is None else file
   with parsing():
-    if file == '' or file.startswith('-'):
-      raise ValueError('--config needs the path of a file')
-    described = workdir.load_config(file)
-    measure.complete(described.get('evaluation', {}))
-    config = config_flags.DEFINE_config_dict('config', described, 'Overrides: --config.KEY=VALUE.')
+    file = config_file()
+    config = config_flags.DEFINE_config_dict('config', described(file), 'Overrides: --config.KEY=VALUE.')
   directory = flags.DEFINE_string('workdir', None, 'Work directory; default: runs/<stem of the config file>.')
   preview = flags.DEFINE_bool('preview', False, 'Only write a picture of examples and their views, and exit.')
   join = define_hosts()
@@ -50,6 +46,21 @@ def main() -> None:
   launch(run, USAGE)
 
 
+def config_file() -> str:
+  """Takes --config off the command line; returns its file, by default that of the bundled run."""
+  file = take('config')
+  if file == '' or (file or '').startswith('-'):
+    raise ValueError('--config needs the path of a file')
+  return DEFAULT_CONFIG if file is None else file
+
+
+def described(file: str) -> ConfigDict:
+  """Returns the config that a file describes, with all keys that the command line can set."""
+  config = workdir.load_config(file)
+  measure.complete(config.get('evaluation', {}))
+  return config
+
+
 def train(config: ConfigDict, path: str, preview: bool = False, interrupt: Interrupt | None = None) -> None:
   """Pretrains what `config` describes in the work directory `path`, then evaluates it there."""
   interrupt = interrupt or Interrupt()
@@ -61,19 +72,7 @@ def train(config: ConfigDict, path: str, preview: bool = False, interrupt: Inter
   if preview:
     print(hosts.first(lambda: pictures.preview(config, source, path)))
     return
-  experiment = build(config.to_dict(), len(source))
-  measure.check_range(experiment, source)
-  devices = mesh.make_mesh(**config.mesh)
-  hosts.connect(devices)
-  resumes = hosts.first(lambda: os.path.isdir(os.path.join(path, 'checkpoints')))
-  description = check(config, experiment, source, devices, begins=not resumes)
-  # What is wrong with the test set should not come out only after the training.
-  test = load_source(config.to_dict(), 'test')
-  measure.check_views(description['inputs'], test)
-  measure.check_size(config.evaluation, test)
-  measure.check_range(experiment, test)
-  hosts.agree({'examples': len(source), 'test examples': len(test), 'batch': description, **runs.prints(source, test)})
-  runs.refuse_other(path, config)
+  experiment, devices, description = prepare(config, path, source)
   with workdir.locked(path), jax.set_mesh(devices):
     measured = hosts.first(lambda: _enter(path, config, source.name))
     run, taken = pretrain(config, path, experiment, source, description, devices, interrupt)
@@ -84,6 +83,29 @@ def train(config: ConfigDict, path: str, preview: bool = False, interrupt: Inter
       print(f'Training is complete and saved, at step {step}; the same command evaluates it.')
     else:
       _conclude(run, path, source, taken, measured)
+
+
+def prepare(
+    config: ConfigDict, path: str, source: Source, load: Callable[..., Source] = load_source,
+) -> tuple[Experiment, Mesh, dict[str, Any]]:
+  """Builds what trains on `source` in the work directory `path`; returns it, the mesh and the description of a batch.
+
+  Writes nothing, and raises ValueError for what would fail later. `load` opens the test set.
+  """
+  experiment = build(config.to_dict(), len(source))
+  measure.check_range(experiment, source)
+  devices = mesh.make_mesh(**config.mesh)
+  hosts.connect(devices)
+  resumes = hosts.first(lambda: os.path.isdir(os.path.join(path, 'checkpoints')))
+  description = check(config, experiment, source, devices, begins=not resumes)
+  # What is wrong with the test set should not come out only after the training.
+  test = load(config.to_dict(), 'test')
+  measure.check_views(description['inputs'], test)
+  measure.check_size(config.evaluation, test)
+  measure.check_range(experiment, test)
+  hosts.agree({'examples': len(source), 'test examples': len(test), 'batch': description, **runs.prints(source, test)})
+  runs.refuse_other(path, config)
+  return experiment, devices, description
 
 
 def _enter(path: str, config: ConfigDict, name: str) -> bool:

@@ -40,13 +40,13 @@ def enter(path: str, config: ConfigDict) -> bool:
   What is damaged there is set aside and written anew. Of several processes the first calls it.
   """
   stored, environment = (os.path.join(path, name) for name in ('config.json', 'environment.json'))
-  before = _salvage(stored, dict)
+  before = salvage(stored, dict)
   write_json(stored, config.to_dict())
-  write_json(environment, [*(_salvage(environment, list) or []), describe_environment(config.seed)])
-  return before is None or _tuples(before.get('evaluation')) != config.evaluation.to_dict()
+  write_json(environment, [*(salvage(environment, list) or []), describe_environment(config.seed)])
+  return before is None or tuples(before.get('evaluation')) != config.evaluation.to_dict()
 
 
-def _salvage(path: str, kind: type) -> Any:
+def salvage(path: str, kind: type) -> Any:
   """Returns what is in a JSON file; None where there is none, or where it is damaged: then it is set aside."""
   if not os.path.exists(path):
     return None
@@ -190,7 +190,7 @@ def read_config(path: str) -> ConfigDict:
   if not os.path.exists(stored):
     raise ValueError(f'--workdir {path} holds no run: {stored} does not exist')
   try:
-    values = _tuples(read_json(stored, dict))
+    values = tuples(read_json(stored, dict))
     schema.check(values)
     return ConfigDict(values)
   except (KeyError, RecursionError, TypeError, ValueError) as error:  # ConfigDict refuses some names.
@@ -228,11 +228,11 @@ def _flatten(section: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str
     if isinstance(value, Mapping | ConfigDict):
       yield from _flatten(value, f'{prefix}{key}.')
     else:
-      yield f'{prefix}{key}', _tuples(value)
+      yield f'{prefix}{key}', tuples(value)
 
 
-def _tuples(value: Any) -> Any:
+def tuples(value: Any) -> Any:
   """JSON knows no tuples: lists become tuples again, also inside of one another."""
   if isinstance(value, Mapping | ConfigDict):
-    return {key: _tuples(item) for key, item in value.items()}
-  return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+    return {key: tuples(item) for key, item in value.items()}
+  return tuple(map(tuples, value)) if isinstance(value, list | tuple) else value

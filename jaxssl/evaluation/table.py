@@ -77,7 +77,7 @@ def _sampled(row: Mapping[str, Any]) -> str:
   return f'samples: {row["metric"].replace("frechet_distance", "Fréchet distance")}{neighbours}'
 
 
-def _number(value: float, row: Mapping[str, Any]) -> str:
+def number(value: float, row: Mapping[str, Any]) -> str:
   """Returns a figure as text: three decimals, but of what has all orders, such as reconstructions, four digits."""
   if row['protocol'] != 'reconstruction' and row['metric'] != 'frechet_distance':
     return f'{value:.3f}'
@@ -122,7 +122,7 @@ def grid(rows: Sequence[Row]) -> list[list[str]]:
   head = ['' if mixed else rows[0]['metric'], *(NAMES.get(c, c) for c in columns)]
   lines = []
   for text, found in cells.items():
-    cell = lambda values, text=text: _number(sum(values) / len(values), examples[text]) if values else '-'
+    cell = lambda values, text=text: number(sum(values) / len(values), examples[text]) if values else '-'
     for name in dict.fromkeys(['', *names]):
       if name in found:
         lines.append([f'{text}, {name}' if len(names) > 1 and name else text,

@@ -16,7 +16,7 @@ import pytest
 
 from jaxssl.build import build
 from jaxssl.cli import runs, workdir
-from jaxssl.cli.train import train
+from jaxssl.cli.train import _enter, train
 from jaxssl.training import logging
 from jaxssl.training.checkpoints import checksum
 
@@ -85,6 +85,16 @@ def test_work_directory_refuses_another_config_and_stays_as_it_was(finished):
     train(other, str(finished))
   assert 'logging' not in str(error.value)
   assert before == {path: path.stat().st_mtime_ns for path in finished.rglob('*')}
+
+
+def test_a_new_evaluation_that_is_killed_leaves_no_old_results(finished, tmp_path):
+  copy = tmp_path / 'copy'
+  shutil.copytree(finished, copy)
+  assert _enter(str(copy), config(), 'omniglot'), 'all is there'
+  other = config(**{'evaluation.knn.k': 7})
+  for _ in range(2):
+    assert not _enter(str(copy), other, 'omniglot')
+  assert len((copy / 'evaluations.jsonl').read_text().splitlines()) == 3, 'what was measured is still known'
 
 
 def test_kill_and_resume_equals_the_uninterrupted_run_bit_for_bit(tmp_path):
