@@ -11,7 +11,7 @@ from ml_collections import ConfigDict, config_flags
 
 from jaxssl import schema
 from jaxssl.build import Experiment, Source, build, load_source
-from jaxssl.cli import conclusion, measure, measure_audio, measure_generative, pictures, runs, workdir
+from jaxssl.cli import conclusion, measure, measure_audio, measure_generative, online, pictures, runs, workdir
 from jaxssl.cli.launch import define_hosts, launch, parsing, take
 from jaxssl.cli.pretrain import batches, pretrain
 from jaxssl.training import files, hosts, mesh
@@ -63,16 +63,18 @@ def train(config: ConfigDict, path: str, preview: bool = False, interrupt: Inter
   hosts.connect(devices)
   resumes = hosts.first(lambda: os.path.isdir(os.path.join(path, 'checkpoints')))
   description = check(config, experiment, source, devices, begins=not resumes)
-  # What is wrong with the test set should not come out only after the training.
-  test = load_source(config.to_dict(), 'test')
-  measure.check_views(description['inputs'], test)
+  # What is wrong with the data to evaluate by should not come out only after the training.
+  test, labelled = load_source(config.to_dict(), 'test'), online.labelled(config)
   measure.check_size(config.evaluation, test)
-  measure.check_range(experiment, test)
-  hosts.agree({'examples': len(source), 'test examples': len(test), 'batch': description})
+  for each in (test, *([] if labelled is None else [labelled])):
+    measure.check_views(description['inputs'], each)
+    measure.check_range(experiment, each)
+  hosts.agree({'examples': len(source), 'test examples': len(test), 'batch': description,
+               'labelled examples': 0 if labelled is None else len(labelled)})
   runs.refuse_other(path, config)
   with workdir.locked(path), jax.set_mesh(devices):
     measured = hosts.first(lambda: _enter(path, config, source.name))
-    run, taken = pretrain(config, path, experiment, source, description, devices, interrupt)
+    run, taken = pretrain(config, path, experiment, source, description, devices, interrupt, labelled)
     step = int(run.state.step)
     if step < config.steps:
       print(f'Stopped at step {step} of {config.steps}; the same command goes on from there.')
