@@ -65,8 +65,8 @@ class Online:
     self._encode = jax.jit(measure_audio.summary(run) if run.hears else measure.represent(run))
     self._compares = hosts.first(lambda: self._lacks_baselines(path, int(run.state.step)))
     held_out, count = self._examples.held_out.sum(), len(self._examples.rows)
-    print(f'Online evaluation every {self._recipe.every:,} steps, on {held_out:,} held-out examples of {count:,} of the '
-          'training split.')
+    print(f'Online evaluation every {self._recipe.every:,} steps, on {held_out:,} held-out ones of {count:,} examples '
+          'of the training split.')
 
   def due(self, step: int) -> bool:
     """Returns whether the state after `step` updates is to be measured."""

@@ -43,6 +43,6 @@ def without(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _points(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
   """Returns steps and values [n, 2] of a metric where it is a number."""
-  points = [(row['step'], row[name]) for row in rows if isinstance(row.get(name), int | float)]
-  points = np.array(points, np.float64).reshape(-1, 2)
+  values = [(row['step'], row[name]) for row in rows if isinstance(row.get(name), int | float)]
+  points = np.array(values, np.float64).reshape(-1, 2)
   return points[np.isfinite(points[:, 1])]

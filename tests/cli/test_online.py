@@ -241,7 +241,7 @@ def test_audio_is_measured_beside_mfcc(tmp_path, labels):
 def test_paired_views_are_measured_together(tmp_path):
   labels = np.arange(64) % 2
   rng = np.random.default_rng(0)
-  np.savez(tmp_path / 'views.npz', view_0=rng.normal(size=(64, 6)), labels=labels,
+  np.savez(tmp_path / 'views.npz', view_0=rng.normal(size=(64, 6)) + 4 * labels[:, None], labels=labels,
            view_1=rng.normal(size=(64, 5)) + 4 * labels[:, None])
   made = get_config()
   with made.unlocked():
