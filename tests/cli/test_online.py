@@ -167,9 +167,8 @@ def test_its_time_is_no_time_of_training(tmp_path, monkeypatch):
   assert -7000 < runs.restore(str(tmp_path)).meta['seconds'] < -6000
 
 
-@pytest.mark.parametrize('error', [
-    FloatingPointError('3 of 600 images'),
-    pytest.param(OSError('one.png cannot be decoded'), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('error', [FloatingPointError('3 of 600 images'), OSError('one.png cannot be decoded')])
 def test_what_cannot_be_measured_does_not_stop_the_training(tmp_path, monkeypatch, caplog, error):
   extract = evaluation.extract
 

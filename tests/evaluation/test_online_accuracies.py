@@ -41,8 +41,8 @@ def test_what_cannot_be_measured_is_said(labels, message):
 def test_accuracies_are_those_of_the_final_protocols_on_the_two_halves():
   rng = np.random.default_rng(0)
   examples = online.draw(LABELS, 120, seed=0)
-  centres = rng.normal(size=(10, 6))
-  features = (centres[examples.labels] + 0.9 * rng.normal(size=(120, 6))).astype(np.float32)
+  centres = rng.normal(size=(10, 10))
+  features = (centres[examples.labels] + 0.9 * rng.normal(size=(120, 10))).astype(np.float32)
   fit, held_out = ~examples.held_out, examples.held_out
   found = online.accuracies(features, examples, ('knn', 'linear'), k=500, temperature=0.2, l2=1e-2)
   unit = features / np.linalg.norm(features, axis=1, keepdims=True)
@@ -58,7 +58,7 @@ def test_accuracies_are_those_of_the_final_protocols_on_the_two_halves():
 
 
 def test_held_out_labels_teach_nothing():
-  examples = online.draw(LABELS, 200, seed=0)
+  examples = online.draw(LABELS, 120, seed=0)
   features = np.eye(10, dtype=np.float32)[examples.labels]
   options = {'k': 1, 'temperature': 0.1, 'l2': 1e-2}
   assert set(online.accuracies(features, examples, online.PROTOCOLS, **options).values()) == {1.0}
