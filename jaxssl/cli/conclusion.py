@@ -56,7 +56,9 @@ def _write(run: runs.Run, path: str, train: Source, test: Source, rows: list[dic
 
 def _about(config: ConfigDict) -> dict[str, Any]:
   """Returns what the results of an evaluation depend on beside the run, as JSON."""
-  return json.loads(json.dumps({name: config[name].to_dict() for name in ('data', 'evaluation')}))
+  sections = {name: config[name].to_dict() for name in ('data', 'evaluation')}
+  sections['evaluation'].pop('online', None)  # Which is done during training.
+  return json.loads(json.dumps(sections))
 
 
 def _write_results(

@@ -69,6 +69,9 @@ def get_config() -> ConfigDict:
           'fractions': (),  # Shares of the labels, such as (0.01, 0.1).
           'batch_size': 512,
           'pictures': True,
+          # Curves of k-NN and linear probe while it trains, every so many steps (0: none), on examples of the training
+          # split alone: half of each class held out, never the test set.
+          'online': {'every': 0, 'examples': 2048, 'protocols': ('knn', 'linear')},
       },
       'mesh': {'data': -1, 'model': 1},
   })

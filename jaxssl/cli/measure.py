@@ -15,7 +15,7 @@ from jaxssl import evaluation, schema
 from jaxssl.build import Experiment, Source
 from jaxssl.cli import measure_audio, measure_generative, measure_samples
 from jaxssl.cli.runs import Run
-from jaxssl.evaluation import finetune, geometry, sgd_probe, subsets, supervised
+from jaxssl.evaluation import finetune, geometry, online, sgd_probe, subsets, supervised
 
 PROTOCOLS = ('knn', 'linear', 'sgd', 'finetune', measure_generative.PROTOCOL, measure_samples.PROTOCOL)
 RECIPES = {'sgd': sgd_probe.Recipe, 'finetune': finetune.Recipe}  # Protocols that train on images.
@@ -142,32 +142,45 @@ def check(options: ConfigDict, experiment: Experiment) -> None:
   for protocol in RECIPES:
     if protocol in options.protocols:
       recipe(options, protocol)
+  online_recipe(options)
 
 
 def recipe(options: ConfigDict, protocol: str) -> Any:
   """Returns what the section of 'sgd' or 'finetune' in config.evaluation describes."""
-  fields = {field.name: field.type for field in dataclasses.fields(RECIPES[protocol])}
-  schema.check_type(f'config.evaluation.{protocol}', options.get(protocol), Mapping)
-  for key, value in options[protocol].items():
+  return _made(protocol, options.get(protocol), RECIPES[protocol])
+
+
+def online_recipe(options: ConfigDict) -> online.Recipe:
+  """Returns what config.evaluation.online describes, or leaves out."""
+  return _made('online', options.get('online', {}), online.Recipe)
+
+
+def _made(name: str, section: Any, kind: Any) -> Any:
+  """Returns the dataclass `kind` that a section of config.evaluation describes."""
+  fields = {field.name: field.type for field in dataclasses.fields(kind)}
+  schema.check_type(f'config.evaluation.{name}', section, Mapping)
+  for key, value in section.items():
     if key not in fields:
-      raise ValueError(f'config.evaluation.{protocol}.{key} does not exist; the keys are: {", ".join(fields)}')
-    schema.check_type(f'config.evaluation.{protocol}.{key}', value, fields[key])
+      raise ValueError(f'config.evaluation.{name}.{key} does not exist; the keys are: {", ".join(fields)}')
+    schema.check_type(f'config.evaluation.{name}.{key}', value, fields[key])
   try:
-    return RECIPES[protocol](**options[protocol])
+    return kind(**section)
   except ValueError as error:
-    raise ValueError(f'config.evaluation.{protocol}.{error}') from error
+    raise ValueError(f'config.evaluation.{name}.{error}') from error
 
 
 def complete(options: ConfigDict) -> None:
   """Adds to the sections of config.evaluation the keys that they leave out, so that the command line can set them."""
   if measure_samples.PROTOCOL in options.get('protocols', ()) and measure_samples.PROTOCOL not in options:
     options[measure_samples.PROTOCOL] = {}
-  for protocol, default in RECIPES.items():
-    if isinstance(options.get(protocol), ConfigDict):  # What is none is refused by `check`.
+  if 'online' not in options:
+    options['online'] = {}
+  for name, default in {**RECIPES, 'online': online.Recipe}.items():
+    if isinstance(options.get(name), ConfigDict):  # What is none is refused by `check`.
       # What is None is a number where it is set.
       for key, value in vars(default()).items():
-        if options[protocol].get(key) is None:
-          options[protocol][key] = placeholder(float) if value is None else value
+        if options[name].get(key) is None:
+          options[name][key] = placeholder(float) if value is None else value
   if isinstance(options.get(measure_samples.PROTOCOL), ConfigDict):
     measure_samples.complete(options[measure_samples.PROTOCOL])
 
@@ -241,15 +254,23 @@ def representation(run: Run) -> str:
 
 def encoders(run: Run, name: str | None = None) -> dict[str, Encode]:
   """Returns functions of images [b, h, w, c] of any size, or views: raw pixels, the random and the trained encoder."""
+  see = represent(run, name)
+  of = lambda state: jax.jit(lambda images: see(state, images))
+  return {'raw': raw(run, name), 'random': of(run.initial), 'trained': of(run.state)}
+
+
+def represent(run: Run, name: str | None = None) -> Callable[[Any, Any], jax.Array]:
+  """Returns (state, images [b, h, w, c] of any size, or views) -> the representation, by default the first."""
   method, name = run.experiment.method, name or representation(run)
-  which = method.seen(name) if hasattr(method, 'seen') else None  # Of several views.
   adapt = functools.partial(evaluation.adapt, recipe=run.experiment.recipe, channels=run.channels)
-  represent = lambda state: jax.jit(lambda images: method.represent(state, adapt(images), name))
-  return {
-      'raw': jax.jit(lambda images: evaluation.pixels(images, run.experiment.recipe, run.channels, which)),
-      'random': represent(run.initial),
-      'trained': represent(run.state),
-  }
+  return lambda state, images: method.represent(state, adapt(images), name)
+
+
+def raw(run: Run, name: str | None = None) -> Encode:
+  """Returns the raw-pixel baseline of the representation: of several views those that it sees."""
+  method = run.experiment.method
+  which = method.seen(name or representation(run)) if hasattr(method, 'seen') else None  # Of several views.
+  return jax.jit(lambda images: evaluation.pixels(images, run.experiment.recipe, run.channels, which))
 
 
 def fine_tuned(run: Run, name: str) -> dict[str, Callable[..., float]]:

@@ -1,5 +1,6 @@
 """Measures a run on audio by the protocols of its config: the rows of results.json."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -68,6 +69,12 @@ def encoders(run: Run) -> dict[tuple[str, str], sequences.EncodeSteps]:
   learnt = {(kind, name): sequences.steps_of(method, state, name)
             for name in representations(run) for kind, state in (('random', run.initial), ('trained', run.state))}
   return {('mfcc', 'inputs'): mfcc.steps(run.experiment.recipe.rate), **learnt}
+
+
+def summary(run: Run) -> Callable[[Any, Any], jax.Array]:
+  """Returns (state, (waves, mask)) -> what `sequences.summarize` gives of the first representation of the config."""
+  method, name = run.experiment.method, representations(run)[0]
+  return lambda state, pair: sequences.summarize(sequences.steps_of(method, state, name))(pair)
 
 
 def representations(run: Run) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jaxssl.build import Source, hears, stream, views
 from jaxssl.cli import measure, pictures_audio, pictures_distance, pictures_generative, pictures_samples, runs, workdir
-from jaxssl.evaluation import Subset, extract, geometry, knn, plots, report
+from jaxssl.evaluation import Subset, extract, geometry, knn, plots, plots_online, report
 from jaxssl.training import logging
 
 QUERIES, NEIGHBOURS, POINTS, BANK = 10, 8, 2000, 20_000  # Images drawn, points on the map, images searched.
@@ -51,8 +51,10 @@ def draw(run: runs.Run, train: Source, test: Source, path: str) -> dict[str, str
   found = {}
   if rows := logging.read(path):
     plots.loss_curve(rows, file('loss.png'))
-    plots.metric_curves(rows, file('metrics.png'))
+    plots.metric_curves(plots_online.without(rows), file('metrics.png'))
     found = {'Loss': file('loss.png'), 'Metrics': file('metrics.png')}
+    if plots_online.curves(rows, file('online.png')):
+      found['Online evaluation, on held-out examples of the training split'] = file('online.png')
   found |= pictures_distance.draw(run, test, file('distance.png'))
   if run.hears:
     return {**found, **pictures_audio.draw(run, test, file)}

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from jaxssl.build import Experiment, Source, stream
 from jaxssl.cli import pictures_samples, runs
+from jaxssl.cli.online import Online
 from jaxssl.cli.record import Readable, Recorder, Timed
 from jaxssl.evaluation import geometry
 from jaxssl.training import hosts, loop, mesh
@@ -22,9 +23,12 @@ from jaxssl.training.logging import MetricLogger, progress
 
 def pretrain(
     config: ConfigDict, path: str, experiment: Experiment, source: Source, description: dict[str, Any], devices: Mesh,
-    interrupt: Interrupt,
+    interrupt: Interrupt, labelled: Source | None = None,
 ) -> tuple[runs.Run, int]:
-  """Trains on from the last checkpoint, or from the start; returns the run and the number of steps taken now."""
+  """Trains on from the last checkpoint, or from the start; returns the run and the number of steps taken now.
+
+  `labelled` is what online evaluation draws from, if it is wanted.
+  """
   interrupt.release('no step has been taken; the same command starts again.')
   make_initial = lambda: runs.initial_state(experiment, config, devices, runs.batch_like(description))
   meta = {'config': config.to_dict(), 'seed': config.seed, 'num_examples': len(source), 'seconds': 0.0,
@@ -43,9 +47,10 @@ def pretrain(
     if start:
       interrupt.release(f'step {start} is saved; the same command goes on from there.')
     if start < config.steps:
+      online = Online(run, labelled, path, make_initial)
       _announce(run, path, source, moved)
       with contextlib.closing(batches(config, source, devices, start)) as examples:
-        run = _iterate(run, path, devices, examples, checkpoints, interrupt)
+        run = _iterate(run, path, devices, examples, checkpoints, interrupt, online)
   step = int(run.state.step)
   interrupt.release(f'training is complete and saved, at step {step}; the same command evaluates it.')
   return run._replace(initial=make_initial()), step - start
@@ -102,6 +107,7 @@ def _refuse_other_data(stored: dict, present: dict) -> None:
 
 def _iterate(
     run: runs.Run, path: str, devices: Mesh, examples: Iterable, checkpoints: Checkpoints, interrupt: Interrupt,
+    online: Online,
 ) -> runs.Run:
   """The loop itself: log, save; stop on a signal, a loss that is not finite, or data that cannot be read."""
   config, experiment, state, step = run.config, run.experiment, run.state, int(run.state.step)
@@ -116,13 +122,13 @@ def _iterate(
       hosts.Stop(lambda: interrupt.received is not None, start) as stop,
   ):
     recorder = Recorder(
-        logger, bar, timed, config.batch_size, experiment.schedules, _health(experiment, key))
+        logger, bar, timed, config.batch_size, experiment.schedules, _health(experiment, key), online)
 
     def record(step: int, state: Any, batch: Any, save: bool, last: bool = False) -> None:
       with _naming_last_good(checkpoints):
         recorder.write(step, state, batch)
       if save:
-        run.meta['seconds'] = spent + time.time() - began
+        run.meta['seconds'] = spent + time.time() - began - online.seconds
         checkpoints.save(step, state, run.meta, force=last)
         draw(step, state)
 
@@ -132,7 +138,7 @@ def _iterate(
       recorder.add(metrics)
       last = step == config.steps or stop.after(step)
       save = last or step % config.checkpoint.every == 0
-      if save or step % config.logging.every == 0 or step == 1:
+      if save or step % config.logging.every == 0 or step == 1 or online.due(step):
         record(step, state, batch, save, last)
       if last:
         break

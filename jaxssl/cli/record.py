@@ -55,9 +55,10 @@ class Readable:
 class Recorder:
   """Collects metrics on the device and reads them once an interval, so that no step waits for the host."""
 
-  def __init__(self, logger: MetricLogger, bar, batches: Timed, batch_size: int, schedules, embed):
+  def __init__(self, logger: MetricLogger, bar, batches: Timed, batch_size: int, schedules, embed, online=None):
     self.logger, self.bar, self.batches, self.batch_size = logger, bar, batches, batch_size
-    self.schedules, self.embed = schedules, embed
+    self.schedules, self.embed, self.online = schedules, embed, online
+    self._shown: dict[str, float] = {}  # The last values of online evaluation.
     self._pending: list[dict[str, jax.Array]] = []
     self._began, self._waited = time.perf_counter(), batches.seconds
     self._bad = 0  # Records in a row with an unhealthy embedding.
@@ -67,7 +68,10 @@ class Recorder:
     self._pending.append(metrics)
 
   def write(self, step: int, state: Any, batch: Any) -> None:
-    """Logs the means since the last call, the learning rate, the speed and the health of the embedding at `step`."""
+    """Logs the means since the last call, the learning rate and the speed, and of the state at `step` its health.
+
+    And what online evaluation says of it, where that is due. Neither counts as time of training.
+    """
     if not self._pending:
       return
     rows = jax.device_get(self._pending)
@@ -80,8 +84,11 @@ class Recorder:
     if self.embed is not None:
       record |= {name: float(value) for name, value in self.embed(state, batch, step - 1).items()}
       self._warn(step, geometry.warning(record))
+    if self.online is not None:
+      self._shown |= (evaluated := self.online(step, state))
+      record |= evaluated
     self.logger.write(step, record)
-    self.bar.update(step, record)
+    self.bar.update(step, {**self._shown, **record})
     self._pending = []
     self._began, self._waited = time.perf_counter(), self.batches.seconds
 

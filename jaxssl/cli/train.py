@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, config_flags
 
 from jaxssl import schema
 from jaxssl.build import Experiment, Source, build, load_source
-from jaxssl.cli import conclusion, measure, measure_audio, measure_generative, pictures, runs, workdir
+from jaxssl.cli import conclusion, measure, measure_audio, measure_generative, online, pictures, runs, workdir
 from jaxssl.cli.launch import define_hosts, launch, parsing, take
 from jaxssl.cli.pretrain import batches, pretrain
 from jaxssl.training import files, hosts, mesh
@@ -72,10 +72,10 @@ def train(config: ConfigDict, path: str, preview: bool = False, interrupt: Inter
   if preview:
     print(hosts.first(lambda: pictures.preview(config, source, path)))
     return
-  experiment, devices, description = prepare(config, path, source)
+  experiment, devices, description, labelled = prepare(config, path, source)
   with workdir.locked(path), jax.set_mesh(devices):
     measured = hosts.first(lambda: _enter(path, config, source.name))
-    run, taken = pretrain(config, path, experiment, source, description, devices, interrupt)
+    run, taken = pretrain(config, path, experiment, source, description, devices, interrupt, labelled)
     step = int(run.state.step)
     if step < config.steps:
       print(f'Stopped at step {step} of {config.steps}; the same command goes on from there.')
@@ -87,8 +87,10 @@ def train(config: ConfigDict, path: str, preview: bool = False, interrupt: Inter
 
 def prepare(
     config: ConfigDict, path: str, source: Source, load: Callable[..., Source] = load_source,
-) -> tuple[Experiment, Mesh, dict[str, Any]]:
+) -> tuple[Experiment, Mesh, dict[str, Any], Source | None]:
   """Builds what trains on `source` in the work directory `path`; returns it, the mesh and the description of a batch.
+
+  And the labelled examples to evaluate with while it trains, if any.
 
   Writes nothing, and raises ValueError for what would fail later. `load` opens the test set.
   """
@@ -98,14 +100,16 @@ def prepare(
   hosts.connect(devices)
   resumes = hosts.first(lambda: os.path.isdir(os.path.join(path, 'checkpoints')))
   description = check(config, experiment, source, devices, begins=not resumes)
-  # What is wrong with the test set should not come out only after the training.
-  test = load(config.to_dict(), 'test')
-  measure.check_views(description['inputs'], test)
+  # What is wrong with the data to evaluate by should not come out only after the training.
+  test, labelled = load(config.to_dict(), 'test'), online.labelled(config)
   measure.check_size(config.evaluation, test)
-  measure.check_range(experiment, test)
-  hosts.agree({'examples': len(source), 'test examples': len(test), 'batch': description, **runs.prints(source, test)})
+  for each in (test, *([] if labelled is None else [labelled])):
+    measure.check_views(description['inputs'], each)
+    measure.check_range(experiment, each)
+  hosts.agree({'examples': len(source), 'test examples': len(test), 'batch': description, **runs.prints(source, test),
+               'labelled examples': 0 if labelled is None else len(labelled)})
   runs.refuse_other(path, config)
-  return experiment, devices, description
+  return experiment, devices, description, labelled
 
 
 def _enter(path: str, config: ConfigDict, name: str) -> bool:

@@ -43,7 +43,13 @@ def enter(path: str, config: ConfigDict) -> bool:
   before = salvage(stored, dict)
   write_json(stored, config.to_dict())
   write_json(environment, [*(salvage(environment, list) or []), describe_environment(config.seed)])
-  return before is None or tuples(before.get('evaluation')) != config.evaluation.to_dict()
+  return before is None or _of_results(before.get('evaluation')) != _of_results(config.evaluation)
+
+
+def _of_results(evaluation: Any) -> Any:
+  """Returns an evaluation section without what says how to evaluate during training."""
+  section = tuples(evaluation)
+  return {key: value for key, value in section.items() if key != 'online'} if isinstance(section, dict) else section
 
 
 def salvage(path: str, kind: type) -> Any:

@@ -76,7 +76,11 @@ def summarize(encode: EncodeSteps) -> Callable[[tuple[jax.Array, jax.Array]], ja
 
 def encode_all(encode: EncodeSteps, sequences: Padded, batch_size: int) -> Features:
   """Returns the features of all sequences."""
-  found = extract(summarize(encode), sequences, batch_size=batch_size, prepare=lambda pair: pair)
+  return unpack(extract(summarize(encode), sequences, batch_size=batch_size, prepare=lambda pair: pair))
+
+
+def unpack(found: np.ndarray) -> Features:
+  """Returns what `summarize` puts side by side."""
   width = found.shape[1] // (2 + STEPS)
   return Features(found[:, :2 * width], found[:, 2 * width:].reshape(len(found), STEPS, width))
 

@@ -21,6 +21,28 @@ def balanced_subset(labels: np.ndarray, fraction: float, seed: int = 0) -> np.nd
   """
   if not 0 < fraction <= 1:
     raise ValueError(f'fraction must be in (0, 1], got {fraction}.')
+  order, classes, counts, rank = _ranked(labels, seed)
+  kept = np.maximum(np.floor(fraction * counts + 0.5), 1)
+  return np.sort(order[rank < kept[classes]])
+
+
+def proportional_subset(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+  """Returns the sorted indices of `count` examples, or of all; each class has its share of them, to one example.
+
+  The same seed gives nested subsets.
+
+  Args:
+    labels: [n] integers.
+    count: of the examples.
+    seed: chooses them.
+  """
+  order, classes, counts, rank = _ranked(labels, seed)
+  first = np.argsort((rank + 0.5) / counts[classes], kind='stable')[:count]
+  return np.sort(order[first])
+
+
+def _ranked(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+  """Returns a random order [n], and in that order the class [n] and the rank within it [n]; third, the class sizes."""
   labels = np.asarray(labels)
   order = np.random.Generator(np.random.Philox(seed)).permutation(len(labels))
   _, classes, counts = np.unique(labels[order], return_inverse=True, return_counts=True)
@@ -28,8 +50,7 @@ def balanced_subset(labels: np.ndarray, fraction: float, seed: int = 0) -> np.nd
   starts = np.repeat(np.cumsum(counts) - counts, counts)
   rank = np.empty(len(labels), np.int64)
   rank[by_class] = np.arange(len(labels)) - starts
-  kept = np.maximum(np.floor(fraction * counts + 0.5), 1)
-  return np.sort(order[rank < kept[classes]])
+  return order, classes, counts, rank
 
 
 def count_shared(images: Any, others: Any) -> int | None:

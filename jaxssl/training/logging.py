@@ -148,7 +148,7 @@ class Progress(Protocol):
   def __exit__(self, *exception) -> None: ...
 
   def update(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Shows the step with its `loss` and `images_per_second`, where present."""
+    """Shows the step with its `loss`, `images_per_second` and the accuracies of online evaluation, where present."""
 
   def say(self, message: str) -> None:
     """Prints a line."""
@@ -226,5 +226,6 @@ class Lines:
 
 def _figures(metrics: Mapping[str, float]) -> list[str]:
   """Returns what to show of the metrics."""
-  shown = (('loss', 'loss {:.4f}'), ('images_per_second', '{:,.0f} examples/s'))
+  shown = (('loss', 'loss {:.4f}'), ('online_knn_accuracy', 'k-NN {:.3f}'), ('online_linear_accuracy', 'linear {:.3f}'),
+           ('images_per_second', '{:,.0f} examples/s'))
   return [text.format(float(metrics[name])) for name, text in shown if name in metrics]
