@@ -31,6 +31,7 @@ NETWORKS = {
     'by_shape': models.ByShape,
     'pooled': models.Pooled,
     'mae_decoder': models.MAEDecoder,
+    'jepa_predictor': models.JEPAPredictor,
     'conv_encoder': models.ConvEncoder,
     'conv_decoder': models.ConvDecoder,
     'mlp_encoder': models.MLPEncoder,
@@ -49,7 +50,7 @@ SIZES: dict[Callable, tuple[str, ...]] = {
 METHODS = {
     'simclr': methods.SimCLR, 'cpc': methods.CPC, 'cpc_image': methods.CPCImage, 'cmc': methods.CMC,
     'moco': methods.MoCo, 'autoencoder': methods.Autoencoder, 'vae': methods.VAE, 'vq_vae': methods.VQVAE,
-    'mae': methods.MAE, 'gan': methods.GAN, 'adversarial_autoencoder': methods.AdversarialAutoencoder,
+    'mae': methods.MAE, 'i_jepa': methods.IJEPA, 'gan': methods.GAN, 'adversarial_autoencoder': methods.AdversarialAutoencoder,
     'bigan': methods.BiGAN}
 CORRUPTIONS = {
     'masking': augment.MaskingNoise, 'gaussian': augment.GaussianNoise, 'salt_and_pepper': augment.SaltAndPepperNoise}

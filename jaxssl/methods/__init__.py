@@ -7,6 +7,7 @@ from jaxssl.methods.cmc import CMC
 from jaxssl.methods.cpc import CPC
 from jaxssl.methods.cpc_image import CPCImage
 from jaxssl.methods.gan import GAN
+from jaxssl.methods.i_jepa import IJEPA
 from jaxssl.methods.mae import MAE
 from jaxssl.methods.moco import MoCo
 from jaxssl.methods.simclr import SimCLR
@@ -14,6 +15,6 @@ from jaxssl.methods.vae import VAE
 from jaxssl.methods.vq_vae import VQVAE
 
 __all__ = [
-    'CMC', 'CPC', 'GAN', 'MAE', 'VAE', 'VQVAE', 'AdversarialAutoencoder', 'Autoencoder', 'BiGAN', 'CPCImage', 'MoCo',
-    'SimCLR',
+    'CMC', 'CPC', 'GAN', 'IJEPA', 'MAE', 'VAE', 'VQVAE', 'AdversarialAutoencoder', 'Autoencoder', 'BiGAN', 'CPCImage',
+    'MoCo', 'SimCLR',
 ]

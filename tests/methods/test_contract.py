@@ -20,6 +20,7 @@ from jaxssl.models import (
   ConvEncoder,
   Generator,
   GridPredictor,
+  JEPAPredictor,
   JointDiscriminator,
   LinearPredictor,
   MAEDecoder,
@@ -90,6 +91,8 @@ def build(name):
           TinyEncoder(), MLPDecoder((5,)), optimizer, num_codes=5, code_dim=2, groups=3, decay=None),
       'mae': lambda: methods.MAE(
           ViT(2, 8, 1, 2), MAEDecoder(8, 1, 2), optimizer, mask_ratio=0.6, normalize_targets=False),
+      'i-jepa': lambda: methods.IJEPA(
+          ViT(2, 8, 1, 2), JEPAPredictor(8, 1, 2), optimizer, momentum=lambda step: 0.9 + 0.01 * step),
       'gan': lambda: gan(
           ConvDiscriminator((4, 5), norm='batch', spectral_norm=True),
           Generator(ConvDecoder((4,), batch_norm=True)), optimizer, optimizer),
@@ -109,7 +112,7 @@ def build(name):
 METHODS = ['simclr', 'simclr, multi-label', 'simclr, in groups', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc',
            'image cpc, drawn', 'moco', 'autoencoder', 'vae', 'vq-vae', 'vq-vae, groups', 'mae', 'cmc', 'cmc, memory',
            'cmc, memory by NCE', 'gan', 'gan, penalties', 'adversarial autoencoder', 'bigan',
-           'bigan, unary and stochastic']
+           'bigan, unary and stochastic', 'i-jepa']
 KEY = jax.random.key(3)
 
 
