@@ -50,8 +50,8 @@ SIZES: dict[Callable, tuple[str, ...]] = {
 METHODS = {
     'simclr': methods.SimCLR, 'cpc': methods.CPC, 'cpc_image': methods.CPCImage, 'cmc': methods.CMC,
     'moco': methods.MoCo, 'autoencoder': methods.Autoencoder, 'vae': methods.VAE, 'vq_vae': methods.VQVAE,
-    'mae': methods.MAE, 'i_jepa': methods.IJEPA, 'gan': methods.GAN, 'adversarial_autoencoder': methods.AdversarialAutoencoder,
-    'bigan': methods.BiGAN}
+    'mae': methods.MAE, 'gan': methods.GAN, 'adversarial_autoencoder': methods.AdversarialAutoencoder,
+    'bigan': methods.BiGAN, 'i_jepa': methods.IJEPA}
 CORRUPTIONS = {
     'masking': augment.MaskingNoise, 'gaussian': augment.GaussianNoise, 'salt_and_pepper': augment.SaltAndPepperNoise}
 SPARSITIES = {

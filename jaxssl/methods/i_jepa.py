@@ -63,7 +63,8 @@ class IJEPA:
     for name, most in (('target_scale', 1.0), ('target_aspect', math.inf), ('context_scale', 1.0)):
       value = getattr(self, name)
       if len(value) != 2 or not 0 < value[0] <= value[1] <= most or value[1] == math.inf:
-        raise ValueError(f'{name} must be a range in (0, {most:g}], smaller number first, got {value}')
+        limits = 'above 0' if most == math.inf else f'in (0, {most:g}]'
+        raise ValueError(f'{name} must be two numbers {limits}, the smaller first, got {value}')
     if not 0 < self.context_share <= 1:
       raise ValueError(f'context_share must lie in (0, 1], got {self.context_share}')
 
@@ -188,8 +189,8 @@ def largest_block(grid: tuple[int, int], scale: Range, aspect: Range) -> int:
   narrow, wide = math.sqrt(scale[1] * aspect[0]), math.sqrt(scale[1] * aspect[1])  # Heights, in the image's.
   most = 1
   for height in range(1, grid[0] + 1):
-    reached = (height - 0.5) / grid[0]
-    if height == 1 or reached <= wide:
+    reached = (height - 0.5) / grid[0] if height > 1 else 0.0
+    if reached <= wide:
       width = math.floor(scale[1] / max(reached, narrow) * grid[1] + 0.5 + 1e-4)  # And a bit, for float32.
       most = max(most, height * min(max(width, 1), grid[1]))
   return most

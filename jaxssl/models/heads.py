@@ -54,7 +54,7 @@ class MLP(nn.Module):
 
   @nn.compact
   def layers(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
-    """Returns `x` and every layer's output after batch norm and activation: entry i is SimCLRv2's `ft_proj_selector` = i."""
+    """Returns `x` and every layer's output after its activation: entry i is SimCLRv2's `ft_proj_selector` = i."""
     if x.ndim != 2:
       raise ValueError(f'x must be features [b, d], got shape {x.shape}.')
     if not self.features or min(self.features) < 1:
