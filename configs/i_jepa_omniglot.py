@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   return ConfigDict({
       'seed': 0,
-      'steps': 2000,
+      'steps': 1000,
       'batch_size': 64,
       'init_from': '',  # The work directory of a run to take the encoder from.
       'data': {
@@ -17,8 +17,8 @@ def get_config() -> ConfigDict:
           'name': 'omniglot',
           'path': '',
           'engine': 'device',  # Where views are made: 'device', 'host' (tf.data), or 'split' between them.
-          'recipe': {'name': 'drawings', 'size': 28, 'area': (0.6, 1.0), 'ratio': (1.0, 1.0), 'rotation': 0.0,
-                     'shear': 0.0, 'log_scale': 0.0, 'translation': 0.0, 'elastic': 0.0, 'thickness': 0.0,
+          'recipe': {'name': 'drawings', 'size': 28, 'area': (1.0, 1.0), 'ratio': (1.0, 1.0), 'rotation': 10.0,
+                     'shear': 0.15, 'log_scale': 0.15, 'translation': 0.05, 'elastic': 0.02, 'thickness': 0.25,
                      'views': 1},
       },
       'method': {
@@ -28,13 +28,13 @@ def get_config() -> ConfigDict:
           'target_aspect': (0.75, 1.5),
           'context_scale': (0.85, 1.0),
           'context_share': 0.6,
-          'momentum': {'name': 'linear', 'start': 0.996, 'end': 1.0},
+          'momentum': {'name': 'linear', 'start': 0.98, 'end': 1.0},
           'encoder': {'name': 'vit', 'patch': 7, 'width': 128, 'depth': 2, 'heads': 4, 'class_token': False,
                       'pool': 'mean'},
-          'predictor': {'name': 'jepa_predictor', 'width': 64, 'depth': 2, 'heads': 4},
+          'predictor': {'name': 'jepa_predictor', 'width': 64, 'depth': 1, 'heads': 4},
           'optimizer': {
               'name': 'adamw', 'weight_decay': {'name': 'cosine', 'start': 0.04, 'end': 0.4},
-              'learning_rate': {'name': 'warmup_cosine', 'base': 0.001, 'scaling': 'none', 'warmup_epochs': 5.0},
+              'learning_rate': {'name': 'warmup_cosine', 'base': 0.002, 'scaling': 'none', 'warmup_epochs': 1.0},
           },
       },
       'checkpoint': {'every': 1000, 'keep_last': 3, 'keep_every': 1000},

@@ -47,9 +47,9 @@ class IJEPA:
   predictor: JEPAPredictor
   optimizer: optax.GradientTransformation  # AdamW, 1e-3, batch 2048, weight decay 0.04 to 0.4 (appendix A.1).
   momentum: _target.Scheduled = 0.996  # The paper raises it to 1 in a straight line: {'name': 'linear', …} in a config.
-  num_targets: int = 4  # Table 6, as the two that follow.
+  num_targets: int = 4  # Section 3, as the three that follow.
   target_scale: Range = (0.15, 0.2)
-  target_aspect: Range = (0.75, 1.5)  # Section 3.
+  target_aspect: Range = (0.75, 1.5)
   context_scale: Range = (0.85, 1.0)
   context_share: float = 0.6  # Of the patches: room for so many of the context.
 
@@ -122,8 +122,8 @@ class IJEPA:
   def loss(self, params, stats, x, key, step=0):
     """Returns the smooth L1 distance of predictions and targets, a mean over the patches of all blocks, and the rest.
 
-    The rest is (updated stats, metrics): `target_deviation` is the standard deviation of the targets over all patches
-    of the batch, near 1 where they differ and 0 where all are the same.
+    The rest is (updated stats, metrics): `target_deviation` is the standard deviation of targets of the same place over
+    the images of the batch; near 0 they tell the place alone, which is a collapse too.
     """
     stats, target = _target.take(stats, 'target')
     average, others = _target.follow(target, params, self.momentum, step)
@@ -133,7 +133,7 @@ class IJEPA:
     prediction, stats = forward(self.network, params, stats, x, blocks, rngs={'dropout': drop_key})
     expected = jax.vmap(lambda tokens, patches: tokens[patches])(tokens, blocks.targets)
     loss = losses.smooth_l1(prediction, expected, mask=blocks.real)
-    metrics = {'target_deviation': jnp.sqrt(jnp.mean(jnp.var(tokens, axis=(0, 1))))}
+    metrics = {'target_deviation': jnp.sqrt(jnp.mean(jnp.var(tokens, axis=0)))}
     return loss, ({**stats, 'target': {'params': average, **others}}, metrics)
 
   def step(self, state: core.State, batch: core.Batch, key: jax.Array) -> tuple[core.State, core.Metrics]:
