@@ -15,7 +15,7 @@ import optax
 
 from jaxssl import core
 
-Scheduled = float | Callable[[jax.Array], jax.Array]  # A number, or a function of the step.
+Scheduled = float | Callable[[Any], Any]  # A number, or a function of the step.
 
 
 def at(value: Scheduled, step: jax.Array | int) -> Any:
