@@ -31,6 +31,7 @@ NETWORKS = {
     'by_shape': models.ByShape,
     'pooled': models.Pooled,
     'mae_decoder': models.MAEDecoder,
+    'jepa_predictor': models.JEPAPredictor,
     'conv_encoder': models.ConvEncoder,
     'conv_decoder': models.ConvDecoder,
     'mlp_encoder': models.MLPEncoder,
@@ -51,8 +52,8 @@ METHODS = {
     'moco': methods.MoCo, 'autoencoder': methods.Autoencoder, 'vae': methods.VAE, 'vq_vae': methods.VQVAE,
     'mae': methods.MAE, 'gan': methods.GAN, 'adversarial_autoencoder': methods.AdversarialAutoencoder,
     'bigan': methods.BiGAN, 'barlow_twins': methods.BarlowTwins, 'byol': methods.BYOL, 'dino': methods.DINO,
-    'lejepa': methods.LeJEPA, 'moco_v3': methods.MoCoV3, 'nnclr': methods.NNCLR, 'simsiam': methods.SimSiam,
-    'swav': methods.SwAV, 'vicreg': methods.VICReg, 'w_mse': methods.WMSE}
+    'i_jepa': methods.IJEPA, 'lejepa': methods.LeJEPA, 'moco_v3': methods.MoCoV3, 'nnclr': methods.NNCLR,
+    'simsiam': methods.SimSiam, 'swav': methods.SwAV, 'vicreg': methods.VICReg, 'w_mse': methods.WMSE}
 CORRUPTIONS = {
     'masking': augment.MaskingNoise, 'gaussian': augment.GaussianNoise, 'salt_and_pepper': augment.SaltAndPepperNoise}
 SPARSITIES = {

@@ -66,7 +66,8 @@ def test_simclr_with_multi_label_cpc_and_its_schedule():
 
 
 @pytest.mark.parametrize(
-    'path', [path for path in CONFIGS if path.stem.startswith(('cpc', 'cmc', 'mae', 'swav_i', 'dino_i', 'lejepa_i'))],
+    'path', [path for path in CONFIGS if path.stem.startswith(
+        ('cpc', 'cmc', 'mae', 'i_jepa', 'swav_i', 'dino_i', 'lejepa_i'))],
     ids=lambda path: path.stem)
 def test_configs_fit_their_windows_patches_and_views(path):
   """A step at the real shapes, traced."""

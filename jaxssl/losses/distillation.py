@@ -215,8 +215,8 @@ def relational(
     Zheng et al., `ReSSL <https://arxiv.org/abs/2107.09282>`_, 2021, equations 4 to 6.
   """
   query, target = _checks.embeddings(query=query, target=target)
-  others = ops.l2_normalize(_checks.negatives(others, *query.shape))
-  if others.ndim != 2:
+  others = ops.l2_normalize(_checks.floating('others', others))
+  if others.ndim != 2 or others.shape[1] != query.shape[1]:
     raise ValueError(f'others must have shape [m, {query.shape[1]}], found {list(others.shape)}.')
   similar = lambda z: matmul(ops.l2_normalize(z), others.T)
   sharp = similar(lax.stop_gradient(target)) / _checks.scalar('target_temperature', target_temperature)
@@ -225,8 +225,9 @@ def relational(
 
 
 def smooth_l1(
-    prediction: ArrayLike, target: ArrayLike, *, beta: float = 1.0, axis_name: AxisName | None = None) -> jax.Array:
-  r"""Smooth L1 distance, a mean over all elements: :math:`d^2 / 2\beta` below beta, :math:`d - \beta / 2` above.
+    prediction: ArrayLike, target: ArrayLike, *, beta: float = 1.0, mask: ArrayLike | None = None,
+    axis_name: AxisName | None = None) -> jax.Array:
+  r"""Smooth L1 distance, a mean over elements: :math:`d^2 / 2\beta` below beta, :math:`d - \beta / 2` above.
 
   Example:
     >>> import jax.numpy as jnp
@@ -238,10 +239,12 @@ def smooth_l1(
     prediction: [b, ...].
     target: [b, ...], the same shape.
     beta: where the parabola ends; a positive Python number.
+    mask: bool, of some of the leading axes, such as [b, n] beside [b, n, d]: which elements the mean is over; the
+      others get no gradient. None: all.
     axis_name: the mapped axis or axes whose devices share the batch.
 
   Returns:
-    A float32 scalar.
+    A float32 scalar; 0 where the mean is over nothing.
 
   Raises:
     ValueError: naming the argument whose shape, dtype or value is wrong.
@@ -254,7 +257,19 @@ def smooth_l1(
   if not isinstance(beta, int | float) or not beta > 0:
     raise ValueError(f'beta must be a positive Python number, found {beta}.')
   d = jnp.abs(prediction - target)
-  return global_mean(jnp.where(d < beta, d * d / (2 * beta), d - beta / 2), axis_name)
+  if mask is None:
+    return global_mean(_huber(d, beta), axis_name)
+  mask = jnp.asarray(mask)
+  if mask.dtype != bool or mask.shape != d.shape[:mask.ndim]:
+    raise ValueError(f'mask must be boolean, of the leading axes of {list(d.shape)}, found {mask.dtype} '
+                     f'{list(mask.shape)}.')
+  counted = jnp.broadcast_to(mask.reshape(*mask.shape, *(1,) * (d.ndim - mask.ndim)), d.shape)
+  share = global_mean(counted.astype(jnp.float32), axis_name)  # Of all devices: each may have counted another number.
+  return global_mean(_huber(jnp.where(counted, d, 0.0), beta), axis_name) / jnp.maximum(share, jnp.finfo(d.dtype).tiny)
+
+
+def _huber(d: jax.Array, beta: float) -> jax.Array:
+  return jnp.where(d < beta, d * d / (2 * beta), d - beta / 2)
 
 
 def _lse_over_batch(x: jax.Array, axis_name: AxisName | None) -> jax.Array:

@@ -303,8 +303,8 @@ def sigreg(z: ArrayLike, directions: ArrayLike, *, axis_name: AxisName | None = 
     Balestriero and LeCun, `LeJEPA <https://arxiv.org/abs/2511.08544>`_, 2025, section 4 and listing 1.
   """
   (z,) = _checks.embeddings(z=z)
-  directions = _checks.negatives(directions, len(z), z.shape[1])
-  if directions.ndim != 2:
+  directions = _checks.floating('directions', directions)
+  if directions.ndim != 2 or directions.shape[1] != z.shape[1]:
     raise ValueError(f'directions must have shape [m, {z.shape[1]}], found {list(directions.shape)}.')
 
   def kernel(z, directions, axis_name):

@@ -10,6 +10,7 @@ from jaxssl.methods.cpc import CPC
 from jaxssl.methods.cpc_image import CPCImage
 from jaxssl.methods.dino import DINO
 from jaxssl.methods.gan import GAN
+from jaxssl.methods.i_jepa import IJEPA
 from jaxssl.methods.lejepa import LeJEPA
 from jaxssl.methods.mae import MAE
 from jaxssl.methods.moco import MoCo
@@ -24,7 +25,7 @@ from jaxssl.methods.vq_vae import VQVAE
 from jaxssl.methods.w_mse import WMSE
 
 __all__ = [
-    'BYOL', 'CMC', 'CPC', 'DINO', 'GAN', 'MAE', 'NNCLR', 'VAE', 'VQVAE', 'WMSE', 'AdversarialAutoencoder',
+    'BYOL', 'CMC', 'CPC', 'DINO', 'GAN', 'IJEPA', 'MAE', 'NNCLR', 'VAE', 'VQVAE', 'WMSE', 'AdversarialAutoencoder',
     'Autoencoder', 'BarlowTwins', 'BiGAN', 'CPCImage', 'LeJEPA', 'MoCo', 'MoCoV3', 'SimCLR', 'SimSiam', 'SwAV',
     'VICReg',
 ]

@@ -33,6 +33,7 @@ from jaxssl.models.gan import (
   ResNetDiscriminator,
 )
 from jaxssl.models.heads import MLP, Assigned, Predicted, Projected, Prototypes, Truncated
+from jaxssl.models.i_jepa import Blocks, JEPANetwork, JEPAPredictor
 from jaxssl.models.mae import MAEDecoder, MAENetwork
 from jaxssl.models.multiview import (
   ByShape,
@@ -61,6 +62,7 @@ __all__ = [
   'AudioEncoder',
   'AutoencoderNetwork',
   'BidirectionalNetwork',
+  'Blocks',
   'ByShape',
   'Coded',
   'ConcatenatedCritic',
@@ -70,6 +72,8 @@ __all__ = [
   'DiscriminatorFeatures',
   'Generator',
   'GridPredictor',
+  'JEPANetwork',
+  'JEPAPredictor',
   'JointDiscriminator',
   'LinearPredictor',
   'LogBaseline',

@@ -54,8 +54,11 @@ class Block(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, angles: jax.Array | None = None) -> jax.Array:
-    """`angles` [b or 1, t, 1, d / heads / 2] turn queries and keys (`rotary_angles`)."""
+  def __call__(self, x: jax.Array, angles: jax.Array | None = None, mask: jax.Array | None = None) -> jax.Array:
+    """`angles` [b or 1, t, 1, d / heads / 2] turn queries and keys (`rotary_angles`); `mask`, bool [b, t]: who is seen.
+
+    A token whose mask is false reaches no other; at least one of each example must be seen.
+    """
     dense = functools.partial(RowDense, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype)
     norm = functools.partial(nn.LayerNorm, self.epsilon, dtype=self.dtype)
     width = x.shape[-1]
@@ -63,7 +66,8 @@ class Block(nn.Module):
     query, key, value = jnp.moveaxis(y.reshape(*x.shape[:2], 3, self.heads, -1), 2, 0)
     if angles is not None:
       query, key = rotate(query, angles), rotate(key, angles)
-    y = jax.nn.dot_product_attention(query, key, value).reshape(x.shape)
+    seen = None if mask is None else mask[:, None, None]
+    y = jax.nn.dot_product_attention(query, key, value, mask=seen).reshape(x.shape)
     x = x + self._branch(dense(width, name='out')(y), 1)
     y = nn.gelu(dense(int(self.mlp_ratio * width), name='mlp1')(norm(name='norm2')(x)), approximate=False)
     return x + self._branch(dense(width, name='mlp2')(y), 2)
@@ -136,7 +140,9 @@ class ViT(nn.Module):
     return int(self.class_token) + self.registers
 
   @nn.compact
-  def tokens(self, x: jax.Array, keep: jax.Array | None = None, train: bool = False) -> jax.Array:
+  def tokens(
+      self, x: jax.Array, keep: jax.Array | None = None, train: bool = False, mask: jax.Array | None = None,
+  ) -> jax.Array:
     """Returns all tokens after the last norm: class token, registers, patches row by row, [b, t, width], float32.
 
     Args:
@@ -144,6 +150,8 @@ class ViT(nn.Module):
       keep: int [b, k], the numbers of the patches to encode, in the order of their tokens; each keeps its position.
         None: all.
       train: whether to drop paths.
+      mask: bool [b, k], or [b, n] of all patches: which of them are seen. The others reach no other token, and are
+        there so that each image has as many. None: all.
     """
     self._check()
     grid = ops.patch_grid(x, self.patch)
@@ -154,12 +162,13 @@ class ViT(nn.Module):
         self.width, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype, name='patch_embed')(patches)
     tokens = self._add_prefix(tokens.astype(jnp.float32), grid, keep)
     angles = self._angles(grid, keep) if self.positions == 'rotary' else None
+    seen = None if mask is None else jnp.pad(mask, ((0, 0), (self.num_prefix, 0)), constant_values=True)
     block = nn.remat(Block) if self.remat else Block
     for i in range(self.depth):
       drop_path = self.drop_path * i / max(self.depth - 1, 1) if train else 0.0
       tokens = block(
           self.heads, self.mlp_ratio, drop_path, self.layer_scale, self.qkv_bias, self.epsilon, self.dtype,
-          name=f'block{i}')(tokens, angles)
+          name=f'block{i}')(tokens, angles, seen)
     return nn.LayerNorm(self.epsilon, name='norm')(tokens)
 
   def _add_prefix(self, patches: jax.Array, grid: tuple[int, int], keep: jax.Array | None) -> jax.Array:

@@ -54,6 +54,9 @@ CASES = {
             z1, z2, jnp.float32(OTHERS[z1.shape[1]]), temperature=0.3, target_temperature=0.2, axis_name=axis_name),
         lambda z1, z2: reference.relational(z1, z2, OTHERS[z1.shape[1]], 0.3, 0.2)),
     'smooth_l1': (functools.partial(losses.smooth_l1, beta=0.7), functools.partial(reference.smooth_l1, beta=0.7)),
+    'smooth_l1, masked': (
+        lambda z1, z2, axis_name=None: losses.smooth_l1(z1, z2, mask=z1[:, 0] > z2[:, 0], axis_name=axis_name),
+        lambda z1, z2: reference.smooth_l1(z1[z1[:, 0] > z2[:, 0]], z2[z1[:, 0] > z2[:, 0]], 1.0)),
 }
 
 
@@ -94,7 +97,8 @@ def shared_weight(d):
   return jnp.eye(d) + 0.1 * jnp.float32(np.random.default_rng(0).normal(size=(d, d)))
 
 
-MEANS = ('negative_cosine', 'soft_cross_entropy', 'relational', 'smooth_l1')  # Of examples that do not meet.
+# Of examples that do not meet.
+MEANS = ('negative_cosine', 'soft_cross_entropy', 'relational', 'smooth_l1', 'smooth_l1, masked')
 
 
 @pytest.mark.parametrize('name, d', [(name, d) for name in CASES for d in WIDTHS[: 1 if name in MEANS else 2]])
@@ -220,6 +224,9 @@ def test_sinkhorn_uses_all_prototypes_where_scores_do_not():
     (lambda z: losses.sinkhorn(z, iterations=0), 'iterations and epsilon must be positive, found 0 and 0.05'),
     (lambda z: losses.koleo(z[:1]), 'z must hold at least 2 examples, found 1'),
     (lambda z: losses.relational(z, z, jnp.ones((4, 2))), r'others must have shape \[m, 3\], found \[4, 2\]'),
+    (lambda z: losses.smooth_l1(z, z, mask=jnp.ones((12, 2), bool)),
+     r'mask must be boolean, of the leading axes of \[12, 3\], found bool \[12, 2\]'),
+    (lambda z: losses.smooth_l1(z, z, mask=jnp.ones(12)), r'mask must be boolean, .* found float32 \[12\]'),
     (lambda z: losses.smooth_l1(z, z, beta=0.0), 'beta must be a positive Python number, found 0.0'),
 ])
 def test_errors_name_the_argument(call, message):

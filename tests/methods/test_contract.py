@@ -20,6 +20,7 @@ from jaxssl.models import (
   ConvEncoder,
   Generator,
   GridPredictor,
+  JEPAPredictor,
   JointDiscriminator,
   LinearPredictor,
   MAEDecoder,
@@ -113,6 +114,8 @@ def build(name):
           TinyEncoder(), MLPDecoder((5,)), optimizer, num_codes=5, code_dim=2, groups=3, decay=None),
       'mae': lambda: methods.MAE(
           ViT(2, 8, 1, 2), MAEDecoder(8, 1, 2), optimizer, mask_ratio=0.6, normalize_targets=False),
+      'i-jepa': lambda: methods.IJEPA(
+          ViT(2, 8, 1, 2), JEPAPredictor(8, 1, 2), optimizer, momentum=lambda step: 0.9 + 0.01 * step),
       'gan': lambda: gan(
           ConvDiscriminator((4, 5), norm='batch', spectral_norm=True),
           Generator(ConvDecoder((4,), batch_norm=True)), optimizer, optimizer),
@@ -133,7 +136,7 @@ METHODS = ['simclr', 'simclr, multi-label', 'simclr, in groups', 'cpc', 'cpc, dr
            'image cpc, drawn', 'moco', 'autoencoder', 'vae', 'vq-vae', 'vq-vae, groups', 'mae', 'cmc', 'cmc, memory',
            'cmc, memory by NCE', 'gan', 'gan, penalties', 'adversarial autoencoder', 'bigan',
            'bigan, unary and stochastic', 'simclr, supervised', 'moco, relational', 'moco v3', 'byol', 'simsiam',
-           'swav', 'dino', 'nnclr', 'barlow twins', 'vicreg', 'w-mse', 'lejepa']
+           'swav', 'dino', 'nnclr', 'barlow twins', 'vicreg', 'w-mse', 'lejepa', 'i-jepa']
 MULTI_CROP = ('swav', 'dino', 'lejepa')  # Small views beside the large ones.
 KEY = jax.random.key(3)
 

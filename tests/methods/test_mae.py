@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from vit_reference import cut, linear, position, prefix, transformer
 
 from jaxssl import core, losses, methods, models, ops
 
@@ -57,55 +58,27 @@ def score(method, state, x, key, samples=1):
   return method.score(state, x, key, samples)
 
 
-def transformer(params, x, heads):
-  """Blocks and the last norm on x [t, d], in float64."""
-  linear = lambda p, y: y @ p['kernel'] + p['bias']
-
-  def norm(p, y):
-    return (y - y.mean(-1, keepdims=True)) / np.sqrt(y.var(-1, keepdims=True) + 1e-6) * p['scale'] + p['bias']
-
-  for i in range(sum(name.startswith('block') for name in params)):
-    p = params[f'block{i}']
-    q, k, v = linear(p['qkv'], norm(p['norm1'], x)).reshape(len(x), 3, heads, -1).transpose(1, 2, 0, 3)
-    weights = np.exp(q @ k.transpose(0, 2, 1) / math.sqrt(q.shape[-1]))
-    attended = weights / weights.sum(-1, keepdims=True) @ v
-    x = x + linear(p['out'], attended.transpose(1, 0, 2).reshape(x.shape))
-    y = linear(p['mlp1'], norm(p['norm2'], x))
-    x = x + linear(p['mlp2'], y * 0.5 * (1 + np.vectorize(math.erf)(y / math.sqrt(2))))
-  return norm(params['norm'], x)
-
-
-def position(row, column, width):
-  frequency = [10_000 ** (-4 * i / width) for i in range(width // 4)]
-  return np.array([f(place * w) for place in (column, row) for f in (math.sin, math.cos) for w in frequency])
-
-
 def reference(method, params, x, noise):
   """The loss of images x, patch by patch, and the predictions [b, n, p]."""
   params = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
   encoder, decoder = params['encoder'], params['decoder']
-  height, width = np.broadcast_to(method.encoder.patch, 2)
-  rows, columns = x.shape[1] // height, x.shape[2] // width
-  places = [(r, c) for r in range(rows) for c in range(columns)]
   errors, predictions = [], []
   for image, row in zip(np.asarray(x, np.float64), np.asarray(noise), strict=True):
-    patches = [image[r * height : (r + 1) * height, c * width : (c + 1) * width].reshape(-1) for r, c in places]
+    patches, places = cut(image, method.encoder.patch)
     visible = sorted(range(len(places)), key=lambda i: row[i])[:int(len(places) * (1 - method.mask_ratio))]
-    tokens = [encoder['class_token']] if 'class_token' in encoder else []
-    tokens += list(encoder.get('registers', []))
+    tokens = prefix(encoder)
     first = len(tokens)
     for i in visible:
-      p = encoder['patch_embed']
-      tokens.append(patches[i] @ p['kernel'] + p['bias'] + position(*places[i], method.encoder.width))
+      tokens.append(linear(encoder['patch_embed'], patches[i]) + position(*places[i], method.encoder.width))
     encoded = transformer(encoder, np.stack(tokens), method.encoder.heads)
-    encoded = encoded @ decoder['embed']['kernel'] + decoder['embed']['bias']
+    encoded = linear(decoder['embed'], encoded)
     full = [*encoded[:first]]
     for i, place in enumerate(places):
       token = encoded[first + visible.index(i)] if i in visible else decoder['mask_token']
       full.append(token + position(*place, method.decoder.width))
     decoded = transformer({k: v for k, v in decoder.items() if k not in ('embed', 'pixels')}, np.stack(full),
                           method.decoder.heads)[first:]
-    predicted = decoded @ decoder['pixels']['kernel'] + decoder['pixels']['bias']
+    predicted = linear(decoder['pixels'], decoded)
     for i in set(range(len(places))) - set(visible):
       target = patches[i]
       if method.normalize_targets:

@@ -50,6 +50,11 @@ def tokens(network, variables, x, keep=None):
 
 
 @functools.partial(jax.jit, static_argnums=0)
+def masked(network, variables, x, keep, mask):
+  return network.apply(variables, x, keep, mask=mask, method='tokens')
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def features(network, variables, x):
   return network.apply(variables, x)
 
@@ -229,6 +234,32 @@ def test_kept_patches_alone_count():
   assert first.shape == (2, 1 + 2, 16)
   np.testing.assert_array_equal(first, second)
   assert np.abs(tokens(SMALL, variables, other, keep) - first).max() > 1e-2
+
+
+@pytest.mark.parametrize('network', [SMALL, EVERYTHING.clone(remat=True)], ids=lambda n: n.positions)
+def test_masked_tokens_are_as_if_left_out(network):
+  variables, x, prefix = init(network), images(2, 8, 12, 3), network.num_prefix
+  keep = jnp.array([[0, 4, 2, 5], [5, 1, 3, 0]])
+  mask = jnp.array([[True, True, False, False], [True, False, True, False]])
+  found = masked(network, variables, x, keep, mask)
+  for i in range(2):
+    seen = [*range(prefix), *(prefix + np.flatnonzero(mask[i]))]
+    alone = tokens(network, variables, x[i : i + 1], keep[i][mask[i]][None])
+    np.testing.assert_allclose(found[i, seen], alone[0], atol=1e-5)
+  other = masked(network, variables, x, jnp.where(mask, keep, 1), mask)
+  real = np.pad(mask, ((0, 0), (prefix, 0)), constant_values=True)
+  np.testing.assert_array_equal(found[real], other[real])
+  assert np.abs(found - tokens(network, variables, x, keep))[real].max() > 1e-3
+  everywhere = masked(network, variables, x, keep, jnp.ones_like(mask))
+  np.testing.assert_allclose(everywhere, tokens(network, variables, x, keep), atol=1e-5)
+
+
+def test_masked_tokens_get_no_gradient():
+  x, mask = images(2, 3, 16), jnp.array([[True, False, True], [False, True, True]])
+  params = init(SMALL)['params']['block0']
+  loss = lambda x: jnp.sum(jnp.square(vit.Block(2).apply({'params': params}, x, mask=mask))[mask])
+  gradient = np.asarray(jax.jit(jax.grad(loss))(x))
+  assert (gradient[~np.asarray(mask)] == 0).all() and (gradient[np.asarray(mask)] != 0).all()
 
 
 def test_sincos_positions_are_those_of_mae():
