@@ -79,10 +79,12 @@ def test_configs_fit_their_windows_patches_and_views(path):
   else:
     size = experiment.recipe.input_size
     images = jax.ShapeDtypeStruct((4, size, size, 3), jnp.uint8)
-    views = tuple(jax.ShapeDtypeStruct((4, view.size, view.size, 3), jnp.uint8) for view in experiment.recipe.views)
-    batch = {'inputs': images, 'views': views, 'index': jax.ShapeDtypeStruct((4,), jnp.int32)}
+    batch = {'inputs': images, 'index': jax.ShapeDtypeStruct((4,), jnp.int32)}
     if isinstance(experiment.recipe, recipes.Paired):
       batch['inputs'] = (images, jax.ShapeDtypeStruct((4, 17), jnp.float32))
+    else:
+      batch['views'] = tuple(
+          jax.ShapeDtypeStruct((4, view.size, view.size, 3), jnp.uint8) for view in experiment.recipe.views)
 
   def run(batch, key):
     batch = experiment.prepare(batch, key)
