@@ -9,12 +9,13 @@ It hardly learns here. Measured on two busy cores of a Xeon in 5 minutes (4 of p
   k-NN                              .318           .064             .081
   linear probe                      .272           .093             .114
 
-The mean over the image is spread over as many directions as before, so that the health panel warns of nothing, but the
-targets come to tell little more than the place of a patch: `target_deviation`, how much those of one place differ from
-image to image, falls within 100 steps and stays at .04, as the loss does at .002.
+The mean over the image is spread over as many directions as at the start (effective rank 25 and 26), so that the health
+panel warns of nothing, but the targets come to tell little more than the place of a patch: `target_deviation`, how much
+those of one place differ from image to image, falls from .17 to .06 in 100 steps and is .05 at the end, where the loss
+is .0017.
 
 Tried on drawers 13-15 after pretraining on drawers 1-12 (--config.data.name=omniglot_validation), one seed each; k-NN
-with trained / random encoder, and target_deviation at the end where it was recorded:
+with trained / random encoder, and target_deviation at the end, where it was recorded:
 
   these settings                                                       .085 / .059, .04
   rate 2e-4, average from .999, 600 steps                              .059 / .059, .16
@@ -23,7 +24,7 @@ with trained / random encoder, and target_deviation at the end where it was reco
   crops of 60 % and no warps, a predictor of two blocks, rate 1e-3,
     the paper's average from .996, 600 steps                           .054 / .059
 
-With rotary positions, which no token holds, the targets do differ, and are no better.
+With rotary positions, which are added to no token, the targets do differ, and are no better.
 """
 
 from ml_collections import ConfigDict
