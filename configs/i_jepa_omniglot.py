@@ -1,6 +1,30 @@
 """I-JEPA on the bundled drawings: Assran et al. 2023, https://arxiv.org/abs/2301.08243.
 
   python train.py --config configs/i_jepa_omniglot.py
+
+It hardly learns here. Measured on two busy cores of a Xeon in 5 minutes (4 of pretraining), seed 0, tested on drawers
+16-20:
+
+                                 raw pixels   random encoder   trained, mean of tokens
+  k-NN                              .318           .064             .081
+  linear probe                      .272           .093             .114
+
+The mean over the image is spread over as many directions as at the start (effective rank 25 and 26), so that the health
+panel warns of nothing, but the targets come to tell little more than the place of a patch: `target_deviation`, how much
+those of one place differ from image to image, falls from .17 to .06 in 100 steps and is .05 at the end, where the loss
+is .0017.
+
+Tried on drawers 13-15 after pretraining on drawers 1-12 (--config.data.name=omniglot_validation), one seed each; k-NN
+with trained / random encoder, and target_deviation at the end, where it was recorded:
+
+  these settings                                                       .085 / .059, .04
+  rate 2e-4, average from .999, 600 steps                              .059 / .059, .16
+  rotary positions                                                     .044 / .043, .63
+  rotary positions, rate 5e-4, average from .99, 600 steps             .052 / .043, .40
+  crops of 60 % and no warps, a predictor of two blocks, rate 1e-3,
+    the paper's average from .996, 600 steps                           .054 / .059
+
+With rotary positions, which are added to no token, the targets do differ, and are no better.
 """
 
 from ml_collections import ConfigDict

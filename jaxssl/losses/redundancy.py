@@ -320,7 +320,11 @@ def sigreg(z: ArrayLike, directions: ArrayLike, *, axis_name: AxisName | None = 
 
 
 def random_directions(key: jax.Array, count: int, size: int) -> jax.Array:
-  """Returns directions uniform on the sphere, float32 [count, size], for `sigreg`."""
+  """Returns directions uniform on the sphere, float32 [count, size], for `sigreg`.
+
+  >>> print(random_directions(jax.random.key(0), 256, 16).shape)
+  (256, 16)
+  """
   return ops.l2_normalize(jax.random.normal(key, (count, size)))
 
 

@@ -89,7 +89,7 @@ class IJEPA:
       ValueError: if the grid of patches is so small that one target might leave no context.
     """
     grid = ops.patch_grid(x, self.encoder.patch)
-    least = math.prod(max(1, math.floor(math.sqrt(self.context_scale[0]) * side + 0.5)) for side in grid)
+    least = math.prod(max(1, math.floor(math.sqrt(self.context_scale[0]) * side + 0.5 - 1e-4)) for side in grid)
     most = largest_block(grid, self.target_scale, self.target_aspect)
     if most >= least:
       raise ValueError(
