@@ -45,7 +45,7 @@ def cross_correlation(
     axis_name: the mapped axis or axes whose devices share the batch.
 
   Returns:
-    [d, d], float32, the same on every device.
+    [d, d], float32.
 
   Raises:
     ValueError: naming the argument whose shape or dtype is wrong.
@@ -194,8 +194,7 @@ def variance_hinge(
 def covariance_penalty(z: ArrayLike, *, axis_name: AxisName | None = None) -> jax.Array:
   r"""Squared covariances of different dimensions: :math:`\frac{1}{d} \sum_{i \ne j} \mathrm{Cov}(z)_{ij}^2`.
 
-  Of the covariance divided by n - 1. Where the batch has less than half as many examples as there are dimensions, the
-  sum of all squares is that of products of examples, at less cost than the covariances.
+  Of the covariance divided by n - 1. With few examples it costs less than the covariances do, as `barlow_twins`.
 
   Example:
     >>> import jax.numpy as jnp
