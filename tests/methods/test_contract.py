@@ -62,6 +62,9 @@ def build(name):
       methods.BiGAN, MLPEncoder((8,), batch_norm=True), Generator(MLPDecoder((8,), batch_norm=True)), latent_size=3,
       optimizer=optimizer, discriminator_optimizer=optimizer)
   plain = functools.partial(MLP, output_bn=False, output_bias=True)
+  # Before batch norm the gradient of a bias, and behind it the mean, would be 0 but for rounding.
+  smooth = functools.partial(plain, hidden_bn=False)
+  identity = lambda key, shape, dtype: jnp.eye(*shape, dtype=dtype)  # So that the loss is not near 0 by chance.
   rising = lambda step: 0.9 + 0.01 * step
   grid = functools.partial(GridPredictor, predictor=LinearPredictor(2, 4), skip=0)
   return {
@@ -76,20 +79,23 @@ def build(name):
       'moco, relational': lambda: methods.MoCo(
           TinyEncoder(), MLP((8, 6)), optimizer, momentum=rising, queue_size=24, objective='relational'),
       'moco v3': lambda: methods.MoCoV3(
-          ViT(2, 8, 1, 2), plain((8, 6)), plain((8, 6)), optimizer, momentum=rising),
-      'byol': lambda: methods.BYOL(TinyEncoder(), plain((8, 6)), plain((8, 6)), optimizer, momentum=rising),
+          ViT(2, 8, 1, 2), smooth((8, 6)), smooth((8, 6)), optimizer, momentum=rising),
+      'byol': lambda: methods.BYOL(TinyEncoder(), plain((8, 6)), smooth((8, 6)), optimizer, momentum=rising),
       'simsiam': lambda: methods.SimSiam(
-          TinyEncoder(), MLP((8, 6), output_scale=False), plain((4, 6)), optimizer, optax.sgd(0.05)),
+          TinyEncoder(), MLP((8, 6), output_scale=False), smooth((6,), kernel_init=identity), optimizer,
+          optax.sgd(0.05)),
       'swav': lambda: methods.SwAV(
           TinyEncoder(), plain((8, 6)), Prototypes(7), optimizer, freeze_steps=1, queue_size=32, queue_start=1),
       'dino': lambda: methods.DINO(
-          ViT(2, 8, 2, 2, drop_path=0.2), plain((8, 6), hidden_bn=False, activation='gelu'),
-          Prototypes(9, weight_norm=True), optimizer, momentum=rising, freeze_steps=1, koleo_weight=0.1),
-      'nnclr': lambda: methods.NNCLR(TinyEncoder(), MLP((8, 6)), plain((8, 6)), optimizer, queue_size=24),
+          ViT(2, 8, 2, 2, drop_path=0.2), smooth((8, 6), activation='gelu'),
+          Prototypes(9, weight_norm=True), optax.sgd(0.01, momentum=0.9), momentum=rising, freeze_steps=1,
+          koleo_weight=0.1),
+      'nnclr': lambda: methods.NNCLR(TinyEncoder(), MLP((8, 6)), smooth((8, 6)), optimizer, queue_size=24),
       'barlow twins': lambda: methods.BarlowTwins(
           TinyEncoder(), MLP((8, 6), output_bn=False), optax.sgd(0.01, momentum=0.9)),
       'vicreg': lambda: methods.VICReg(TinyEncoder(), MLP((8, 6), output_bn=False), optax.sgd(0.01, momentum=0.9)),
-      'w-mse': lambda: methods.WMSE(TinyEncoder(), plain((8, 3)), optimizer, whitening_size=8, whitening_draws=2),
+      'w-mse': lambda: methods.WMSE(
+          TinyEncoder(), MLP((8, 3), output_bn=False), optimizer, whitening_size=8, whitening_draws=2),
       'lejepa': lambda: methods.LeJEPA(TinyEncoder(), plain((8, 6)), optimizer, directions=16),
       'cpc': cpc,
       'cpc, drawn': lambda: cpc(negatives='group_others', num_negatives=6),
