@@ -152,7 +152,7 @@ def test_learning_rate_scales_with_the_batch_and_its_accumulation():
     ({'method__optimizer__learning_rate': {'name': 'warmup_cosine', 'base': 1.0, 'steps': 3}}, r"cannot be 'steps'"),
     ({'method__optimizer__learning_rate': {'name': 'constant', 'base': -1.0}}, 'learning_rate: base must be finite'),
     ({'method__alpha': {'name': 'warmup_cosine', 'base': 1.0}},
-     r"config.method.alpha.name cannot be 'warmup_cosine'.*choices are: cosine, geometric_alpha, linear, linear_warmup"),
+     r"config.method.alpha.name cannot be 'warmup_cosine'.*are: cosine, geometric_alpha, linear, linear_warmup"),
     ({'data__engine': 'gpu'}, r"engine .*'gpu'"),
     ({'batch_size': 0}, 'config.batch_size must be at least 2, got 0'),
     ({'batch_size': 4000}, r'config.batch_size = 4000 is more than the 3000 examples'),
