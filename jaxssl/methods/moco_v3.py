@@ -64,11 +64,12 @@ class MoCoV3:
   def step(self, state: core.State, batch: core.Batch, key: jax.Array) -> tuple[core.State, core.Metrics]:
     del key  # All randomness is in the views.
     return core.descend(
-        lambda params: self.loss(params, state.stats, batch['views'], state.step), self.optimizer, state,
-        self._frozen if self.freeze_patches else _as_updated)
+        lambda params: self.loss(params, state.stats, batch['views'], state.step), self.optimizer, state, self._kept)
 
-  def _frozen(self, new, old):
-    """Returns the new parameters with the map of patches as it was."""
+  def _kept(self, new, old):
+    """Returns the new parameters, with the map of patches as it was where it is frozen."""
+    if not self.freeze_patches:
+      return new
     return {**new, 'encoder': {**new['encoder'], PATCHES: old['encoder'][PATCHES]}}
 
   representations = property(_projected.representations)  # h, the layers of the head, z.
@@ -78,8 +79,3 @@ class MoCoV3:
     """Returns how far the target is from the network, relative to its length."""
     del batch
     return {'target_distance': _target.distance(state.params, state.stats['target']['params'])}
-
-
-def _as_updated(new, old):
-  del old
-  return new
