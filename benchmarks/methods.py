@@ -2,10 +2,10 @@
 
   python benchmarks/methods.py [--seconds 90] [--seeds 0 1 2] [--methods simclr byol ...] [--out runs/methods]
 
-The number of steps of a method is that of which a first, short run promises `--seconds` of training; the network, the
-views, the batch and everything else are those of its configs/*_omniglot.py (SimCLR: configs/default.py). Trains on
-drawers 1-15 and tests on 16-20. The same command goes on where it was stopped. Writes methods.json, and a picture to
-methods.png; prints the table.
+First a short run of each method tells its speed, with nothing else on the machine, one would hope; its number of steps
+is what takes `--seconds` at that speed. The network, the views, the batch and everything else are those of its
+configs/*_omniglot.py (SimCLR: configs/default.py). Trains on drawers 1-15 and tests on 16-20. The same command goes on
+where it was stopped. Writes methods.json, and a picture to methods.png; prints the table.
 """
 
 import argparse
@@ -23,10 +23,11 @@ from jaxssl.training import logging
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..')
 CONFIGS = {
-    'simclr': 'default', **{name: f'{name}_omniglot' for name in (
-        'moco_v3', 'nnclr', 'byol', 'simsiam', 'swav', 'dino', 'barlow_twins', 'vicreg', 'w_mse', 'lejepa', 'i_jepa',
-        'mae', 'autoencoder', 'denoising_autoencoder', 'vae', 'vq_vae', 'gan', 'wgan_gp', 'adversarial_autoencoder',
-        'bigan')}}
+    'simclr': 'default', 'dcl': 'default', **{name: f'{name}_omniglot' for name in (
+        'moco', 'moco_v3', 'nnclr', 'byol', 'simsiam', 'swav', 'dino', 'barlow_twins', 'vicreg', 'w_mse', 'lejepa',
+        'i_jepa', 'mae', 'autoencoder', 'denoising_autoencoder', 'vae', 'vq_vae', 'gan', 'wgan_gp',
+        'adversarial_autoencoder', 'bigan')}}
+OVERRIDES = {'dcl': ('--config.method.objective=decoupled',)}
 DEFAULT = tuple(name for name in CONFIGS if name not in (
     'denoising_autoencoder', 'wgan_gp', 'gan', 'adversarial_autoencoder', 'bigan'))
 WARM_UP = 60  # Steps of the run that tells the speed.
@@ -41,34 +42,36 @@ def main():
   parser.add_argument('--out', default=os.path.join('runs', 'methods'))
   args = parser.parse_args()
   os.makedirs(args.out, exist_ok=True)
+  speeds = {method: speed(args.out, method) for method in args.methods}
   for seed in args.seeds:  # So that after a third of the time there is one of each.
     for method in args.methods:
-      measure(args.out, method, seed, args.seconds)
-      write(args.out, collect(args.out), args.seconds)
-  report(collect(args.out), args.seconds)
+      measure(args.out, method, seed, max(round(args.seconds * speeds[method]['steps_per_second']), WARM_UP))
+      write(args.out, collect(args.out, speeds), args.seconds)
+  report(collect(args.out, speeds), args.seconds)
 
 
-def measure(out: str, method: str, seed: int, seconds: float) -> None:
+def measure(out: str, method: str, seed: int, steps: int) -> None:
   """Trains and evaluates a method from a seed, unless that has been done."""
   path = os.path.join(out, f'{method}_{seed}')
   if os.path.exists(os.path.join(path, 'measured.json')):
     return
-  steps = length(out, method, seconds)
   print(f'{method}, seed {seed}: {steps} steps', flush=True)
   memory = train(method, path, seed, steps)
   with open(os.path.join(path, 'measured.json'), 'w', encoding='utf-8') as f:
     json.dump({'method': method, 'seed': seed, 'steps': steps, 'memory': memory}, f)
 
 
-def length(out: str, method: str, seconds: float) -> int:
-  """Returns how many steps take so many seconds; measured once, and kept, so that all seeds take as many."""
-  file = os.path.join(out, 'steps.json')
+def speed(out: str, method: str) -> dict:
+  """Returns how fast a method trains; measured once, and kept, so that all seeds take as many steps."""
+  file = os.path.join(out, 'speeds.json')
   known = read(file) if os.path.exists(file) else {}
   if method not in known:
     path = os.path.join(out, f'{method}_speed')
     train(method, path, 0, WARM_UP, "--config.evaluation.protocols=('knn',)", '--config.logging.every=20')
-    speed = logging.read(path)[-1]['images_per_second']
-    known[method] = max(round(seconds * speed / read(os.path.join(path, 'config.json'))['batch_size']), WARM_UP)
+    images = logging.read(path)[-1]['images_per_second']
+    batch = read(os.path.join(path, 'config.json'))['batch_size']
+    known[method] = {'images_per_second': images, 'steps_per_second': images / batch}
+    print(f'{method}: {images:.0f} images/s', flush=True)
     with open(file, 'w', encoding='utf-8') as f:
       json.dump(known, f)
   return known[method]
@@ -79,7 +82,7 @@ def train(method: str, path: str, seed: int, steps: int, *overrides: str) -> int
   command = [sys.executable, os.path.join(ROOT, 'train.py'), '--config',
              os.path.join(ROOT, 'configs', f'{CONFIGS[method]}.py'), '--workdir', path, f'--config.seed={seed}',
              f'--config.steps={steps}', "--config.evaluation.protocols=('knn','linear')",
-             '--config.evaluation.pictures=False', *overrides]
+             '--config.evaluation.pictures=False', *OVERRIDES.get(method, ()), *overrides]
   process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
   message = process.stderr.read()
   _, status, usage = os.wait4(process.pid, 0)
@@ -88,21 +91,23 @@ def train(method: str, path: str, seed: int, steps: int, *overrides: str) -> int
   return usage.ru_maxrss * 1024
 
 
-def collect(out: str) -> list[dict]:
-  """Returns what all finished runs in a directory have found, one dict a run."""
+def collect(out: str, speeds: dict) -> list[dict]:
+  """Returns what all finished runs in a directory of the methods in `speeds` have found, one dict a run."""
   found = []
   for name in sorted(os.listdir(out)):
     file = os.path.join(out, name, 'measured.json')
     if not os.path.exists(file):
       continue
     run = read(file)
+    if run['method'] not in speeds:
+      continue
     results = table.read(os.path.join(out, name, 'results.json'))
     for label, protocol in (('k-NN', 'knn'), ('linear probe', 'linear')):
       run[label] = {row['features']: row['value'] for row in results['rows']
                     if (row['protocol'], row['metric']) == (protocol, 'accuracy')}
     last = logging.read(os.path.join(out, name))[-1]
     run['effective rank'] = {'trained': last['effective_rank']} if 'effective_rank' in last else {}
-    found.append({**run, 'seconds': results['seconds'], 'images_per_second': results['images_per_second']})
+    found.append({**run, **speeds[run['method']]})
   return found
 
 
@@ -137,7 +142,7 @@ def report(runs: list[dict], seconds: float) -> None:
     print('| ' + ' | '.join([
         name, str(len(of)), str(of[0]['steps']), spread(of, 'k-NN', 'trained'), spread(of, 'linear probe', 'trained'),
         f'{spread(of, "k-NN", "random")}, {spread(of, "linear probe", "random")}',
-        spread(of, 'effective rank', 'trained'), f'{statistics.mean(run["images_per_second"] for run in of):.0f}',
+        spread(of, 'effective rank', 'trained'), f'{of[0]["images_per_second"]:.0f}',
         f'{max(run["memory"] for run in of) / 2**30:.2f} GiB']) + ' |')
   raw = next((run for run in runs if 'raw' in run['k-NN']), None)
   if raw:

@@ -2,9 +2,9 @@
 
   python train.py --config configs/lejepa_cifar10.py
 
-The authors' example (listing 2 and its script): AdamW at 5e-4, weight decay 5e-4 for a ResNet, lambda 0.02, 256
-directions, a head of 16 dimensions. The views are SimCLR's without blur, and the length, 200 epochs, is ours. For
-CIFAR-100: --config.data.name=cifar100. Not measured here at full length.
+AdamW at 5e-4 and weight decay 5e-4 for a ResNet (the paper's); lambda 0.02, 256 directions and a head of 16 dimensions
+(the authors' minimal example). The views are SimCLR's without blur, and the length, 200 epochs, is ours. For CIFAR-100:
+--config.data.name=cifar100. Not measured here at full length.
 """
 
 from ml_collections import ConfigDict

@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
           'temperature': 0.1,
           'momentum': 0.99,
           'queue_size': 4096,
-          'objective': 'info_nce',  # Or 'ml_cpc', multi-label CPC, with its alpha.
+          'objective': 'info_nce',  # Or 'relational' (ReSSL), 'ml_cpc' (multi-label CPC), with its alpha.
           'alpha': 1.0,
           'encoder': {'name': 'resnet18', 'stem': 'small'},
           'head': {'name': 'mlp', 'features': (512, 128), 'hidden_bn': False, 'output_bn': False,

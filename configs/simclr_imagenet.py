@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'simclr',
           'temperature': 0.1,
-          'objective': 'nt_xent',  # Or 'ml_cpc' (multi-label CPC), with its alpha.
+          'objective': 'nt_xent',  # Or 'decoupled' (DCL), 'supervised' (SupCon), 'ml_cpc' (multi-label CPC, alpha).
           'alpha': 1.0,
           'chunks': 1,  # Parts of the batch that are encoded one after another, to save memory.
           'negative_groups': 1,  # Parts of the batch whose images are negatives of one another alone.

@@ -34,6 +34,14 @@ def test_byol_is_asymmetric():
   assert dataclasses.replace(second, blur=1.0, solarize=0.0) == first
 
 
+def test_strong_weak_changes_the_colours_of_the_first_view_alone():
+  recipe = recipes.strong_weak(32)
+  strong, weak = recipe.views
+  assert strong == recipes.simclr(32, 0.5, area=(0.2, 1.0)).views[0]
+  assert weak == recipes.crop_flip(32, (0.2, 1.0)).views[0]
+  assert strong.recolours and not weak.recolours and recipe.input_crop == 1.0
+
+
 def test_multi_crop_is_swavs():
   views = recipes.multi_crop().views
   assert [view.size for view in views] == [224] * 2 + [96] * 6

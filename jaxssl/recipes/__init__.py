@@ -15,10 +15,12 @@ from jaxssl.recipes.image import (
     patches,
     simclr,
     spectrogram,
+    strong_weak,
 )
 from jaxssl.recipes.paired import Paired, paired
 
 __all__ = [
     'MODALITIES', 'Audio', 'Paired', 'Params', 'Patches', 'Recipe', 'Spectrogram', 'View', 'byol', 'crop_flip',
     'drawings', 'multi_crop', 'multiview', 'paired', 'patches', 'simclr', 'spectrogram', 'speech',
+    'strong_weak',
 ]

@@ -221,6 +221,17 @@ def byol(size: int = 224, area: tuple[float, float] = (0.08, 1.0)) -> Recipe:
   return Recipe((first, second), size, _input_crop(size))
 
 
+def strong_weak(
+    size: int = 224,
+    strength: float = 0.5,
+    blur: float | None = None,
+    area: tuple[float, float] = (0.2, 1.0),
+) -> Recipe:
+  """ReSSL's pair (arXiv:2107.09282, section 3.3): a view like SimCLR's, and one that is only cropped and mirrored."""
+  strong = simclr(size, strength, blur, area, views=1)
+  return dataclasses.replace(strong, views=strong.views + crop_flip(size, area, views=1).views)
+
+
 def multi_crop(
     size: int = 224,
     small_size: int = 96,

@@ -1,0 +1,57 @@
+"""MoCo v2 on the bundled drawings: Chen et al. 2020, https://arxiv.org/abs/2003.04297, and He et al., arXiv:1911.05722.
+
+  python train.py --config configs/moco_omniglot.py
+
+The network, the views and the length are those of configs/default.py. Not measured yet.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  return ConfigDict({
+      'seed': 0,
+      'steps': 1000,
+      'batch_size': 128,
+      'init_from': '',  # The work directory of a run to take the encoder from.
+      'data': {
+          'source': 'bundled',  # Or 'tfds', 'folder', 'npz'.
+          'name': 'omniglot',
+          'path': '',
+          'engine': 'device',  # Where views are made: 'device', 'host' (tf.data), or 'split' between them.
+          'recipe': {'name': 'drawings', 'size': 28, 'area': (0.6, 1.0), 'ratio': (0.9, 1.1), 'rotation': 15.0,
+                     'shear': 0.2, 'log_scale': 0.2, 'translation': 0.1, 'elastic': 0.03, 'thickness': 0.25,
+                     'views': 2},
+      },
+      'method': {
+          'name': 'moco',
+          'temperature': 0.1,
+          'momentum': 0.99,
+          'queue_size': 1024,
+          'objective': 'info_nce',  # Or 'relational' (ReSSL), 'ml_cpc' (multi-label CPC), with its alpha.
+          'alpha': 1.0,
+          'head': {'name': 'mlp', 'features': (256, 128), 'hidden_bn': False, 'output_bn': False,
+                   'output_bias': True},
+          'encoder': {'name': 'resnet', 'stage_sizes': (1, 1, 1), 'block': 'basic', 'widths': (32, 64, 128),
+                      'stem': 'strided', 'average_pool_shortcut': True, 'bn_groups': 1},
+          'optimizer': {
+              'name': 'adamw', 'weight_decay': 1e-4,
+              'learning_rate': {'name': 'warmup_cosine', 'base': 0.01, 'scaling': 'none', 'warmup_epochs': 3.0},
+          },
+      },
+      'checkpoint': {'every': 100, 'keep_last': 3, 'keep_every': 400},
+      'logging': {'every': 10},
+      'evaluation': {
+          'protocols': ('knn', 'linear'),  # And 'sgd', 'finetune'.
+          'representation': '',  # '': the method's default.
+          'knn': {'k': 5, 'temperature': 0.1},
+          # L2 strengths; the share of the training labels that chooses among them.
+          'linear': {'grid': (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), 'validation': 0.2},
+          'sgd': {'epochs': 90, 'batch_size': 256, 'learning_rate': 10.0},
+          'finetune': {'epochs': 60, 'batch_size': 256, 'learning_rate': 1.0},
+          'fractions': (),  # Shares of the labels, such as (0.01, 0.1).
+          'batch_size': 512,
+          'pictures': True,
+      },
+      'mesh': {'data': -1, 'model': 1},
+  })
