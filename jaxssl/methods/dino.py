@@ -40,9 +40,8 @@ class DINO:
   def __post_init__(self):
     _target.check_positive(temperature=self.temperature, target_temperature=self.target_temperature)
     _target.check_momentum(self.momentum)
-    for name, value in (('center_momentum', self.center_momentum),):
-      if not 0 <= value < 1:
-        raise ValueError(f'{name} must lie in [0, 1), got {value}')
+    if not 0 <= self.center_momentum < 1:
+      raise ValueError(f'center_momentum must lie in [0, 1), got {self.center_momentum}')
     for name in ('freeze_steps', 'koleo_weight'):
       if getattr(self, name) < 0:
         raise ValueError(f'{name} must not be negative, got {getattr(self, name)}')
