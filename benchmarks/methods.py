@@ -2,8 +2,8 @@
 
   python benchmarks/methods.py [--seconds 90] [--seeds 0 1 2] [--methods simclr byol ...] [--out runs/methods]
 
-First a short run of each method tells its speed, with nothing else on the machine, one would hope; its number of steps
-is what takes `--seconds` at that speed. The network, the views, the batch and everything else are those of its
+First a short run of each method tells its speed (let nothing else run then); it is trained for as many steps as take
+`--seconds` at that speed. The network, the views, the batch and everything else are those of its
 configs/*_omniglot.py (SimCLR: configs/default.py). Trains on drawers 1-15 and tests on 16-20. The same command goes on
 where it was stopped. Writes methods.json, and a picture to methods.png; prints the table.
 """
@@ -46,18 +46,19 @@ def main():
   for seed in args.seeds:  # So that after a third of the time there is one of each.
     for method in args.methods:
       measure(args.out, method, seed, max(round(args.seconds * speeds[method]['steps_per_second']), WARM_UP))
-      write(args.out, collect(args.out, speeds), args.seconds)
-  report(collect(args.out, speeds), args.seconds)
+      write(args.out, collect(args.out), args.seconds)
+  report(collect(args.out), args.seconds)
 
 
 def measure(out: str, method: str, seed: int, steps: int) -> None:
-  """Trains and evaluates a method from a seed, unless that has been done."""
+  """Trains and evaluates a method from a seed, unless that has been done; train.py refuses another number of steps."""
   path = os.path.join(out, f'{method}_{seed}')
-  if os.path.exists(os.path.join(path, 'measured.json')):
+  file = os.path.join(path, 'measured.json')
+  if os.path.exists(file) and read(file)['steps'] == steps:
     return
   print(f'{method}, seed {seed}: {steps} steps', flush=True)
   memory = train(method, path, seed, steps)
-  with open(os.path.join(path, 'measured.json'), 'w', encoding='utf-8') as f:
+  with open(file, 'w', encoding='utf-8') as f:
     json.dump({'method': method, 'seed': seed, 'steps': steps, 'memory': memory}, f)
 
 
@@ -91,16 +92,14 @@ def train(method: str, path: str, seed: int, steps: int, *overrides: str) -> int
   return usage.ru_maxrss * 1024
 
 
-def collect(out: str, speeds: dict) -> list[dict]:
-  """Returns what all finished runs in a directory of the methods in `speeds` have found, one dict a run."""
-  found = []
+def collect(out: str) -> list[dict]:
+  """Returns what all finished runs in a directory have found, one dict a run."""
+  found, speeds = [], read(os.path.join(out, 'speeds.json'))
   for name in sorted(os.listdir(out)):
     file = os.path.join(out, name, 'measured.json')
     if not os.path.exists(file):
       continue
     run = read(file)
-    if run['method'] not in speeds:
-      continue
     results = table.read(os.path.join(out, name, 'results.json'))
     for label, protocol in (('k-NN', 'knn'), ('linear probe', 'linear')):
       run[label] = {row['features']: row['value'] for row in results['rows']

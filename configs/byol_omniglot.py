@@ -2,7 +2,9 @@
 
   python train.py --config configs/byol_omniglot.py
 
-The network, the views and the length are those of configs/default.py. Not measured yet.
+The network, the views and the length are those of configs/default.py. Not measured at this length, and the rate is not
+tuned: in the 196 steps of one minute on two cores of a Xeon, mean of three seeds (benchmarks/methods.py), k-NN .273 and
+linear probe .496; raw pixels .318 and .272, a random encoder .072 and .163.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,9 @@
 
   python train.py --config configs/dino_omniglot.py
 
-The network, the views and the length are those of configs/default.py. Not measured yet.
+The network, the views and the length are those of configs/default.py. Not measured at this length, and the rate is not
+tuned: in the 150 steps of one minute on two cores of a Xeon, mean of three seeds (benchmarks/methods.py), k-NN .288 and
+linear probe .502; raw pixels .318 and .272, a random encoder .072 and .163.
 """
 
 from ml_collections import ConfigDict

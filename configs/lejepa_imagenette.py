@@ -4,8 +4,7 @@
 
 Settings of the authors' minimal example: ViT-S/8, 4 crops of 128 pixels, batch 256, 800 epochs, AdamW at 2e-3 falling
 to half of it, weight decay 0.05, lambda 0.02, 256 directions of 16 dimensions, but no dropped paths; there 90.7 % by an
-online linear probe.
-Pretrains on 9,469 images and tests on 3,925. Not measured here.
+online linear probe. Pretrains on 9,469 images and tests on 3,925. Not measured here.
 """
 
 from ml_collections import ConfigDict

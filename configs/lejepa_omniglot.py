@@ -2,7 +2,9 @@
 
   python train.py --config configs/lejepa_omniglot.py
 
-The network, the views and the length are those of configs/default.py. Not measured yet.
+The network, the views and the length are those of configs/default.py. Not measured at this length, and the rate is not
+tuned: in the 188 steps of one minute on two cores of a Xeon, mean of two seeds (benchmarks/methods.py), k-NN .557 and
+linear probe .665; raw pixels .318 and .272, a random encoder .067 and .165.
 """
 
 from ml_collections import ConfigDict
