@@ -24,6 +24,7 @@ case "${1:-}" in
     python3 benchmarks/losses.py --parts one_device pairs --rows 8192 16384 --rounds 5
     python3 benchmarks/losses_gpu.py --rounds 3
     python3 benchmarks/losses.py --parts family multi_label --rows 8192 16384 --rounds 3
+    python3 benchmarks/losses.py --parts redundancy --rounds 3
     python3 benchmarks/cpc_loss.py
     for rate in 8000 16000; do
       python3 benchmarks/cpc_train.py --rate "$rate" --steps 20

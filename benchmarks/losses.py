@@ -7,7 +7,8 @@ one_device: NT-Xent of N views. Peers: the dense loss as one writes it in JAX; S
 the two views in four products; optax.losses.ntxent (up to N = 2048: its memory grows with N^3); and, where torch is
 installed, lightly's formula in PyTorch. eight_devices: eight simulated ones (CPU), against autodiff of SimCLR's
 all_gather. pairs: the losses of CLIP and SigLIP. family: the relatives of NT-Xent, tiled beside dense;
-multi_label: those of multi-label CPC. Memory is what the compiled program allocates beside its arguments.
+multi_label: those of multi-label CPC. redundancy: Barlow Twins and VICReg of n x 2048, beside all d x d written out.
+Memory is what the compiled program allocates beside its arguments.
 """
 
 import argparse
@@ -76,24 +77,67 @@ def dense_siglip(a, b, temperature):
   return -jnp.sum(jax.nn.log_sigmoid(logits * (2 * jnp.eye(len(a)) - 1))) / len(a)
 
 
-def torch_ntxent(z1, z2):
-  """NT-Xent by lightly's formula, in PyTorch: (name -> function that takes one value and gradient)."""
+def written_out_barlow_twins(z1, z2):
+  """Barlow Twins as one writes it: all correlations of dimensions."""
+  a, b = ((z - z.mean(0, keepdims=True)) / jnp.sqrt(z.var(0, keepdims=True) + 1e-5) for z in (z1, z2))
+  correlation = a.T @ b / len(a)
+  diagonal = jnp.diagonal(correlation)
+  redundancy = jnp.sum(jnp.square(correlation)) - jnp.sum(jnp.square(diagonal))
+  return jnp.sum(jnp.square(1 - diagonal)) + 0.0051 * redundancy
+
+
+def written_out_vicreg(z1, z2):
+  """VICReg as one writes it: all covariances of dimensions."""
+  loss = 25 * jnp.mean(jnp.square(z1 - z2))
+  for z in (z1, z2):
+    z = z - z.mean(0, keepdims=True)
+    covariance = z.T @ z / (len(z) - 1)
+    variance = jnp.diagonal(covariance)
+    loss += 12.5 * jnp.mean(jnp.maximum(1 - jnp.sqrt(variance + 1e-4), 0))
+    loss += (jnp.sum(jnp.square(covariance)) - jnp.sum(jnp.square(variance))) / z.shape[1]
+  return loss
+
+
+def torch_gradients(formula, *arrays):
+  """Returns a function that takes value and gradients of `formula` of PyTorch tensors once."""
   import numpy as np
   import torch
 
-  a, b = (torch.from_numpy(np.array(z)).requires_grad_() for z in (z1, z2))
+  tensors = [torch.from_numpy(np.array(x)).requires_grad_() for x in arrays]
+  return lambda: (torch.autograd.grad(formula(*tensors), tensors), None)[1]
+
+
+def torch_ntxent(a, b):
+  """NT-Xent by lightly's formula, in PyTorch."""
+  import torch
+
   n = len(a)
+  x, y = (torch.nn.functional.normalize(z, dim=1) for z in (a, b))
+  others = ~torch.eye(n, dtype=torch.bool)
+  aa, ab, ba, bb = (p @ q.T / 0.1 for p, q in ((x, x), (x, y), (y, x), (y, y)))
+  aa, bb = aa[others].view(n, -1), bb[others].view(n, -1)
+  scores = torch.cat([torch.cat([ab, aa], 1), torch.cat([ba, bb], 1)])
+  return torch.nn.functional.cross_entropy(scores, torch.arange(n).repeat(2))
 
-  def run():
-    x, y = (torch.nn.functional.normalize(z, dim=1) for z in (a, b))
-    others = ~torch.eye(n, dtype=torch.bool)
-    aa, ab, ba, bb = (p @ q.T / 0.1 for p, q in ((x, x), (x, y), (y, x), (y, y)))
-    aa, bb = aa[others].view(n, -1), bb[others].view(n, -1)
-    scores = torch.cat([torch.cat([ab, aa], 1), torch.cat([ba, bb], 1)])
-    loss = torch.nn.functional.cross_entropy(scores, torch.arange(n).repeat(2))
-    torch.autograd.grad(loss, (a, b))
 
-  return run
+def torch_barlow_twins(z1, z2):
+  a, b = ((z - z.mean(0)) / (z.var(0, unbiased=False) + 1e-5).sqrt() for z in (z1, z2))
+  correlation = a.T @ b / len(a)
+  diagonal = correlation.diagonal()
+  return (1 - diagonal).square().sum() + 0.0051 * (correlation.square().sum() - diagonal.square().sum())
+
+
+def torch_vicreg(z1, z2):
+  import torch
+
+  loss = 25 * torch.nn.functional.mse_loss(z1, z2)
+  for z in (z1, z2):
+    z = z - z.mean(0)
+    covariance = z.T @ z / (len(z) - 1)
+    variance = covariance.diagonal()
+    loss = loss + 12.5 * torch.relu(1 - (variance + 1e-4).sqrt()).mean()
+    loss = loss + (covariance.square().sum() - variance.square().sum()) / z.shape[1]
+  return loss
 
 
 def compile(function, *arguments):
@@ -141,7 +185,7 @@ def one_device(rows, rounds, d=128):
     if n > 16384:
       functions = {name: function for name, function in functions.items() if name in ('dense JAX', 'jaxssl tiled')}
     try:
-      others = {"PyTorch, lightly's formula": torch_ntxent(z1, z2)} if n <= 16384 else {}
+      others = {"PyTorch, lightly's formula": torch_gradients(torch_ntxent, z1, z2)} if n <= 16384 else {}
     except ImportError:
       others = {}
     arguments = z1, z2, jnp.float32(0.1)
@@ -214,10 +258,26 @@ def relatives_of_nt_xent(relatives, rows, rounds, d=128):
       measure(f'{name}, N = {n}, d = {d}: value and gradients', functions, (z1, z2, jnp.float32(0.1)), rounds, 'dense')
 
 
+def redundancy(rows, rounds, d=2048):
+  every = {'Barlow Twins': (written_out_barlow_twins, losses.barlow_twins, torch_barlow_twins),
+           'VICReg': (written_out_vicreg, losses.vicreg, torch_vicreg)}
+  for n in rows:
+    z1, z2 = jax.random.normal(jax.random.key(0), (2, n, d))
+    for name, (peer, ours, theirs) in every.items():
+      try:
+        others = {'PyTorch, written out': torch_gradients(theirs, z1, z2)}
+      except ImportError:
+        others = {}
+      functions = {form: jax.value_and_grad(loss, argnums=(0, 1))
+                   for form, loss in (('JAX, written out', peer), ('jaxssl', ours))}
+      measure(f'{name}, n = {n}, d = {d}: value and gradients', functions, (z1, z2), rounds, 'JAX, written out', others)
+
+
 def main():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parts = {'one_device': (one_device, [1024, 2048, 4096, 8192, 16384, 32768]), 'eight_devices': (eight_devices, [8192]),
-           'pairs': (pairs, [8192]), 'family': (family, [4096, 8192]), 'multi_label': (multi_label, [4096, 8192])}
+           'pairs': (pairs, [8192]), 'family': (family, [4096, 8192]), 'multi_label': (multi_label, [4096, 8192]),
+           'redundancy': (redundancy, [128, 256, 512, 1024, 2048, 4096])}
   parser.add_argument('--parts', nargs='+', choices=parts, default=['one_device', 'pairs'])
   parser.add_argument('--rows', nargs='+', type=int)
   parser.add_argument('--rounds', type=int, default=5)
