@@ -204,13 +204,27 @@ def assert_same(a, b, tolerance=0.0):
   jax.tree_util.tree_map_with_path(check, a, b)
 
 
+@functools.cache
+def uninterrupted(name):
+  """State (a copy) and metrics after each of six steps of one run."""
+  batches = (make_batch(name, i) for i in range(6))
+  return [(jax.tree.map(np.array, state), metrics)
+          for _, state, metrics, _ in loop.train(build(name), prepare, fresh(name), batches, KEY)]
+
+
+def after(name, steps):
+  """The state after `steps` of the uninterrupted run, on the device."""
+  return jax.tree.map(jnp.asarray, uninterrupted(name)[steps - 1][0])
+
+
 @pytest.mark.parametrize('name', METHODS)
 def test_step_counts_and_learns(name):
-  before = fresh(name)
-  state, metrics = run(name, fresh(name), 0, 5)
+  before = initial(name)
+  state, metrics = uninterrupted(name)[4]
   assert int(state.step) == 5 and int(state.failed_step) == -1
   assert np.isfinite(metrics['loss']) and metrics['gradient_norm'] > 0
-  changed = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before.params['encoder'], state.params['encoder'])
+  changed = jax.tree.map(
+      lambda a, b: bool(np.any(np.asarray(a) != b)), before.params['encoder'], state.params['encoder'])
   assert all(jax.tree.leaves(changed)), 'every parameter of the encoder learns'
 
 
@@ -236,18 +250,17 @@ def test_represents_under_every_name(name):
 
 @pytest.mark.parametrize('name', METHODS)
 def test_resumed_run_equals_uninterrupted_run_bit_for_bit(name):
-  whole, _ = run(name, fresh(name), 0, 6)
-  half, _ = run(name, fresh(name), 0, 3)
+  half = after(name, 3)
   assert int(half.step) == 3
-  resumed, _ = run(name, jax.tree.map(lambda a: jnp.asarray(np.asarray(a)), half), 3, 6)
-  assert_same(whole, resumed)
+  resumed, _ = run(name, half, 3, 6)
+  assert_same(after(name, 6), resumed)
 
 
 @pytest.mark.parametrize('name', METHODS)
 @pytest.mark.parametrize('devices,model', [
     (8, 1), pytest.param(2, 1, marks=pytest.mark.slow), pytest.param(8, 2, marks=pytest.mark.slow)])
 def test_many_devices_equal_one(name, devices, model):
-  expected, expected_metrics = run(name, fresh(name), 0, 2)
+  expected, expected_metrics = uninterrupted(name)[1]
   devices = mesh.make_mesh(model=model, devices=jax.devices()[:devices])
   assert set(devices.axis_types) == {AxisType.Auto}
   with jax.set_mesh(devices):
@@ -264,7 +277,7 @@ def test_stops_at_the_first_loss_that_is_not_finite(name):
     third = all(np.array_equal(*pair) for pair in zip(*leaves, strict=True))
     return jax.tree.map(lambda x: np.full_like(x, np.nan) if third and x.dtype == np.float32 else x, batch)
 
-  good, _ = run(name, fresh(name), 0, 3)
-  state, _ = run(name, fresh(name), 0, 6, poison)
+  good = after(name, 3)
+  state, _ = run(name, after(name, 2), 2, 6, poison)
   assert int(state.failed_step) == 3
   assert_same(good._replace(failed_step=state.failed_step), state)
