@@ -101,7 +101,8 @@ def test_names_become_things_with_their_arguments():
   assert experiment.method.encoder == models.resnet50(stem='d', dtype='bfloat16')
   assert experiment.method.temperature == 0.7
   assert [view.size for view in experiment.recipe.views] == [32, 32, 16, 16]
-  views = experiment.prepare({'inputs': jnp.zeros((4, 40, 40, 3), jnp.uint8)}, jax.random.key(0))['views']
+  batch = {'inputs': jax.ShapeDtypeStruct((4, 40, 40, 3), jnp.uint8)}
+  views = jax.eval_shape(experiment.prepare, batch, jax.random.key(0))['views']
   assert [view.shape for view in views] == [(4, 32, 32, 3)] * 2 + [(4, 16, 16, 3)] * 2
 
 

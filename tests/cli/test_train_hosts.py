@@ -307,7 +307,7 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize('count, model, message', [
     (1, 1, 'going on with 1 device: 16 examples a device instead of 2; the same up to rounding.'),
     (2, 1, 'going on with 2 devices: 8 examples a device instead of 2; the same up to rounding.'),
-    (4, 2, 'going on with 4 devices, 2 to each copy of the parameters: 8 examples a device instead of 2;'),
+    (4, 2, 'going on with 4 devices, 2 to each copy of the parameters: 4 examples a device instead of 2;'),
 ])
 def test_a_run_goes_on_with_other_devices(whole, tmp_path, devices, monkeypatch, capsys, count, model, message):
   monkeypatch.setattr(meshes, 'state_shardings', functools.partial(meshes.state_shardings, min_size=64))
