@@ -226,7 +226,7 @@ def test_sinkhorn_uses_all_prototypes_where_scores_do_not():
     (lambda z: losses.relational(z, z, jnp.ones((4, 2))), r'others must have shape \[m, 3\], found \[4, 2\]'),
     (lambda z: losses.smooth_l1(z, z, mask=jnp.ones((24, 2), bool)),
      r'mask must be boolean, of the leading axes of \[24, 3\], found bool \[24, 2\]'),
-    (lambda z: losses.smooth_l1(z, z, mask=jnp.ones(24)), r'mask must be boolean, .* found float32 \[12\]'),
+    (lambda z: losses.smooth_l1(z, z, mask=jnp.ones(24)), r'mask must be boolean, .* found float32 \[24\]'),
     (lambda z: losses.smooth_l1(z, z, beta=0.0), 'beta must be a positive Python number, found 0.0'),
 ])
 def test_errors_name_the_argument(call, message):
