@@ -66,9 +66,9 @@ def _write_results(
   """Writes results.json, and a line a row to a file that the next evaluation does not replace."""
   results, when = os.path.join(path, 'results.json'), datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
   try:
-    with contextlib.suppress(FileNotFoundError):
-      os.remove(os.path.join(path, REPORT))  # It is of other results from now on.
     with files.writing(results):
+      with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(path, REPORT))  # It is of other results from now on.
       table.write(results, rows, seconds, speed, _about(config))
     files.append(os.path.join(path, 'evaluations.jsonl'),
                  ''.join(json.dumps({'time': when, **row}) + '\n' for row in rows))
