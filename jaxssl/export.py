@@ -101,7 +101,7 @@ def stablehlo(
   (batch,) = jax.export.symbolic_shape('b')
   exported = jax.export.export(jax.jit(function), platforms=platforms)(
       jax.ShapeDtypeStruct((batch, *shape), dtype))
-  return exported.serialize()
+  return bytes(exported.serialize())
 
 
 def _grid(encoder: ViT, image_size: int | tuple[int, int]) -> tuple[int, int]:
