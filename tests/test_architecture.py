@@ -16,7 +16,8 @@ ROOT = pathlib.Path(jaxssl.__file__).parent
 # Part of jaxssl -> the parts it may import, itself aside.
 ALLOWED = {
     '__main__': {'cli'},
-    'cli': {'build', 'training', 'evaluation', 'schema'},
+    'cli': {'build', 'training', 'evaluation', 'export', 'core', 'models', 'schema'},
+    'export': {'models'},
     'build': {
         'training', 'evaluation', 'methods', 'losses', 'models', 'data', 'augment', 'recipes', 'core', 'ops', 'schema'},
     'methods': {'losses', 'models', 'core', 'ops'},

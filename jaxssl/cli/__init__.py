@@ -1,9 +1,9 @@
-"""The command line: `jaxssl train`, `eval` (train.py and eval.py call the same), `sweep` and `mutual-information`."""
+"""The command line: `jaxssl train`, `eval` (train.py, eval.py: the same), `sweep`, `export`, `mutual-information`."""
 
 import importlib
 import sys
 
-COMMANDS = ('train', 'eval', 'sweep', 'mutual-information')
+COMMANDS = ('train', 'eval', 'sweep', 'export', 'mutual-information')
 
 
 def main() -> None:

@@ -44,6 +44,7 @@ from jaxssl.models.multiview import (
 )
 from jaxssl.models.resnet import (
   ResNet,
+  dump_torchvision,
   load_torchvision,
   resnet18,
   resnet34,
@@ -53,7 +54,7 @@ from jaxssl.models.resnet import (
   resnet200,
 )
 from jaxssl.models.vector_quantizer import VectorQuantizer
-from jaxssl.models.vit import ViT, load_timm, vit_base, vit_huge, vit_large, vit_small, vit_tiny
+from jaxssl.models.vit import ViT, dump_timm, load_timm, vit_base, vit_huge, vit_large, vit_small, vit_tiny
 
 __all__ = [
   'MLP',
@@ -109,6 +110,8 @@ __all__ = [
   'VectorQuantizer',
   'ViT',
   'audio_encoder_8khz',
+  'dump_timm',
+  'dump_torchvision',
   'load_timm',
   'load_torchvision',
   'log_mel_encoder_8khz',

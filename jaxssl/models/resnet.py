@@ -305,3 +305,30 @@ def _flax_path(module: str, leaf: str, stem_d: bool) -> tuple[str, ...]:
   if layer == 'downsample':
     layer = 'downsample_conv' if leaf == 'kernel' else 'downsample_bn'
   return f'{stage}_{index}', layer
+
+
+def dump_torchvision(network: ResNet, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """The inverse of `load_torchvision`: weights under torchvision's names, of a ResNet-D under timm's.
+
+  Raises:
+    ValueError: for a network that neither has: with selective kernels, or without batch norm.
+  """
+  if network.sk_ratio or network.norm != 'batch':
+    raise ValueError(
+        f"network must have norm='batch' and sk_ratio=0 to have torchvision's names, got norm={network.norm!r} and "
+        f'sk_ratio={network.sk_ratio}.')
+  stem = {ours: theirs for theirs, ours in _STEM_D.items()} if network.stem == 'd' else {}
+  leaves = {ours: theirs for theirs, (_, ours) in _LEAVES.items()} | {'kernel': 'weight', 'scale': 'weight'}
+  # timm's shortcut that averages has the average in front.
+  shortcut = {'downsample_conv': 0 + network.average_pool_shortcut, 'downsample_bn': 1 + network.average_pool_shortcut}
+  state = {}
+  for path, array in jax.tree.leaves_with_path({name: variables[name] for name in ('params', 'batch_stats')}):
+    _, *module, leaf = (key.key for key in path)
+    first, layer = module[0], module[-1]
+    if len(module) == 1:
+      name = stem.get(first, first)
+    else:
+      name = first.replace('_', '.') + '.' + (f'downsample.{shortcut[layer]}' if layer in shortcut else layer)
+    array = np.asarray(array, np.float32)
+    state[f'{name}.{leaves[leaf]}'] = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
+  return state

@@ -351,3 +351,45 @@ def _special(arrays: dict[str, np.ndarray], grid: tuple[int, int] | None) -> dic
     else:
       params[name] = tokens + own
   return {**params, 'positions': positions}
+
+
+def dump_timm(network: ViT, variables: Mapping[str, Any], grid: tuple[int, int]) -> dict[str, np.ndarray]:
+  """The inverse of `load_timm`, for images of `grid` rows and columns of patches: fixed positions become weights.
+
+  Raises:
+    ValueError: for rotary positions, which a plain VisionTransformer has not, or positions of another grid.
+  """
+  if network.positions == 'rotary':
+    raise ValueError("network must have positions='learned' or 'sincos' to have timm's names, got 'rotary'.")
+  params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), dict(variables['params']))
+  state = _dump_special(network, params, grid)
+  layers = {ours: theirs for theirs, ours in _LAYERS.items()}
+  for path, array in jax.tree.leaves_with_path(params):
+    *module, leaf = (key.key for key in path)
+    if module == ['norm']:
+      name = 'norm'
+    elif leaf in layers:
+      name, leaf = f'blocks.{module[0].removeprefix("block")}.{layers[leaf]}', 'gamma'
+    else:
+      name = f'blocks.{module[0].removeprefix("block")}.{layers[module[1]]}'
+    state[f'{name}.{ {"kernel": "weight", "scale": "weight"}.get(leaf, leaf)}'] = array.T
+  return state
+
+
+def _dump_special(network: ViT, params: dict[str, Any], grid: tuple[int, int]) -> dict[str, np.ndarray]:
+  """Takes the weights of what comes before the blocks out of `params`, and returns them under timm's names."""
+  embed, patch = params.pop('patch_embed'), network.patch
+  rows, columns = patch if isinstance(patch, tuple) else (patch, patch)
+  kernel = embed['kernel'].reshape(rows, columns, -1, network.width).transpose(3, 2, 0, 1)
+  state = {'patch_embed.proj.weight': kernel, 'patch_embed.proj.bias': embed['bias']}
+  table = params.pop('positions') if network.positions == 'learned' else sincos_positions(grid, network.width)
+  learned_class = network.class_token and network.positions == 'learned'
+  if len(table) != learned_class + math.prod(grid):
+    raise ValueError(f'grid must have the {len(table) - learned_class} patches of the learned positions, got {grid}.')
+  before = np.zeros((network.num_prefix, network.width), np.float32)
+  if learned_class:
+    before[0], table = table[0], table[1:]
+  for ours, theirs in (('class_token', 'cls_token'), ('registers', 'reg_token')):
+    if ours in params:
+      state[theirs] = params.pop(ours).reshape(1, -1, network.width)
+  return {**state, 'pos_embed': np.concatenate([before, table])[None]}

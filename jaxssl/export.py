@@ -1,0 +1,135 @@
+"""Encoders in and out: weights under the names of torchvision and timm, in safetensors files; StableHLO programs.
+
+A `ResNet` has the names of torchvision's ResNet (with stem 'd', of timm's ResNet-D), a `ViT` those of timm's
+VisionTransformer. So an encoder pretrained here can be fine-tuned there, and one from there be the start of a run here.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.export
+import numpy as np
+from flax import linen as nn
+
+from jaxssl.models.resnet import ResNet, dump_torchvision, load_torchvision
+from jaxssl.models.vit import ViT, dump_timm, load_timm
+
+
+def state_dict(encoder: nn.Module, variables: Mapping[str, Any], image_size: int | tuple[int, int] = 224) -> dict:
+  """Returns an encoder's weights under the names of torchvision or timm.
+
+  Args:
+    encoder: a `ResNet` with batch norm and without selective kernels, or a `ViT` whose positions are not rotary.
+    variables: as for `encoder.apply`: `{'params': ..., 'batch_stats': ...}`.
+    image_size: side of the images in pixels, or (height, width): timm keeps the positions of a ViT as weights, also
+      fixed ones, which are of one size of image. ResNets do without.
+
+  Returns:
+    name -> float32 array, in the layout of PyTorch: what `torch_model.load_state_dict(..., strict=False)` takes as
+    tensors; the classifier alone is missing.
+
+  Raises:
+    ValueError: for an encoder that has no counterpart there.
+  """
+  if isinstance(encoder, ResNet):
+    return dump_torchvision(encoder, variables)
+  if isinstance(encoder, ViT):
+    return dump_timm(encoder, variables, _grid(encoder, image_size))
+  raise ValueError(f'encoder must be a ResNet or a ViT, got {type(encoder).__name__}')
+
+
+def variables(encoder: nn.Module, state: Mapping[str, Any], image_size: int | tuple[int, int] = 224) -> dict[str, Any]:
+  """The inverse of `state_dict`: the variables of `encoder` from weights under the names of torchvision or timm.
+
+  Args:
+    encoder: a `ResNet`, or a `ViT` with `positions='learned'`: weights of timm have positions.
+    state: name -> array; the classifier is left out.
+    image_size: of the images that the positions are for.
+
+  Raises:
+    ValueError: where the weights are not those of `encoder`, with the first that differs.
+  """
+  if isinstance(encoder, ResNet):
+    found = load_torchvision(state)
+  elif isinstance(encoder, ViT):
+    if encoder.positions != 'learned':
+      raise ValueError(f"encoder must have positions='learned', as weights of timm do, got {encoder.positions!r}")
+    found = load_timm(state, _grid(encoder, image_size))
+  else:
+    raise ValueError(f'encoder must be a ResNet or a ViT, got {type(encoder).__name__}')
+  _check(encoder, found, image_size)
+  return found
+
+
+def save(
+    file: str | os.PathLike, encoder: nn.Module, variables: Mapping[str, Any],
+    image_size: int | tuple[int, int] = 224) -> None:
+  """Writes `state_dict` as a .safetensors file. Arguments and errors are those of `state_dict`."""
+  from safetensors.numpy import save_file
+
+  save_file({name: np.ascontiguousarray(array) for name, array in state_dict(encoder, variables, image_size).items()},
+            file, metadata={'format': 'pt'})
+
+
+def load(file: str | os.PathLike, encoder: nn.Module, image_size: int | tuple[int, int] = 224) -> dict[str, Any]:
+  """Returns the variables of `encoder` from a .safetensors file, such as timm's. Errors are those of `variables`."""
+  from safetensors import SafetensorError
+  from safetensors.numpy import load_file
+
+  try:
+    state = load_file(file)
+  except SafetensorError as error:
+    raise ValueError(f'{file} is no .safetensors file: {error}') from error
+  return variables(encoder, state, image_size)
+
+
+def stablehlo(
+    function: Callable, shape: tuple[int, ...], dtype: Any = np.float32,
+    platforms: tuple[str, ...] = ('cpu', 'cuda', 'tpu')) -> bytes:
+  """Returns a function of one array as a StableHLO program for any batch size: `jax.export`, serialized.
+
+  Args:
+    function: array [b, *shape] -> arrays, such as the `represent` of `jaxssl.load`; its weights become a part of it.
+    shape: of one example.
+    dtype: of the array.
+    platforms: that the program can run on.
+
+  `jax.export.deserialize(...).call(x)` runs it, without jaxssl and without the code of the model.
+  """
+  (batch,) = jax.export.symbolic_shape('b')
+  exported = jax.export.export(jax.jit(function), platforms=platforms)(
+      jax.ShapeDtypeStruct((batch, *shape), dtype))
+  return bytes(exported.serialize())
+
+
+def _grid(encoder: ViT, image_size: int | tuple[int, int]) -> tuple[int, int]:
+  """Rows and columns of patches."""
+  sides, patch = (x if isinstance(x, tuple) else (x, x) for x in (image_size, encoder.patch))
+  if any(side % of for side, of in zip(sides, patch, strict=True)):
+    raise ValueError(f'image_size must be a multiple of the patch, {encoder.patch}, got {image_size}')
+  return sides[0] // patch[0], sides[1] // patch[1]
+
+
+def _check(encoder: nn.Module, found: Mapping[str, Any], image_size: int | tuple[int, int]) -> None:
+  """Raises ValueError unless `found` has the names and shapes of the variables of `encoder`."""
+  sides = image_size if isinstance(image_size, tuple) else (image_size, image_size)
+  channels = _channels(encoder, found)
+  image = jax.ShapeDtypeStruct((1, *sides, channels), np.float32)
+  named = lambda tree: {jax.tree_util.keystr(path, simple=True, separator='.'): np.shape(leaf)
+                        for path, leaf in jax.tree.leaves_with_path(tree)}
+  wanted, given = named(jax.eval_shape(encoder.init, jax.random.key(0), image)), named(found)
+  for name in sorted(wanted.keys() | given.keys()):
+    if wanted.get(name) != given.get(name):
+      raise ValueError(
+          f'state must be of this encoder, which has {name} of shape {wanted.get(name, "none")}; found '
+          f'{given.get(name, "none")}')
+
+
+def _channels(encoder: nn.Module, found: Mapping[str, Any]) -> int:
+  """Of the images, from the weights of the first layer."""
+  if isinstance(encoder, ResNet):
+    return found['params']['conv1']['kernel'].shape[2]
+  patch = encoder.patch if isinstance(encoder.patch, tuple) else (encoder.patch, encoder.patch)
+  return len(found['params']['patch_embed']['kernel']) // (patch[0] * patch[1])
