@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'moco_v3',
           'temperature': 0.2,
-          'momentum': {'name': 'cosine', 'start': 0.99, 'end': 1.0},
+          'momentum': {'name': 'cosine', 'start': 0.9, 'end': 1.0},
           'freeze_patches': False,  # Of a ViT.
           'head': {'name': 'mlp', 'features': (256, 128), 'output_scale': False},
           'predictor': {'name': 'mlp', 'features': (256, 128), 'output_scale': False},
@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
                       'stem': 'strided', 'average_pool_shortcut': True, 'bn_groups': 1},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 1e-4,
-              'learning_rate': {'name': 'warmup_cosine', 'base': 0.01, 'scaling': 'none', 'warmup_epochs': 3.0},
+              'learning_rate': {'name': 'warmup_cosine', 'base': 0.03, 'scaling': 'none', 'warmup_epochs': 3.0},
           },
       },
       'checkpoint': {'every': 100, 'keep_last': 3, 'keep_every': 400},
