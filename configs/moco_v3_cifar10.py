@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
           'momentum': {'name': 'cosine', 'start': 0.99, 'end': 1.0},
           'freeze_patches': False,  # Of a ViT.
           'head': {'name': 'mlp', 'features': (4096, 256), 'output_scale': False},
-          'predictor': {'name': 'mlp', 'features': (4096, 256), 'output_scale': False},
+          'predictor': {'name': 'mlp', 'features': (4096, 256), 'output_bn': False},
           'encoder': {'name': 'resnet18', 'stem': 'small', 'bn_groups': 1},
           'optimizer': {
               'name': 'lars', 'trust_coefficient': 0.02, 'weight_decay': 1e-6,

@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
           'name': 'imagenet2012',
           'path': '',
           'engine': 'split',
-          'recipe': {'name': 'byol', 'size': 224},
+          'recipe': {'name': 'byol', 'size': 224, 'area': (0.2, 1.0)},
       },
       'method': {
           'name': 'moco_v3',
@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
           'momentum': {'name': 'cosine', 'start': 0.996, 'end': 1.0},
           'freeze_patches': False,  # Of a ViT.
           'head': {'name': 'mlp', 'features': (4096, 256), 'output_scale': False, 'dtype': 'bfloat16'},
-          'predictor': {'name': 'mlp', 'features': (4096, 256), 'output_scale': False, 'dtype': 'bfloat16'},
+          'predictor': {'name': 'mlp', 'features': (4096, 256), 'output_bn': False, 'dtype': 'bfloat16'},
           'encoder': {'name': 'resnet50', 'dtype': 'bfloat16', 'bn_groups': 1},
           'optimizer': {
               'name': 'lars', 'weight_decay': 1.5e-6,

@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
           'momentum': {'name': 'cosine', 'start': 0.99, 'end': 1.0},
           'freeze_patches': True,
           'head': {'name': 'mlp', 'features': (4096, 4096, 256), 'output_scale': False},
-          'predictor': {'name': 'mlp', 'features': (4096, 256), 'output_scale': False},
+          'predictor': {'name': 'mlp', 'features': (4096, 256), 'output_bn': False},
           'encoder': {'name': 'vit_small', 'patch': 16},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 0.1,

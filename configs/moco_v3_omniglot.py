@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
           'momentum': {'name': 'cosine', 'start': 0.9, 'end': 1.0},
           'freeze_patches': False,  # Of a ViT.
           'head': {'name': 'mlp', 'features': (256, 128), 'output_scale': False},
-          'predictor': {'name': 'mlp', 'features': (256, 128), 'output_scale': False},
+          'predictor': {'name': 'mlp', 'features': (256, 128), 'output_bn': False},
           'encoder': {'name': 'resnet', 'stage_sizes': (1, 1, 1), 'block': 'basic', 'widths': (32, 64, 128),
                       'stem': 'strided', 'average_pool_shortcut': True, 'bn_groups': 1},
           'optimizer': {

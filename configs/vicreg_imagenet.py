@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
           'optimizer': {
               'name': 'lars', 'weight_decay': 1e-6,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.2, 'scaling': 'linear', 'warmup_epochs': 10.0,
-                                'final': 0.01},
+                                'final': 0.001},
           },
       },
       'checkpoint': {'every': 500, 'keep_last': 3, 'keep_every': 5000},

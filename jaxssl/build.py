@@ -1,5 +1,6 @@
 """From a config to objects: the only place where a name becomes a thing."""
 
+import dataclasses
 import difflib
 import functools
 import inspect
@@ -216,9 +217,23 @@ def construct(path: str, section: Mapping[str, Any], run: Mapping[str, Any]) -> 
   if choices is METHODS and 'num_examples' in inspect.signature(constructor).parameters:
     arguments['num_examples'] = run['num_examples']
   try:
-    return constructor(**arguments)
+    made = constructor(**arguments)
+    if choices is METHODS:
+      _check_schedules(made, section, run['steps'])
+    return made
   except Exception as error:  # Whatever comes of a value of the right type that is too large, say, or too long.
     raise ValueError(f'config.{path}: {error}') from error
+
+
+def _check_schedules(method: Any, section: Mapping[str, Any], steps: int) -> None:
+  """Raises ValueError where a schedule takes a value in the run that the method would refuse as a number."""
+  for key in WEIGHED:
+    if callable(schedule := getattr(method, key, None)) and isinstance(section.get(key), Mapping):
+      for step in (0, steps // 2, steps):
+        try:
+          dataclasses.replace(method, **{key: float(schedule(step))})
+        except ValueError as error:
+          raise ValueError(f'{error} at step {step} of {steps}') from error
 
 
 def _choices(key: str) -> Mapping[str, Any]:

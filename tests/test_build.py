@@ -133,6 +133,17 @@ def test_an_integer_is_a_number_and_what_is_no_plain_type_is_left_to_the_constru
   assert build.construct('method.encoder', {'name': 'resnet18', 'dtype': 'bfloat16'}, {}).dtype == 'bfloat16'
 
 
+@pytest.mark.parametrize('schedule, message', [
+    ({'name': 'linear', 'start': 0.5, 'end': 20.0}, r'momentum must lie in \[0, 1\], .* got 10.25 at step 5 of 10'),
+    ({'name': 'linear_warmup', 'base': 5.0}, r'momentum must lie in \[0, 1\]'),
+])
+def test_a_schedule_may_take_no_value_that_a_number_may_not(schedule, message):
+  made = load(next(path for path in CONFIGS if path.stem == 'byol_omniglot'))
+  made['steps'], made['method']['momentum'] = 10, schedule
+  with pytest.raises(ValueError, match='config.method: ' + message):
+    build.build(made, 1000)
+
+
 def test_learning_rate_scales_with_the_batch_and_its_accumulation():
   rate = {'name': 'constant', 'base': 0.3, 'scaling': 'linear'}
   section = {'name': 'sgd', 'learning_rate': rate}

@@ -100,10 +100,11 @@ def warning(health: Mapping[str, float]) -> str | None:
     return 'The embedding holds NaN or infinite values: training has diverged.'
   if std < COLLAPSED:
     return (f'Collapse: every example gets nearly the same embedding (std {std:.3f}; 1 is healthy, below {COLLAPSED} '
-            'is collapsed). Check the learning rate, the temperature (if any) and that the negatives are there.')
+            'is collapsed). Check the learning rate and what keeps the method from it: negatives, '
+            'predictor and stop-gradient, the target\'s momentum and temperatures, or the weight of its regulariser.')
   if health.get('prototypes_used', math.inf) < 2:
     return ('Collapse: nearly all examples are assigned to the same prototype. Check the momentum of the centre and '
-            'the temperatures, or epsilon of the assignments.')
+            'the temperatures (DINO), or epsilon of the assignments (SwAV).')
   if health.get('assignment_entropy', 0.0) > UNDECIDED:
     return ('Collapse: every example is assigned to all prototypes alike, so that there is nothing to predict. Lower '
             'the temperature of the target, or epsilon of the assignments.')

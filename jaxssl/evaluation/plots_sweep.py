@@ -40,7 +40,9 @@ def over_keys(
     _panel(axes, key, values, y, best)
   for axes in panels[len(settings):]:
     axes.set_visible(False)
-  words = ['line: the mean of trials with the same value', *(['ring: the best'] if best is not None else []),
+  repeated = any(len(set(map(repr, values))) < len(values) for values in settings.values())
+  words = [*(['line: the mean of trials with the same value'] if repeated else []),
+           *(['ring: the best'] if best is not None else []),
            *(['crosses: trials that failed'] if len(drawn) < len(figures) else [])]
   picture.supxlabel('; '.join(words), fontsize=8, color=INK)
   picture.supylabel(name, fontsize=8, color=INK)

@@ -94,7 +94,8 @@ def sinkhorn(
   r"""Soft assignments of examples to prototypes that use all prototypes alike, by Sinkhorn and Knopp's iterations.
 
   Starts from :math:`\exp(s / \epsilon)` and makes, in turn, the prototypes' sums over the global batch equal and each
-  example's a distribution; in logarithms, so that no scores overflow. No gradient flows through it.
+  example's a distribution; in logarithms, so that no scores overflow, but of scores beyond 1000 epsilon float32 keeps
+  ever fewer digits. No gradient flows through it.
 
   Example:
     >>> import jax.numpy as jnp
@@ -120,13 +121,18 @@ def sinkhorn(
     https://arxiv.org/abs/1306.0895.
   """
   (scores,) = _checks.embeddings(scores=scores)
-  if iterations < 1 or not epsilon > 0:
-    raise ValueError(f'iterations and epsilon must be positive, found {iterations} and {epsilon}.')
+  if not isinstance(iterations, int) or iterations < 1:
+    raise ValueError(f'iterations must be a positive integer, found {iterations!r}.')
+  if not isinstance(epsilon, int | float) or not epsilon > 0:
+    raise ValueError(f'epsilon must be a positive number, found {epsilon!r}.')
   log_q = lax.stop_gradient(scores) / epsilon
   for _ in range(iterations):
     log_q = log_q - _lse_over_batch(log_q, axis_name)[None]
-    log_q = jax.nn.log_softmax(log_q, axis=1)
-  return jnp.exp(log_q)
+    shifted = _below_highest(log_q, jnp.max(log_q, axis=1, keepdims=True))
+    q = jnp.exp(shifted)
+    total = jnp.sum(q, axis=1, keepdims=True)
+    log_q = shifted - jnp.log(total)
+  return q / total
 
 
 def koleo(z: ArrayLike, *, epsilon: float = 1e-8, axis_name: AxisName | None = None) -> jax.Array:
@@ -274,7 +280,13 @@ def _huber(d: jax.Array, beta: float) -> jax.Array:
 
 def _lse_over_batch(x: jax.Array, axis_name: AxisName | None) -> jax.Array:
   """log sum exp over the global batch: [n, k] -> [k]."""
-  if axis_name is None:
-    return jax.nn.logsumexp(x, axis=0)
-  highest = lax.pmax(jnp.max(x, axis=0), axis_name)
-  return jnp.log(lax.psum(jnp.sum(jnp.exp(x - highest[None]), axis=0), axis_name)) + highest
+  highest = jnp.max(x, axis=0)
+  if axis_name is not None:
+    highest = lax.pmax(highest, axis_name)
+  total = jnp.sum(jnp.exp(_below_highest(x, highest[None])), axis=0)
+  return jnp.log(total if axis_name is None else lax.psum(total, axis_name)) + highest
+
+
+def _below_highest(x: jax.Array, highest: jax.Array) -> jax.Array:
+  """x - highest, at most 0: XLA may compute x for each by itself, and rounded otherwise, so that exp would overflow."""
+  return jnp.minimum(x - highest, 0.0)

@@ -148,12 +148,14 @@ def vicreg(
     Bardes, Ponce, LeCun, `VICReg <https://arxiv.org/abs/2105.04906>`_, 2022, equations 1 to 6 and the authors' code.
   """
   z1, z2 = _checks.embeddings(z1=z1, z2=z2)
+  given = {'invariance': invariance, 'variance': variance, 'covariance': covariance}
+  weights = {name: _checks.scalar(name, value) for name, value in given.items()}
 
   def kernel(z1, z2, axis_name):
     distance = _mean(jnp.mean(jnp.square(z1 - z2)), axis_name)
     both = [(_hinge(z, 1.0, epsilon, axis_name), _covariance_penalty(z, axis_name)) for z in (z1, z2)]
     hinges, penalties = (sum(each) for each in zip(*both, strict=True))
-    return invariance * distance + variance * hinges / 2 + covariance * penalties
+    return weights['invariance'] * distance + weights['variance'] * hinges / 2 + weights['covariance'] * penalties
 
   return over_batch(kernel, {'z1': z1, 'z2': z2}, {}, axis_name)
 
@@ -227,12 +229,13 @@ def whitened_mse(
 
   .. math::
     \frac{1}{n} \sum_i \lVert w_{1,i} - w_{2,i} \rVert^2, \qquad w = L^{-1} (z - \mathrm{mean}), \qquad
-    L L^T = (1 - \epsilon) \mathrm{Cov}(z) + \epsilon (\mathrm{tr}(\mathrm{Cov}(z)) / d + 10^{-6}) I
+    L L^T = (1 - \epsilon) \mathrm{Cov}(z) + \max(\epsilon / d, 10^{-6}) (\mathrm{tr}(\mathrm{Cov}(z)) + 10^{-6} d) I
 
   with `normalize` of the rows scaled to length 1, which is 2 - 2 cos; without, the mean is over the dimensions too.
   The paper whitens parts of some 128 examples: `in_groups(whitened_mse, z1, z2, groups=n // 128)`, of examples in
   random order. It needs more examples than dimensions; with fewer, and where the embedding collapses, the shrinkage
-  `epsilon` keeps it finite.
+  `epsilon` keeps it finite: in float32 it takes a millionth of the trace, so that beyond 10^6 epsilon dimensions it
+  does not get smaller.
 
   Example:
     >>> import jax.numpy as jnp
@@ -395,6 +398,6 @@ def _characteristic(z: jax.Array, directions: jax.Array) -> tuple[jax.Array, jax
 def _whitened(z: jax.Array, epsilon: float, axis_name: AxisName | None) -> jax.Array:
   z = _centred(z, axis_name)
   covariance = _sum(matmul(z.T, z), axis_name) / _unbiased(len(z), axis_name)
-  floor = epsilon * (jnp.trace(covariance) / z.shape[1] + 1e-6)
+  floor = max(epsilon / z.shape[1], 1e-6) * (jnp.trace(covariance) + 1e-6 * z.shape[1])
   root = jnp.linalg.cholesky((1 - epsilon) * covariance + floor * jnp.eye(z.shape[1]))
   return jax.scipy.linalg.solve_triangular(root, z.T, lower=True).T

@@ -18,6 +18,13 @@ def enqueue(queue: jax.Array, rows: jax.Array, step: jax.Array | int) -> jax.Arr
   return queue.at[place].set(ops.l2_normalize(jax.lax.stop_gradient(rows)))
 
 
+def accuracy(query: jax.Array, key: jax.Array, queue: jax.Array) -> jax.Array:
+  """Returns the share of queries [b, d] that are nearer to their key than to any row of the queue: MoCo's accuracy."""
+  query, key = ops.l2_normalize(query), ops.l2_normalize(key)
+  nearest = jnp.max(jnp.matmul(query, queue.T, precision=jax.lax.Precision.HIGHEST), axis=1)
+  return jnp.mean(jnp.sum(query * key, axis=1) > nearest)
+
+
 def check_size(name: str, size: int, batch_size: int) -> None:
   """Raises ValueError for a queue that does not hold a batch."""
   if size < batch_size:

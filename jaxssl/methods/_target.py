@@ -62,7 +62,8 @@ def check_positive(**values: Scheduled) -> None:
       raise ValueError(f'{name} must be positive and finite, got {value}')
 
 
-def check_views(batch: core.Batch, least: int = 2) -> None:
-  """Raises ValueError for a batch of fewer views."""
-  if len(batch['views']) < least:
-    raise ValueError(f'views must be {least} or more, got {len(batch["views"])}')
+def check_views(batch: core.Batch, least: int = 2, most: float = math.inf) -> None:
+  """Raises ValueError for a batch of fewer or more views."""
+  if not least <= len(batch['views']) <= most:
+    wanted = f'{least}' if most == least else f'{least} or more'
+    raise ValueError(f'views must be {wanted}, got {len(batch["views"])}')

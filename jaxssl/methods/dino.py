@@ -5,6 +5,7 @@ ICCV 2021, https://arxiv.org/abs/2104.14294, Algorithm 1.
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -43,14 +44,20 @@ class DINO:
     if not 0 <= self.center_momentum < 1:
       raise ValueError(f'center_momentum must lie in [0, 1), got {self.center_momentum}')
     for name in ('freeze_steps', 'koleo_weight'):
-      if getattr(self, name) < 0:
-        raise ValueError(f'{name} must not be negative, got {getattr(self, name)}')
+      if not 0 <= getattr(self, name) < math.inf:
+        raise ValueError(f'{name} must be finite and not negative, got {getattr(self, name)}')
     if not self.prototypes.weight_norm:
       raise ValueError('weight_norm of the prototypes must be True: nothing else keeps them of one length in DINO')
 
   @property
   def network(self) -> Assigned:
     return Assigned(self.encoder, self.head, self.prototypes)
+
+  @property
+  def target_network(self) -> Assigned:
+    """The same without stochastic depth, which the targets of the authors' code do not have."""
+    drops = getattr(self.encoder, 'drop_path', 0.0)
+    return Assigned(self.encoder.clone(drop_path=0.0) if drops else self.encoder, self.head, self.prototypes)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
     _target.check_views(batch)
@@ -62,9 +69,8 @@ class DINO:
     """Returns the mean cross-entropy of student and target over pairs of views, and (updated stats, metrics)."""
     stats, target, center = _target.take(stats, 'target', 'center')
     average, average_stats = _target.follow(target, params, self.momentum, step)
-    student_key, target_key = jax.random.split(key)
-    outputs, stats = forward_views(self.network, params, stats, views, key=student_key)
-    seen, average_stats = forward_views(self.network, average, average_stats, views[:2], key=target_key)
+    outputs, stats = forward_views(self.network, params, stats, views, key=key)
+    seen, average_stats = forward_views(self.target_network, average, average_stats, views[:2])
     targets = [jax.lax.stop_gradient(scores) for _, _, scores in seen]
     sharpness = _target.at(self.target_temperature, step)
     each, sharp = [], [jax.nn.softmax((scores - center[None]) / sharpness, axis=1) for scores in targets]

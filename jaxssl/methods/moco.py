@@ -52,7 +52,7 @@ class MoCo:
     return Projected(self.encoder, self.head)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
-    _target.check_views(batch)
+    _target.check_views(batch, most=2)
     _queue.check_size('queue_size', self.queue_size, len(batch['views'][0]))
     network_key, queue_key = jax.random.split(key)
     state = core.init_state(self.network, self.optimizer, network_key, batch['views'][0])
@@ -69,7 +69,7 @@ class MoCo:
     key = jax.lax.stop_gradient(key)
     loss = self._contrast(step)(query, key, queue, temperature=self.temperature)
     stats = {**stats, 'target': {'params': average, **average_stats}, 'queue': _queue.enqueue(queue, key, step)}
-    return loss, (stats, {'contrastive_accuracy': losses.contrastive_accuracy(query, key)})
+    return loss, (stats, {'retrieval_accuracy': _queue.accuracy(query, key, queue)})
 
   def _contrast(self, step):
     """The loss of queries and keys [b, p], and a queue."""

@@ -20,12 +20,13 @@ PATCHES = 'patch_embed'  # What a ViT calls its linear map of patches.
 
 @dataclasses.dataclass(frozen=True)
 class MoCoV3:
-  """Contrasts the first two views, both ways. Each has a forward pass, and batch statistics, of its own."""
+  """Contrasts two views, both ways. Each has a forward pass, and batch statistics, of its own."""
 
   encoder: nn.Module  # images [b, h, w, c] -> h [b, d]
   # h [b, d] -> z [b, p]; ViT: MLP((4096, 4096, 256), output_scale=False), ResNet: MLP((4096, 256), output_scale=False).
   head: MLP
-  predictor: MLP  # z [b, p] -> [b, p]; MLP((4096, 256), output_scale=False).
+  # z [b, p] -> [b, p]; ViT: MLP((4096, 256), output_scale=False), ResNet: MLP((4096, 256), output_bn=False).
+  predictor: MLP
   optimizer: optax.GradientTransformation  # ViT: AdamW, 1.5e-4 x batch / 256, weight decay 0.1; batch 4096.
   temperature: float = 0.2  # Of ViTs; the code's default, for ResNets, is 1.0.
   momentum: _target.Scheduled = 0.99  # The paper raises it to 1 along a cosine.
@@ -40,7 +41,7 @@ class MoCoV3:
     return Predicted(self.encoder, self.head, self.predictor)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
-    _target.check_views(batch)
+    _target.check_views(batch, most=2)
     state = core.init_state(self.network, self.optimizer, key, batch['views'][0])
     if self.freeze_patches and PATCHES not in state.params['encoder']:
       raise ValueError('freeze_patches=True is for a ViT, and encoder has no map of patches')
@@ -51,14 +52,14 @@ class MoCoV3:
     stats, target = _target.take(stats, 'target')
     average, average_stats = _target.follow(target, params, self.momentum, step)
     queries, keys = [], []
-    for view in views[:2]:
+    for view in views:
       (_, _, query), stats = forward(self.network, params, stats, view)
       (_, key), average_stats = forward(Projected(self.encoder, self.head), average, average_stats, view)
       queries.append(query)
       keys.append(jax.lax.stop_gradient(key))
     pairs = list(zip(queries, keys[::-1], strict=True))
     loss = sum(2 * self.temperature * losses.info_nce(*pair, temperature=self.temperature) for pair in pairs)
-    metrics = {'contrastive_accuracy': losses.contrastive_accuracy(*pairs[0])}
+    metrics = {'retrieval_accuracy': losses.retrieval_accuracy(*pairs[0])}
     return loss, ({**stats, 'target': {'params': average, **average_stats}}, metrics)
 
   def step(self, state: core.State, batch: core.Batch, key: jax.Array) -> tuple[core.State, core.Metrics]:

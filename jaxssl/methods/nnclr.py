@@ -36,7 +36,7 @@ class NNCLR:
     return Predicted(self.encoder, self.head, self.predictor)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
-    _target.check_views(batch)
+    _target.check_views(batch, most=2)
     _queue.check_size('queue_size', self.queue_size, len(batch['views'][0]))
     network_key, queue_key = jax.random.split(key)
     state = core.init_state(self.network, self.optimizer, network_key, batch['views'][0])
@@ -47,13 +47,13 @@ class NNCLR:
     """Returns the loss of finding a view's prediction by the other's neighbour, and (updated stats, metrics)."""
     stats, queue = _target.take(stats, 'queue')
     z, predictions = [], []
-    for view in views[:2]:
+    for view in views:
       (_, projection, prediction), stats = forward(self.network, params, stats, view)
       z.append(projection)
       predictions.append(prediction)
     pairs = [(nearest(queue, each), prediction) for each, prediction in zip(z, predictions[::-1], strict=True)]
     loss = sum(losses.info_nce(*pair, temperature=self.temperature) for pair in pairs) / 2
-    metrics = {'contrastive_accuracy': losses.contrastive_accuracy(*pairs[0])}
+    metrics = {'retrieval_accuracy': losses.retrieval_accuracy(*pairs[0])}
     return loss, ({**stats, 'queue': _queue.enqueue(queue, z[0], step)}, metrics)
 
   def step(self, state: core.State, batch: core.Batch, key: jax.Array) -> tuple[core.State, core.Metrics]:

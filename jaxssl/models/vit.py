@@ -76,7 +76,7 @@ class Block(nn.Module):
     """What is added to the residual stream, float32."""
     y = y.astype(jnp.float32)
     if self.drop_path and not self.has_rng('dropout'):
-      raise ValueError(f"drop_path must be 0 where no rng 'dropout' is passed in training, got {self.drop_path:g}.")
+      raise ValueError("drop_path must be 0: this training passes no rng 'dropout', as DINO, MAE and I-JEPA do.")
     if self.layer_scale is not None:
       y = y * self.param(f'layer_scale{i}', nn.initializers.constant(self.layer_scale), y.shape[-1:])[None, None]
     return nn.Dropout(self.drop_path, broadcast_dims=(1, 2), name=f'drop_path{i}')(y, deterministic=False)

@@ -242,6 +242,7 @@ def multi_crop(
     blur: float | None = None,
 ) -> Recipe:
   """SwAV's multi-crop (arXiv:2006.09882, section 4): two large views, then `small_views` small ones."""
+  _checks.at_least('small_views', small_views, 0)
   large = _recoloured(View(size, area=area, blur=_blur(size, blur)), strength)
   small = dataclasses.replace(large, size=small_size, area=small_area, blur=_blur(small_size, blur))
   return Recipe((large,) * 2 + (small,) * small_views, size, _input_crop(size))

@@ -39,12 +39,13 @@ def test_a_panel_a_key(tmp_path, drawn):
   assert [text.get_text() for text in panels[2].get_xticklabels()] == ['(8, 16)', '(8,)']
   assert panels[0].get_xticks().tolist() == [0.1, 0.2]
   assert [text.get_text() for text in panels[3].get_xticklabels()] == ['$a$', '_b', f'{"x" * 40}…']
-  assert 'crosses' in drawn[0].get_supxlabel()
+  assert 'crosses' in drawn[0].get_supxlabel() and 'line: ' in drawn[0].get_supxlabel()
 
 
 def test_without_failures_nothing_is_said_of_them(tmp_path, drawn):
   plots_sweep.over_keys({'seed': [0, 1]}, [0.5, 0.7], tmp_path / 'sweep.png', name='accuracy')
-  assert 'crosses' not in drawn[0].get_supxlabel() and not drawn[0].axes[0].lines
+  assert 'crosses' not in drawn[0].get_supxlabel() and 'line' not in drawn[0].get_supxlabel()
+  assert not drawn[0].axes[0].lines
 
 
 def test_nothing_to_draw(tmp_path):

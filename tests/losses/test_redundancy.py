@@ -212,6 +212,20 @@ def test_sinkhorn_uses_all_prototypes_where_scores_do_not():
   np.testing.assert_allclose(codes.sum(0), 10, rtol=1e-3)
 
 
+@pytest.mark.parametrize('scale', [1e2, 1e6])
+def test_sinkhorn_of_huge_scores_is_finite_compiled(scale):
+  scores = scale * jax.random.normal(jax.random.key(0), (8, 4))
+  codes = jax.jit(functools.partial(losses.sinkhorn, epsilon=0.001))(scores)
+  np.testing.assert_allclose(codes.sum(1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize('second', [lambda z: z, jax.nn.relu])
+def test_whitening_is_finite_of_a_line_in_many_dimensions(second):
+  line = jnp.outer(jax.random.normal(jax.random.key(0), (64,)), jax.random.normal(jax.random.key(1), (1024,)))
+  value, gradients = jax.jit(jax.value_and_grad(losses.whitened_mse, argnums=(0, 1)))(line, second(line))
+  assert np.isfinite(value) and all(np.isfinite(gradient).all() for gradient in gradients)
+
+
 @pytest.mark.parametrize('call, message', [
     (lambda z: losses.barlow_twins(z, z[:, :2]), r'z2 must have the shape of z1, \[24, 3\], found \[24, 2\]'),
     (lambda z: losses.barlow_twins(z[0], z[0]), r'z1 must have shape \[n, d\]'),
@@ -221,7 +235,10 @@ def test_sinkhorn_uses_all_prototypes_where_scores_do_not():
     (lambda z: losses.sigreg(z, jnp.ones((24, 4, 3))), r'directions must have shape \[m, 3\], found \[24, 4, 3\]'),
     (lambda z: losses.negative_cosine(z, z.astype(int)), 'target must be a floating-point array, found int32'),
     (lambda z: losses.soft_cross_entropy(z, z, temperature='x'), "temperature must be a number, found 'x'"),
-    (lambda z: losses.sinkhorn(z, iterations=0), 'iterations and epsilon must be positive, found 0 and 0.05'),
+    (lambda z: losses.vicreg(z, z, variance='a'), "variance must be a number, found 'a'"),
+    (lambda z: losses.sinkhorn(z, iterations=0), 'iterations must be a positive integer, found 0'),
+    (lambda z: losses.sinkhorn(z, iterations=2.5), 'iterations must be a positive integer, found 2.5'),
+    (lambda z: losses.sinkhorn(z, epsilon=-1.0), 'epsilon must be a positive number, found -1.0'),
     (lambda z: losses.koleo(z[:1]), 'z must hold at least 2 examples, found 1'),
     (lambda z: losses.relational(z, z, jnp.ones((4, 2))), r'others must have shape \[m, 3\], found \[4, 2\]'),
     (lambda z: losses.smooth_l1(z, z, mask=jnp.ones((24, 2), bool)),

@@ -145,7 +145,7 @@ def test_paths_of_a_vision_transformer_are_dropped_in_training_alone():
   loss = jax.jit(lambda key: method.loss(state.params, state.stats, X, key)[0])
   assert float(loss(KEY)) != float(loss(jax.random.key(1)))
   np.testing.assert_array_equal(method.represent(state, X), method.represent(state, X))
-  with pytest.raises(ValueError, match="drop_path must be 0 where no rng 'dropout' is passed in training, got 0.5"):
+  with pytest.raises(ValueError, match="drop_path must be 0: this training passes no rng 'dropout'"):
     encoder.apply({'params': state.params['encoder']}, X, train=True)
 
 

@@ -6,7 +6,7 @@ import pytest
 from joint import ENCODER, HEAD, OPTIMIZER, assert_close, followed, views
 
 from jaxssl import losses, methods
-from jaxssl.models import Prototypes
+from jaxssl.models import Prototypes, ViT
 
 METHOD = methods.DINO(
     ENCODER, HEAD, Prototypes(5, weight_norm=True), OPTIMIZER, target_temperature=lambda step: 0.2 + 0.1 * step,
@@ -42,6 +42,18 @@ def test_four_steps_written_out(count, koleo):
   assert_close(state.stats['target']['params'], target)
 
 
+def test_targets_drop_no_paths():
+  encoder = ViT(2, 8, 2, 2, drop_path=0.9)
+  method = variant(encoder=encoder, target_temperature=0.1)
+  x = tuple(jax.random.normal(jax.random.key(5), (2, 4, 4, 4, 3)))
+  state = jax.jit(method.init)(jax.random.key(0), {'views': x})
+  loss = jax.jit(lambda key: method.loss(state.params, state.stats, x, key))
+  (one, (stats, _)), (other, (again, _)) = loss(jax.random.key(1)), loss(jax.random.key(2))
+  assert float(one) != float(other), 'the student drops paths'
+  np.testing.assert_array_equal(stats['center'], again['center'])
+  assert np.abs(stats['center']).max() > 0
+
+
 def test_length_of_the_prototypes_does_not_matter():
   x = views(0)
   state = METHOD.init(jax.random.key(0), {'views': x})
@@ -54,7 +66,8 @@ def test_length_of_the_prototypes_does_not_matter():
 @pytest.mark.parametrize('fields, message', [
     ({'temperature': 0.0}, 'temperature must be positive and finite, got 0.0'),
     ({'center_momentum': 1.0}, r'center_momentum must lie in \[0, 1\), got 1.0'),
-    ({'koleo_weight': -0.1}, 'koleo_weight must not be negative, got -0.1'),
+    ({'koleo_weight': -0.1}, 'koleo_weight must be finite and not negative, got -0.1'),
+    ({'koleo_weight': float('inf')}, 'koleo_weight must be finite and not negative, got inf'),
     ({'prototypes': Prototypes(5)}, 'weight_norm of the prototypes must be True'),
 ])
 def test_mistakes_are_named(fields, message):

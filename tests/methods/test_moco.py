@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from jaxssl import losses, methods
+from jaxssl.methods import _queue
 from jaxssl.models import MLP
 
 B, K = 6, 16
@@ -113,5 +114,12 @@ def test_mistakes_are_named(fields, message):
 def test_what_the_batch_lacks_is_named():
   with pytest.raises(ValueError, match='queue_size must be at least the batch, 6, got 5'):
     variant(queue_size=5).init(jax.random.key(0), make_batch(0))
-  with pytest.raises(ValueError, match='views must be 2 or more, got 1'):
-    METHOD.init(jax.random.key(0), {'views': (jnp.ones((6, 7)),)})
+  for count in (1, 3):
+    with pytest.raises(ValueError, match=f'views must be 2, got {count}'):
+      METHOD.init(jax.random.key(0), {'views': (jnp.ones((6, 7)),) * count})
+
+
+def test_accuracy_is_over_the_key_and_the_queue():
+  query, key = jnp.float32([[2, 0, 0], [0, 1, 0], [0, 0, 1]]), jnp.float32([[1, 0, 0], [1, 1, 0], [0, 0.5, 3]])
+  queue = jnp.float32([[0.9, 0.1, 0.4], [0.3, 0.9, 0.3]])
+  assert _queue.accuracy(query, key, queue / jnp.linalg.norm(queue, axis=1, keepdims=True)) == pytest.approx(2 / 3)
