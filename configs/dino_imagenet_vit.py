@@ -22,8 +22,8 @@ def get_config() -> ConfigDict:
           'name': 'imagenet2012',
           'path': '',
           'engine': 'split',
-          'recipe': {'name': 'multi_crop', 'size': 224, 'small_size': 96, 'small_views': 8, 'area': (0.4, 1.0),
-                     'small_area': (0.05, 0.4), 'strength': 0.5, 'blur': 0.5},
+          'recipe': {'name': 'dino', 'size': 224, 'small_size': 96, 'small_views': 8, 'area': (0.4, 1.0),
+                     'small_area': (0.05, 0.4)},
       },
       'method': {
           'name': 'dino',

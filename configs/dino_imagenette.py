@@ -20,8 +20,8 @@ def get_config() -> ConfigDict:
           'name': 'imagenette/160px-v2',
           'path': '',
           'engine': 'split',
-          'recipe': {'name': 'multi_crop', 'size': 128, 'small_size': 64, 'small_views': 6, 'area': (0.4, 1.0),
-                     'small_area': (0.05, 0.4), 'strength': 0.5, 'blur': 0.5},
+          'recipe': {'name': 'dino', 'size': 128, 'small_size': 64, 'small_views': 6, 'area': (0.4, 1.0),
+                     'small_area': (0.05, 0.4)},
       },
       'method': {
           'name': 'dino',

@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'moco',
           'temperature': 0.1,
+          'target_temperature': 0.04,  # Of 'relational'.
           'momentum': 0.99,
           'queue_size': 4096,
           'head': {'name': 'mlp', 'features': (2048, 128), 'hidden_bn': False, 'output_bn': False, 'output_bias': True},

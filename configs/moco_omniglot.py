@@ -28,6 +28,7 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'moco',
           'temperature': 0.1,
+          'target_temperature': 0.04,  # Of 'relational'.
           'momentum': 0.99,
           'queue_size': 1024,
           'objective': 'info_nce',  # Or 'relational' (ReSSL), 'ml_cpc' (multi-label CPC), with its alpha.

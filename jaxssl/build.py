@@ -64,7 +64,7 @@ OPTIMIZERS = {name: getattr(optimizers, name) for name in ('sgd', 'adamw', 'lars
 LEARNING_RATES: dict[str, Callable] = {
     name: getattr(schedules, name) for name in ('warmup_cosine', 'step_decay', 'constant', 'linear_warmup')}
 RECIPES = {name: getattr(recipes, name) for name in (
-    'simclr', 'byol', 'strong_weak', 'multi_crop', 'crop_flip', 'multiview', 'paired', 'patches', 'drawings',
+    'simclr', 'byol', 'strong_weak', 'multi_crop', 'dino', 'crop_flip', 'multiview', 'paired', 'patches', 'drawings',
     'spectrogram', 'speech')}
 RECIPES['audio'] = recipes.Audio
 

@@ -42,6 +42,17 @@ def test_strong_weak_changes_the_colours_of_the_first_view_alone():
   assert strong.recolours and not weak.recolours and recipe.input_crop == 1.0
 
 
+def test_dino_has_byols_pair_and_small_views():
+  views = recipes.dino(small_views=3).views
+  assert [view.size for view in views] == [224, 224, 96, 96, 96]
+  assert [(view.blur, view.solarize) for view in views] == [(1.0, 0.0), (0.1, 0.2)] + [(0.5, 0.0)] * 3
+  assert {(view.brightness, view.contrast, view.saturation, view.hue) for view in views} == {(0.4, 0.4, 0.2, 0.1)}
+  assert {view.area for view in views} == {(0.4, 1.0), (0.05, 0.4)}
+  for recipe in (recipes.dino, recipes.multi_crop):
+    with pytest.raises(ValueError, match='small_views must be an integer of at least 0, got -1'):
+      recipe(small_views=-1)
+
+
 def test_multi_crop_is_swavs():
   views = recipes.multi_crop().views
   assert [view.size for view in views] == [224] * 2 + [96] * 6

@@ -62,6 +62,13 @@ def check_positive(**values: Scheduled) -> None:
       raise ValueError(f'{name} must be positive and finite, got {value}')
 
 
+def check_not_negative(**values: float) -> None:
+  """Raises ValueError for a number that is negative or not finite."""
+  for name, value in values.items():
+    if not 0 <= value < math.inf:
+      raise ValueError(f'{name} must be finite and not negative, got {value}')
+
+
 def check_views(batch: core.Batch, least: int = 2, most: float = math.inf) -> None:
   """Raises ValueError for a batch of fewer or more views."""
   if not least <= len(batch['views']) <= most:

@@ -5,7 +5,6 @@ ICCV 2021, https://arxiv.org/abs/2104.14294, Algorithm 1.
 """
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
@@ -43,9 +42,7 @@ class DINO:
     _target.check_momentum(self.momentum)
     if not 0 <= self.center_momentum < 1:
       raise ValueError(f'center_momentum must lie in [0, 1), got {self.center_momentum}')
-    for name in ('freeze_steps', 'koleo_weight'):
-      if not 0 <= getattr(self, name) < math.inf:
-        raise ValueError(f'{name} must be finite and not negative, got {getattr(self, name)}')
+    _target.check_not_negative(freeze_steps=self.freeze_steps, koleo_weight=self.koleo_weight)
     if not self.prototypes.weight_norm:
       raise ValueError('weight_norm of the prototypes must be True: nothing else keeps them of one length in DINO')
 

@@ -30,7 +30,7 @@ class VICReg:
   covariance: float = 1.0  # nu.
 
   def __post_init__(self):
-    _target.check_positive(invariance=self.invariance, variance=self.variance, covariance=self.covariance)
+    _target.check_not_negative(invariance=self.invariance, variance=self.variance, covariance=self.covariance)
 
   @property
   def network(self) -> Projected:

@@ -9,6 +9,7 @@ from jaxssl.recipes.image import (
     View,
     byol,
     crop_flip,
+    dino,
     drawings,
     multi_crop,
     multiview,
@@ -21,6 +22,6 @@ from jaxssl.recipes.paired import Paired, paired
 
 __all__ = [
     'MODALITIES', 'Audio', 'Paired', 'Params', 'Patches', 'Recipe', 'Spectrogram', 'View', 'byol', 'crop_flip',
-    'drawings', 'multi_crop', 'multiview', 'paired', 'patches', 'simclr', 'spectrogram', 'speech',
+    'dino', 'drawings', 'multi_crop', 'multiview', 'paired', 'patches', 'simclr', 'spectrogram', 'speech',
     'strong_weak',
 ]

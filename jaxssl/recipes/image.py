@@ -248,6 +248,20 @@ def multi_crop(
   return Recipe((large,) * 2 + (small,) * small_views, size, _input_crop(size))
 
 
+def dino(
+    size: int = 224,
+    small_size: int = 96,
+    small_views: int = 8,
+    area: tuple[float, float] = (0.4, 1.0),
+    small_area: tuple[float, float] = (0.05, 0.4),
+) -> Recipe:
+  """DINO's multi-crop (arXiv:2104.14294 and its code): BYOL's asymmetric pair and small views, half of them blurred."""
+  _checks.at_least('small_views', small_views, 0)
+  pair = byol(size, area)
+  small = dataclasses.replace(pair.views[0], size=small_size, area=small_area, blur=0.5)
+  return dataclasses.replace(pair, views=pair.views + (small,) * small_views)
+
+
 def crop_flip(size: int = 224, area: tuple[float, float] = (0.08, 1.0), flip: float = 0.5, views: int = 2) -> Recipe:
   """Random resized crop and flip alone: what SimCLR's fine-tuning and SGD linear probe see."""
   view = View(size, area=area, flip=flip, jitter=0.0, grey=0.0, blur=0.0)

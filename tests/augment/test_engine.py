@@ -169,7 +169,8 @@ def test_wrong_arguments():
     augment.prepare(RECIPE, 'split')({'views': (IMAGES,), 'inputs': IMAGES}, jax.random.key(0))
 
 
-@pytest.mark.parametrize('name', ['simclr', 'byol', 'strong_weak', 'multi_crop', 'crop_flip', 'drawings', 'patches'])
+@pytest.mark.parametrize(
+    'name', ['simclr', 'byol', 'strong_weak', 'multi_crop', 'dino', 'crop_flip', 'drawings', 'patches'])
 def test_every_recipe_works_for_one_channel(name):
   recipe = getattr(recipes, name)(size=10, **({'patch_size': 4, 'patch_stride': 3} if name == 'patches' else {}))
   recipe = dataclasses.replace(recipe, views=tuple(dict.fromkeys(recipe.views)))  # Each kind once.

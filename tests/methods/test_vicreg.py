@@ -31,5 +31,5 @@ def test_health_adds_up_to_the_loss():
 
 
 def test_mistakes_are_named():
-  with pytest.raises(ValueError, match='variance must be positive and finite, got -1.0'):
+  with pytest.raises(ValueError, match='variance must be finite and not negative, got -1.0'):
     methods.VICReg(ENCODER, HEAD, OPTIMIZER, variance=-1.0)
