@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
       },
       'method': {
           'name': 'byol',
-          'momentum': {'name': 'cosine', 'start': 0.99, 'end': 1.0},
+          'momentum': {'name': 'cosine', 'start': 0.9, 'end': 1.0},
           'head': {'name': 'mlp', 'features': (256, 128), 'output_bn': False, 'output_bias': True},
           'predictor': {'name': 'mlp', 'features': (256, 128), 'output_bn': False, 'output_bias': True},
           'encoder': {'name': 'resnet', 'stage_sizes': (1, 1, 1), 'block': 'basic', 'widths': (32, 64, 128),

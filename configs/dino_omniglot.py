@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
           'target_temperature': 0.04,  # Or {'name': 'linear', 'start': 0.04, 'end': 0.07, 'epochs': 30.0}.
           'momentum': {'name': 'cosine', 'start': 0.99, 'end': 1.0},
           'center_momentum': 0.9,
-          'freeze_steps': 75,
+          'freeze_steps': 28,  # An epoch.
           'koleo_weight': 0.0,
           'head': {'name': 'mlp', 'features': (256, 256, 128), 'hidden_bn': True, 'output_bn': False,
                    'output_bias': True, 'activation': 'gelu'},

@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
                       'stem': 'strided', 'average_pool_shortcut': True, 'bn_groups': 1},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 1e-4,
-              'learning_rate': {'name': 'warmup_cosine', 'base': 0.02, 'scaling': 'none', 'warmup_epochs': 3.0},
+              'learning_rate': {'name': 'warmup_cosine', 'base': 0.04, 'scaling': 'none', 'warmup_epochs': 3.0},
           },
       },
       'checkpoint': {'every': 100, 'keep_last': 3, 'keep_every': 400},

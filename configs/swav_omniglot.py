@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
           'temperature': 0.1,
           'epsilon': 0.05,
           'iterations': 3,
-          'freeze_steps': 75,
+          'freeze_steps': 28,  # An epoch.
           'queue_size': 0,  # Embeddings of past batches to assign with, a multiple of the batch.
           'queue_start': 0,
           'head': {'name': 'mlp', 'features': (256, 128), 'output_bn': False, 'output_bias': True},
