@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
           'name': 'dino',
           'temperature': 0.1,
           'target_temperature': 0.04,  # Or {'name': 'linear', 'start': 0.04, 'end': 0.07, 'epochs': 30.0}.
-          'momentum': {'name': 'cosine', 'start': 0.99, 'end': 1.0},
+          'momentum': {'name': 'cosine', 'start': 0.97, 'end': 1.0},
           'center_momentum': 0.9,
           'freeze_steps': 28,  # An epoch.
           'koleo_weight': 0.0,
@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
                       'stem': 'strided', 'average_pool_shortcut': True, 'bn_groups': 1},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 1e-4,
-              'learning_rate': {'name': 'warmup_cosine', 'base': 0.01, 'scaling': 'none', 'warmup_epochs': 3.0},
+              'learning_rate': {'name': 'warmup_cosine', 'base': 0.03, 'scaling': 'none', 'warmup_epochs': 3.0},
           },
       },
       'checkpoint': {'every': 100, 'keep_last': 3, 'keep_every': 400},
