@@ -148,14 +148,13 @@ def vicreg(
     Bardes, Ponce, LeCun, `VICReg <https://arxiv.org/abs/2105.04906>`_, 2022, equations 1 to 6 and the authors' code.
   """
   z1, z2 = _checks.embeddings(z1=z1, z2=z2)
-  given = {'invariance': invariance, 'variance': variance, 'covariance': covariance}
-  weights = {name: _checks.scalar(name, value) for name, value in given.items()}
+  lam, mu, nu = map(_checks.scalar, ('invariance', 'variance', 'covariance'), (invariance, variance, covariance))
 
   def kernel(z1, z2, axis_name):
     distance = _mean(jnp.mean(jnp.square(z1 - z2)), axis_name)
     both = [(_hinge(z, 1.0, epsilon, axis_name), _covariance_penalty(z, axis_name)) for z in (z1, z2)]
     hinges, penalties = (sum(each) for each in zip(*both, strict=True))
-    return weights['invariance'] * distance + weights['variance'] * hinges / 2 + weights['covariance'] * penalties
+    return lam * distance + mu * hinges / 2 + nu * penalties
 
   return over_batch(kernel, {'z1': z1, 'z2': z2}, {}, axis_name)
 
@@ -234,8 +233,7 @@ def whitened_mse(
   with `normalize` of the rows scaled to length 1, which is 2 - 2 cos; without, the mean is over the dimensions too.
   The paper whitens parts of some 128 examples: `in_groups(whitened_mse, z1, z2, groups=n // 128)`, of examples in
   random order. It needs more examples than dimensions; with fewer, and where the embedding collapses, the shrinkage
-  `epsilon` keeps it finite: in float32 it takes a millionth of the trace, so that beyond 10^6 epsilon dimensions it
-  does not get smaller.
+  `epsilon` keeps it finite, for which float32 wants a millionth of the trace.
 
   Example:
     >>> import jax.numpy as jnp
@@ -312,7 +310,7 @@ def sigreg(z: ArrayLike, directions: ArrayLike, *, axis_name: AxisName | None = 
   def kernel(z, directions, axis_name):
     # The sines and cosines of all knots are cheaper to compute again than to keep.
     real, imaginary = (_mean(part, axis_name) for part in jax.checkpoint(_characteristic)(z, directions))
-    t, step = _knots(), END / (KNOTS - 1)
+    t, step = jnp.linspace(0.0, END, KNOTS), END / (KNOTS - 1)
     window = jnp.exp(-t * t / 2)
     trapezoid = 2 * step * jnp.ones(KNOTS).at[jnp.array([0, -1])].set(0.5)
     error = jnp.square(real - window[None]) + jnp.square(imaginary)
@@ -385,13 +383,9 @@ def _squares_off_diagonal(a: jax.Array, b: jax.Array, axis_name: AxisName | None
   return jnp.maximum(squares - jnp.sum(jnp.square(diagonal)), 0.0)
 
 
-def _knots() -> jax.Array:
-  return jnp.linspace(0.0, END, KNOTS)
-
-
 def _characteristic(z: jax.Array, directions: jax.Array) -> tuple[jax.Array, jax.Array]:
   """The characteristic function of z [n, d] along directions [m, d], at the knots: its two parts, [m, knots]."""
-  angles = matmul(z, directions.T)[..., None] * _knots()[None, None]  # [n, m, knots]
+  angles = matmul(z, directions.T)[..., None] * jnp.linspace(0.0, END, KNOTS)[None, None]  # [n, m, knots]
   return jnp.mean(jnp.cos(angles), axis=0), jnp.mean(jnp.sin(angles), axis=0)
 
 
