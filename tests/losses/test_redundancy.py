@@ -101,9 +101,15 @@ def shared_weight(d):
 MEANS = ('negative_cosine', 'soft_cross_entropy', 'relational', 'smooth_l1', 'smooth_l1, masked')
 
 
-@pytest.mark.parametrize('name, d', [(name, d) for name in CASES for d in WIDTHS[: 1 if name in MEANS else 2]])
-@pytest.mark.parametrize('context, count', [('pmap', 2), ('shard_map', 8), ('shard_map, unchecked', 2), ('vmap', 8)])
-def test_over_devices(name, context, count, d):
+CONTEXTS = (('pmap', 2), ('shard_map', 8), ('shard_map, unchecked', 2), ('vmap', 8))
+# Every loss at every width, and every context, in two of the four combinations; `slow`: in all.
+COMBINATIONS = [
+    pytest.param(*case, *context, marks=[pytest.mark.slow] * ((i + j) % 2)) for j, context in enumerate(CONTEXTS)
+    for i, case in enumerate((name, d) for name in CASES for d in WIDTHS[: 1 if name in MEANS else 2])]
+
+
+@pytest.mark.parametrize('name, d, context, count', COMBINATIONS)
+def test_over_devices(name, d, context, count):
   """The loss of several devices, and the gradient of a shared weight, are those of one."""
   loss, _ = CASES[name]
   weight, views = shared_weight(d), jnp.float32(VIEWS[d])
