@@ -48,8 +48,8 @@ class TinyEncoder(nn.Module):
     return nn.relu(x).mean((1, 2))
 
 
-@functools.cache
-def build(name):
+def cases():
+  """Returns name -> a function that makes the method; a name begins with what decides about its batches."""
   optimizer = optax.sgd(0.1, momentum=0.9)
   cpc = functools.partial(
       methods.CPC, AudioEncoder(4, (4, 3), (2, 2)), RNNContext('gru', 5), LinearPredictor(2, 4), optimizer)
@@ -136,14 +136,15 @@ def build(name):
       'bigan, unary and stochastic': lambda: bigan(
           discriminator=JointDiscriminator(*(MLPDiscriminator((6,), spectral_norm=True) for _ in range(3))),
           objective='unary', latent='normal', stochastic=True),
-  }[name]()
+  }
 
 
-METHODS = ['simclr', 'simclr, multi-label', 'simclr, in groups', 'cpc', 'cpc, drawn', 'cpc, multi-label', 'image cpc',
-           'image cpc, drawn', 'moco', 'autoencoder', 'vae', 'vq-vae', 'vq-vae, groups', 'mae', 'cmc', 'cmc, memory',
-           'cmc, memory by NCE', 'gan', 'gan, penalties', 'adversarial autoencoder', 'bigan',
-           'bigan, unary and stochastic', 'simclr, supervised', 'moco, relational', 'moco v3', 'byol', 'simsiam',
-           'swav', 'dino', 'nnclr', 'barlow twins', 'vicreg', 'w-mse', 'lejepa', 'i-jepa']
+@functools.cache
+def build(name):
+  return cases()[name]()
+
+
+METHODS = list(cases())
 # Run over devices in the slow set alone: another setting of their method is in the default one.
 VARIANTS = ('simclr, multi-label', 'simclr, supervised', 'cpc, multi-label', 'image cpc, drawn', 'moco, relational',
             'vq-vae, groups', 'cmc, memory by NCE', 'bigan, unary and stochastic')
