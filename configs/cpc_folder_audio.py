@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
       'seed': 0,
       'steps': 1500,
       'batch_size': 16,
-      'init_from': '',  # The work directory of a run to take the encoder from.
+      'init_from': '',  # The work directory of a run, or a .safetensors file, to take the encoder from.
       'data': {
           'source': 'folder',
           'name': '',

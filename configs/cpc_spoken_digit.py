@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
       'seed': 0,
       'steps': 1500,
       'batch_size': 64,
-      'init_from': '',  # The work directory of a run to take the encoder from.
+      'init_from': '',  # The work directory of a run, or a .safetensors file, to take the encoder from.
       'data': {
           'source': 'tfds',
           'name': 'spoken_digit',

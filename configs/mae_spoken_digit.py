@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
       'seed': 0,
       'steps': 900,
       'batch_size': 64,
-      'init_from': '',  # The work directory of a run to take the encoder from.
+      'init_from': '',  # The work directory of a run, or a .safetensors file, to take the encoder from.
       'data': {
           'source': 'tfds',  # Or 'folder', 'npz'.
           'name': 'spoken_digit',

@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
       'seed': 0,
       'steps': 1000,
       'batch_size': 128,
-      'init_from': '',  # The work directory of a run to take the encoder from.
+      'init_from': '',  # The work directory of a run, or a .safetensors file, to take the encoder from.
       'data': {
           'source': 'bundled',  # Or 'tfds', 'folder', 'npz'.
           'name': 'omniglot',

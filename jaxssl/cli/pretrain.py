@@ -42,7 +42,7 @@ def pretrain(
       moved = _moved(stored.get('mesh', meta['mesh']), meta['mesh'], config.batch_size)
       run = run._replace(state=state, meta={**stored, 'mesh': meta['mesh']})
     elif config.init_from:
-      run = run._replace(state=runs.start_from(run.state, config.init_from))
+      run = run._replace(state=runs.start_from(run.state, config.init_from, run.experiment))
     start = int(run.state.step)
     if start:
       interrupt.release(f'step {start} is saved; the same command goes on from there.')

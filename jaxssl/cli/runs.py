@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jaxssl import export
 from jaxssl.build import Experiment, Source, build
 from jaxssl.cli import workdir
 from jaxssl.training import mesh
@@ -148,19 +149,30 @@ def _stored_config(path: str) -> Mapping[str, Any] | None:
   return None
 
 
-def start_from(state: Any, path: str) -> Any:
-  """Returns `state` with the encoder, and its batch-norm averages, of the run in the work directory `path`.
+def start_from(state: Any, path: str, experiment: Experiment) -> Any:
+  """Returns `state` with the encoder, and its batch-norm averages, of another run or of a file.
 
   A copy of the encoder in the state, such as MoCo's, starts from there too.
-  """
-  try:
-    other = restore(os.path.abspath(path)).state
-  except (ValueError, FileNotFoundError) as error:
-    raise ValueError(f'config.init_from = {path!r}: {error}') from error
 
+  Args:
+    state: of `experiment`.
+    path: a work directory, or a .safetensors file with the names of torchvision or timm.
+    experiment: what is to be trained.
+
+  Raises:
+    ValueError: if there is no encoder, or another one.
+  """
   has_encoder = lambda tree: isinstance(tree, dict) and 'encoder' in tree
+  try:
+    if path.endswith('.safetensors'):
+      encoder: Any = getattr(experiment.method, 'encoder', None)
+      donors = list(export.load(path, encoder, getattr(experiment.recipe, 'input_size', 224)).values())
+    else:
+      other = restore(os.path.abspath(path)).state
+      donors = [tree['encoder'] for tree in (other.params, *other.stats.values()) if has_encoder(tree)]
+  except (ValueError, OSError) as error:
+    raise ValueError(f'config.init_from = {path!r}: {error}') from error
   shapes = lambda tree: jax.tree.map(jnp.shape, tree)
-  donors = [tree['encoder'] for tree in (other.params, *other.stats.values()) if has_encoder(tree)]
 
   def transplant(tree):
     if not has_encoder(tree):

@@ -161,7 +161,7 @@ def check(
     measure_audio.check(experiment, state)
   measure.check_fine_tuning(config.evaluation, experiment, state, seen)
   if config.init_from and begins:
-    runs.start_from(state, config.init_from)
+    runs.start_from(state, config.init_from, experiment)
   return description
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from jaxssl.build import build
-from jaxssl.cli import runs, workdir
+from jaxssl.cli import export, runs, workdir
 from jaxssl.cli.train import _enter, train
 from jaxssl.training import logging
 from jaxssl.training.checkpoints import checksum
@@ -151,7 +151,7 @@ def test_the_momentum_encoder_starts_there_too_in_buffers_of_its_own(finished):
   experiment = build(made.to_dict(), 100)
   views = (np.zeros((16, 14, 14, 1), np.float32),) * 2
   fresh = jax.jit(experiment.method.init)(jax.random.key(1), {'views': views})
-  state = runs.start_from(fresh, str(finished))
+  state = runs.start_from(fresh, str(finished), experiment)
   donor = state_of(finished).params['encoder']
   encoders = state.params['encoder'], state.stats['target']['params']['encoder']
   for encoder in encoders:
@@ -160,10 +160,24 @@ def test_the_momentum_encoder_starts_there_too_in_buffers_of_its_own(finished):
   assert len(set(pointers)) == len(pointers), 'each is donated'
 
 
+def test_a_run_starts_from_weights_in_a_file(finished, tmp_path):
+  file = str(tmp_path / 'encoder.safetensors')
+  export.write(str(finished), file)
+  experiment = build(config().to_dict(), 100)
+  views = (np.zeros((16, 14, 14, 1), np.float32),) * 2
+  state = runs.start_from(experiment.method.init(jax.random.key(1), {'views': views}), file, experiment)
+  of_encoder = lambda state: (state.params['encoder'], state.stats['batch_stats']['encoder'])
+  jax.tree.map(np.testing.assert_array_equal, of_encoder(state_of(finished)), of_encoder(state))
+
+
 def test_a_wrong_start_is_refused_before_the_run(finished, tmp_path):
-  other = config(**{'init_from': str(finished), 'method.encoder.widths': (4,)})
-  absent = config(init_from='/nowhere')
-  for made, message in ((other, 'its encoder differs in shape'), (absent, "init_from = '/nowhere'")):
+  export.write(str(finished), str(tmp_path / 'encoder.safetensors'))
+  file = str(tmp_path / 'encoder.safetensors')
+  for made, message in (
+      (config(**{'init_from': str(finished), 'method.encoder.widths': (4,)}), 'its encoder differs in shape'),
+      (config(**{'init_from': file, 'method.encoder.widths': (4,)}), r"encoder.safetensors': .*of shape .*\(8,\)"),
+      (config(init_from='/nowhere'), "init_from = '/nowhere'"),
+      (config(init_from='/nowhere.safetensors'), "init_from = '/nowhere.safetensors'")):
     with pytest.raises(ValueError, match=message):
       train(made, str(tmp_path / 'run'))
     assert not (tmp_path / 'run').exists()
