@@ -33,10 +33,11 @@ autodoc_typehints = 'none'
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 
-nb_execution_mode = 'force'
-nb_execution_timeout = 300
+nb_execution_mode = 'cache'  # In _build: a page whose cells are as they were is not run again.
+nb_execution_timeout = 600  # Seconds a cell; a busy machine takes a while.
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_output_stderr = 'remove'  # What TensorFlow and JAX say of the machine.
 
 # One example wants spoken digits; where they are absent its page has no results, and says so.
 if not (pathlib.Path.home() / 'tensorflow_datasets' / 'spoken_digit').is_dir():
