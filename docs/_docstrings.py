@@ -36,6 +36,8 @@ def _has_fields(thing) -> bool:
 
 def signature(app, what, name, thing, options, given, returned):
   """Replaces what Python makes of a signature by what the source says: `ArrayLike` stays `ArrayLike`."""
+  if inspect.isclass(thing) and getattr(thing, '_is_protocol', False):
+    return '', None
   if _has_fields(thing):
     written = ', '.join(ast.unparse(field) for field in _fields(thing))
     return f'({written})', None
