@@ -20,18 +20,35 @@ def _source(thing) -> ast.AST | None:
     return None
 
 
-def _fields(thing) -> list[ast.AnnAssign]:
-  """The fields of a dataclass, a NamedTuple or a Flax module, its bases' first."""
+def _has_fields(thing) -> bool:
+  return inspect.isclass(thing) and (dataclasses.is_dataclass(thing) or hasattr(thing, '_fields'))
+
+
+def _fields(thing) -> dict[str, tuple[ast.AnnAssign, str]]:
+  """Name -> definition and comment of the fields of a dataclass, a NamedTuple or a Flax module, its bases' first."""
   found = {}
   for base in reversed(thing.__mro__):
     node = _source(base) if base.__module__.startswith('jaxssl') else None
     if isinstance(node, ast.ClassDef):
-      found |= {line.target.id: line for line in node.body if isinstance(line, ast.AnnAssign)}
-  return list(found.values())
+      lines = textwrap.dedent(inspect.getsource(base)).splitlines()
+      comments = _comments(lines)
+      found |= {line.target.id: (line, _beside(line, lines, comments))
+                for line in node.body if isinstance(line, ast.AnnAssign)}
+  return found
 
 
-def _has_fields(thing) -> bool:
-  return inspect.isclass(thing) and (dataclasses.is_dataclass(thing) or hasattr(thing, '_fields'))
+def _comments(lines: list[str]) -> dict[int, str]:
+  """Number of a line, from 1 -> the comment on it."""
+  tokens = tokenize.generate_tokens(io.StringIO('\n'.join(lines)).readline)
+  return {token.start[0]: token.string.lstrip('# ') for token in tokens if token.type == tokenize.COMMENT}
+
+
+def _beside(field: ast.AnnAssign, lines: list[str], comments: dict[int, str]) -> str:
+  """The comment on the lines of a field, after that on the lines above it, which have nothing else."""
+  first = field.lineno
+  while first - 1 in comments and lines[first - 2].lstrip().startswith('#'):
+    first -= 1
+  return ' '.join(comments[number] for number in range(first, field.end_lineno + 1) if number in comments)
 
 
 def signature(app, what, name, thing, options, given, returned):
@@ -39,7 +56,7 @@ def signature(app, what, name, thing, options, given, returned):
   if inspect.isclass(thing) and getattr(thing, '_is_protocol', False):
     return '', None
   if _has_fields(thing):
-    written = ', '.join(ast.unparse(field) for field in _fields(thing))
+    written = ', '.join(ast.unparse(field) for field, _ in _fields(thing).values())
     return f'({written})', None
   node = _source(inspect.unwrap(thing)) if inspect.isroutine(thing) else None
   if not isinstance(node, ast.FunctionDef):
@@ -48,24 +65,6 @@ def signature(app, what, name, thing, options, given, returned):
   if what == 'method' and positional and positional[0].arg in ('self', 'cls'):
     del positional[0]
   return f'({ast.unparse(node.args)})', ast.unparse(node.returns) if node.returns else None
-
-
-def _comments(thing) -> dict[str, str]:
-  """Name of a field -> the comment beside it, or the lines above it."""
-  lines = textwrap.dedent(inspect.getsource(thing)).splitlines()
-  tokens = tokenize.generate_tokens(io.StringIO('\n'.join(lines)).readline)
-  comments = {token.start[0]: token.string.lstrip('# ') for token in tokens if token.type == tokenize.COMMENT}
-  found = {}
-  for field in ast.parse('\n'.join(lines)).body[0].body:
-    if not isinstance(field, ast.AnnAssign):
-      continue
-    first, text = field.lineno, []
-    while first - 1 in comments and lines[first - 2].lstrip().startswith('#'):
-      first -= 1
-    text = [comments[number] for number in range(first, field.end_lineno + 1) if number in comments]
-    if text:
-      found[field.target.id] = ' '.join(text)
-  return found
 
 
 def _as_code(match: re.Match) -> str:
@@ -87,14 +86,9 @@ def docstring(app, what, name, thing, options, lines):
   if not _has_fields(thing):
     return
   lines[:] = ['Args:' if line.strip() == 'Attributes:' else line for line in lines]
-  if 'Args:' in lines:
-    return
-  found = {}
-  for base in reversed(thing.__mro__):
-    if base.__module__.startswith('jaxssl') and isinstance(_source(base), ast.ClassDef):
-      found |= _comments(base)
-  if found:
-    lines += ['', 'Args:', *(f'  {field}: {_escaped(text)}' for field, text in found.items()), '']
+  found = {field: comment for field, (_, comment) in _fields(thing).items() if comment}
+  if found and 'Args:' not in lines:
+    lines += ['', 'Args:', *(f'  {field}: {_escaped(comment)}' for field, comment in found.items()), '']
 
 
 def _escaped(text: str) -> str:
