@@ -62,7 +62,7 @@ def signature(app, what, name, thing, options, given, returned):
   if not isinstance(node, ast.FunctionDef):
     return None
   positional = node.args.posonlyargs or node.args.args
-  if what == 'method' and positional and positional[0].arg in ('self', 'cls'):
+  if what == 'method' and positional and positional[0].arg in ('self', 'cls', 'method'):  # Shared ones say `method`.
     del positional[0]
   return f'({ast.unparse(node.args)})', ast.unparse(node.returns) if node.returns else None
 

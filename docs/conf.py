@@ -26,8 +26,7 @@ myst_enable_extensions = ['dollarmath', 'colon_fence']
 myst_heading_anchors = 3
 myst_dmath_double_inline = True
 
-# Several classes are called Recipe; the list of methods takes what pages there are.
-suppress_warnings = ['ref.python', 'toc.empty_glob']
+suppress_warnings = ['ref.python']  # Several classes are called Recipe.
 autodoc_member_order = 'bysource'
 autodoc_inherit_docstrings = False
 autodoc_typehints = 'none'
