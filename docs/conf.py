@@ -1,5 +1,6 @@
 """The documentation site: `sphinx-build -W --keep-going -b html docs docs/_build/html`."""
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -39,8 +40,9 @@ nb_execution_raise_on_error = True
 nb_merge_streams = True
 nb_output_stderr = 'remove'  # What TensorFlow and JAX say of the machine.
 
-# One example wants spoken digits; where they are absent its page has no results, and says so.
-if not (pathlib.Path.home() / 'tensorflow_datasets' / 'spoken_digit').is_dir():
+# One example wants spoken digits; where they, or TFDS, are absent its page has no results, and says so.
+has_digits = (pathlib.Path.home() / 'tensorflow_datasets' / 'spoken_digit').is_dir()
+if not has_digits or importlib.util.find_spec('tensorflow_datasets') is None:
   nb_execution_excludepatterns = ['examples/cpc_speech.md']
   tags.add('without_speech')  # noqa: F821  # Sphinx defines it.
 
