@@ -1,7 +1,16 @@
 """Self-supervised learning in JAX: small pure functions, exact losses, honest evaluation.
 
-`jaxssl.losses`, `jaxssl.models` and the other parts are imported when first used: whoever wants the losses alone waits
-for the losses alone, and only `jaxssl.data` ever imports TensorFlow. `jaxssl.load(workdir)` is a pretrained encoder.
+- `jaxssl.losses`: pure functions of arrays, for any JAX project.
+- `jaxssl.models`: networks, as Flax Linen modules.
+- `jaxssl.methods`: one file a paper, with `init`, `step` and `represent`.
+- `jaxssl.recipes`, `jaxssl.augment`: which views to make of an example, and making them on the device.
+- `jaxssl.data`: examples and batches, from arrays, folders, TFDS or the bundled set.
+- `jaxssl.evaluation`: k-NN, probes, fine-tuning, beside raw inputs and a random encoder.
+- `jaxssl.training`, `jaxssl.build`: the parts of a run, and a run's objects from its config.
+- `jaxssl.export`: weights in and out; `jaxssl.load(workdir)`: a pretrained encoder.
+
+They are imported when first used: whoever wants the losses alone waits for the losses alone, and only `jaxssl.data`
+ever imports TensorFlow.
 """
 
 import importlib

@@ -123,7 +123,7 @@ def thicken(image: jax.Array, radius: jax.Array | float, max_radius: float = 1.0
   """Widens bright strokes by `radius` pixels on either side; a negative radius thins them.
 
   Grey-scale dilation (erosion) by 3 x 3 squares, the last one mixed in by the fraction of a pixel that is left.
-  `max_radius` bounds |radius| and fixes the number of passes.
+  `max_radius` bounds the size of `radius` and fixes the number of passes.
   """
   amount, sign = jnp.abs(radius), jnp.where(radius > 0, 1.0, -1.0)  # Erosion is the dilation of the negative.
   for done in range(int(-(-max_radius // 1))):

@@ -21,7 +21,7 @@ ROUNDING = 1e-12
 def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
   """Returns the squared Fréchet distance of two Gaussians, each fitted to features by mean and unbiased covariance.
 
-  |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2), which is what a figure called FID is. In float64. With S = R^T R the last
+  `|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2)`, which is what a figure called FID is. In float64. With S = R^T R the last
   trace is the sum of the singular values of R1 R2^T: no root of a matrix is taken, whose zero eigenvalues, which there
   are where examples are no more than dimensions, would make large errors of rounding errors.
 

@@ -110,7 +110,7 @@ def lamb(
     clip_norm: float | None = None,
     accumulate_steps: int = 1,
 ) -> optax.GradientTransformation:
-  """LAMB (You et al., arXiv:1904.00962): Adam's direction plus decay, scaled by |w| / |direction|.
+  """LAMB (You et al., arXiv:1904.00962): Adam's direction plus decay, scaled by `|w| / |direction|`.
 
   `optax.lamb` adapts every parameter; here the excluded ones get plain Adam without decay.
   """
