@@ -41,7 +41,7 @@ FIGURES = {
     'lejepa': (('loss', 'effective_rank', 'invariance', 'sigreg'), ('neighbours',)),
     'i_jepa': (('loss', 'effective_rank', 'target_deviation', 'target_distance'), ('neighbours',)),
     'mae': (TWO, ('reconstructions',)),
-    'autoencoder': (('loss', 'squared_error'), ('reconstructions', 'interpolations')),
+    'autoencoder': (TWO, ('reconstructions', 'interpolations')),
     'vae': (('elbo', 'kl'), ('reconstructions', 'samples')),
     'vq_vae': (('loss', 'perplexity'), ('reconstructions', 'codebook')),
     'gan': (('discriminator_loss', 'generator_loss', 'divergence', 'effective_rank'), ('samples', 'latents')),
