@@ -44,7 +44,7 @@ FIGURES = {
     'autoencoder': (TWO, ('reconstructions', 'interpolations')),
     'vae': (('elbo', 'kl'), ('reconstructions', 'samples')),
     'vq_vae': (('loss', 'perplexity'), ('reconstructions', 'codebook')),
-    'gan': (('discriminator_loss', 'generator_loss', 'divergence', 'effective_rank'), ('samples', 'latents')),
+    'gan': (('discriminator_loss', 'generator_loss', 'divergence', 'effective_rank'), ('samples',)),
     'adversarial_autoencoder': (('squared_error', 'divergence'), ('reconstructions', 'samples')),
     'bigan': (('loss', 'divergence'), ('reconstructions', 'samples')),
     'cpc': (('loss', 'accuracy'), ('distance',)),
@@ -164,7 +164,7 @@ def clips(run: runs.Run, file) -> None:
 
 PAINTERS = {
     'neighbours': neighbours, 'distance': distance, 'embedding_class': clips,
-    **dict.fromkeys(('reconstructions', 'interpolations', 'samples', 'latents', 'codebook'), generative)}
+    **dict.fromkeys(('reconstructions', 'interpolations', 'samples', 'codebook'), generative)}
 
 
 if __name__ == '__main__':
