@@ -41,7 +41,7 @@ FIGURES = {
     'lejepa': (('loss', 'effective_rank', 'invariance', 'sigreg'), ('neighbours',)),
     'i_jepa': (('loss', 'effective_rank', 'target_deviation', 'target_distance'), ('neighbours',)),
     'mae': (TWO, ('reconstructions',)),
-    'autoencoder': (TWO, ('reconstructions', 'interpolations')),
+    'autoencoder': (('loss', 'squared_error'), ('reconstructions', 'interpolations')),
     'vae': (('elbo', 'kl'), ('reconstructions', 'samples')),
     'vq_vae': (('loss', 'perplexity'), ('reconstructions', 'codebook')),
     'gan': (('discriminator_loss', 'generator_loss', 'divergence', 'effective_rank'), ('samples',)),
@@ -51,7 +51,8 @@ FIGURES = {
     'cpc_image': (('loss', 'accuracy'), ('distance',)),
     'cmc': (('loss', 'bound'), ('embedding_class',)),
 }
-# Runs that methods.py does not make by itself: their configs, and what differs from them.
+# Runs that methods.py does not make by itself: their configs, and what differs from them. For the figures in docs those
+# of CPC and CMC were stopped on their way: their pages say where.
 EXTRA = {
     'gan': ('gan_omniglot', '--config.steps=1200', '--config.logging.every=20'),
     'bigan': ('bigan_omniglot', '--config.steps=1200', '--config.logging.every=20'),
