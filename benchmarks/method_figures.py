@@ -17,7 +17,7 @@ import shlex
 import tempfile
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 from jaxssl.build import load_source
 from jaxssl.cli import measure, pictures_audio, pictures_distance, pictures_generative, runs
@@ -52,7 +52,7 @@ FIGURES = {
     'cmc': (('loss', 'bound'), ('embedding_class',)),
 }
 # Runs that methods.py does not make by itself: their configs, and what differs from them. For the figures in docs those
-# of CPC and CMC were stopped on their way: their pages say where.
+# of CPC and CMC were stopped on their way, and that of images had a fifth of CIFAR-10: their pages say so.
 EXTRA = {
     'gan': ('gan_omniglot', '--config.steps=1200', '--config.logging.every=20'),
     'bigan': ('bigan_omniglot', '--config.steps=1200', '--config.logging.every=20'),
@@ -61,15 +61,16 @@ EXTRA = {
     'cpc': ('cpc_spoken_digit', '--config.steps=350'),
     'cmc': ('cmc_spoken_digit', '--config.steps=150'),
     'cpc_image': (
-        'cpc_cifar10', '--config.steps=150', '--config.batch_size=64', '--config.logging.every=5',
+        'cpc_cifar10', '--config.steps=100', '--config.batch_size=32', '--config.logging.every=5',
         '--config.method.encoder.network.stage_sizes=(1, 1, 1)', '--config.method.encoder.network.block=basic',
-        '--config.method.encoder.network.widths=(32, 64, 128)', '--config.method.encoder.network.stem=strided',
-        '--config.method.predictor.context.features=64', '--config.method.predictor.context.blocks=2',
+        '--config.method.encoder.network.widths=(16, 32, 64)', '--config.method.encoder.network.stem=strided',
+        '--config.method.predictor.context.features=32', '--config.method.predictor.context.blocks=1',
         '--config.method.num_negatives=128', '--config.method.optimizer.learning_rate.base=3e-3',
         '--config.method.optimizer.learning_rate.warmup_epochs=0.02'),
 }
 QUERIES, NEAREST = 12, 2  # Test drawings; by the trained encoder, so many neighbours of each.
 COLOURS, LARGEST = 64, 80_000  # Of a PNG; its bytes.
+MARGIN = 16  # Pixels of white above and below a part.
 
 
 def main():
@@ -115,13 +116,19 @@ def draw(method: str, workdir: str, file: str) -> None:
 
 def stack(parts: list[str], file: str) -> None:
   """Writes the pictures one below the other, in few colours."""
-  images = [Image.open(part).convert('RGB') for part in parts]
+  images = [trimmed(Image.open(part).convert('RGB')) for part in parts]
   canvas = Image.new('RGB', (max(each.width for each in images), sum(each.height for each in images)), 'white')
   top = 0
   for each in images:
     canvas.paste(each, (0, top))
     top += each.height
   canvas.quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
+
+
+def trimmed(image: Image.Image) -> Image.Image:
+  """Returns a picture without what is empty above and below it, but for a margin."""
+  _, top, _, bottom = ImageChops.invert(image).getbbox() or (0, 0, 0, image.height)
+  return image.crop((0, max(top - MARGIN, 0), image.width, min(bottom + MARGIN, image.height)))
 
 
 def source(run: runs.Run, split: str):
