@@ -37,11 +37,11 @@ def two_steps(config, folder):
   with contextlib.closing(build.stream(config, source)) as stream, jax.set_mesh(device):
     first = next(stream)
     state = runs.initial_state(experiment, _Seed(config['seed']), device, first)
-    before, metrics = jax.tree.map(np.asarray, state._replace(step=0)), []
+    before = jax.tree.map(np.asarray, state)
     batches, key = itertools.chain([first], stream), jax.random.key(config['seed'])
-    for _, state, each, _ in loop.train(experiment.method, experiment.prepare, state, batches, key, steps=2):
-      metrics.append(jax.tree.map(np.asarray, each))
-  return before, jax.tree.map(np.asarray, state), metrics
+    taken = list(loop.train(experiment.method, experiment.prepare, state, batches, key, steps=2))
+  after = jax.tree.map(np.asarray, taken[-1][1])
+  return before, after, [jax.tree.map(np.asarray, metrics) for _, _, metrics, _ in taken]
 
 
 class _Seed:
