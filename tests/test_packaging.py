@@ -34,6 +34,19 @@ def run(*command, **options):
   return subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, **options)
 
 
+def test_the_oldest_versions_are_the_lower_bounds():
+  project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
+  extras = project['optional-dependencies']
+  wanted = [*project['dependencies'], *extras['train'], *extras['audio'], *extras['data'],
+            *(each for each in extras['dev'] if each.startswith(('hypothesis', 'pytest')))]
+  bounds = dict(each.partition(',')[0].split('>=') for each in wanted)
+  lines = (ROOT / '.ci' / 'oldest.txt').read_text().splitlines()
+  pinned = dict(line.split('==') for line in lines if line and not line.startswith('#'))
+  parts = lambda version: [int(part) for part in (version + '.0.0').split('.')[:3]]
+  assert {name: parts(version) for name, version in pinned.items()} == {
+      name: parts(version) for name, version in bounds.items()}
+
+
 @pytest.fixture(scope='module')
 def built(tmp_path_factory):
   """The paths of the wheel and of the source distribution that it is made of, from a copy of the checkout."""
