@@ -22,6 +22,9 @@ WORDS = {
     r'invalid literal for int\(\).*': 'it must be a whole number',
     r'could not convert string to float.*': 'it must be a number',
     r'\(.Non-boolean argument.*': 'it must be true or false',
+    r'flag --(\S+)=None: Flag --\S+ must have a value other than None': r'the flag --\1 is missing',
+    r"Unknown command line flag '([^']+)'\.?$":
+        r"unknown flag --\1; the keys of the config are set by --config.KEY=VALUE",
     r'Failed to parse .* as a ConfigDict.*': 'it is a section, whose keys are set one by one: --config.SECTION.KEY=…',
     r'Type .* of field (\S+) is not supported for overriding.*':
         r'--\1 cannot be set here, as it is None in the config file: change it in a copy of the file',
