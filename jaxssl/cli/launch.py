@@ -88,7 +88,8 @@ def parsing() -> Iterator[None]:
   except (AttributeError, LookupError) as error:  # From ml_collections, with the nearest name.
     raise SystemExit(f'error: no such config key: {_plain(error)}') from None
   except (flags.Error, TypeError, ValueError, OSError) as error:
-    raise SystemExit(f'error: {_plain(error).rstrip(".")}. See --help') from None
+    text = _plain(error).rstrip('.')
+    raise SystemExit(f'error: {text}{"" if text.endswith("?") else "."} See --help') from None
 
 
 def _parse(arguments: list[str], usage: str, positional: tuple[str, ...] = ()) -> list[str]:

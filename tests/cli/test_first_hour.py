@@ -36,6 +36,14 @@ def test_a_wrong_path_of_a_config_gets_the_nearest(tmp_path, monkeypatch, wanted
   assert str(error.value) == f'--config={wanted}: there is no such file; did you mean {meant}?'
 
 
+def test_a_question_ends_with_its_mark(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'mine.py').touch()
+  with pytest.raises(SystemExit) as error, launch.parsing():
+    workdir.load_config('mime.py')
+  assert str(error.value) == 'error: --config=mime.py: there is no such file; did you mean mine.py? See --help'
+
+
 def test_a_path_that_is_like_no_other_gets_no_guess(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   with pytest.raises(ValueError, match=r'^--config=elsewhere/x.py: there is no such file$'):
