@@ -1,6 +1,6 @@
 """Evaluates a pretrained encoder: python eval.py --workdir DIR [--config.KEY=VALUE]."""
 
-from jaxssl.cli import eval as evaluate
+from jaxssl import cli
 
 if __name__ == '__main__':
-  evaluate.main()
+  cli.run('eval')

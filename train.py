@@ -1,6 +1,6 @@
 """Pretrains an encoder: python train.py --config configs/FILE.py [--config.KEY=VALUE] [--workdir DIR]."""
 
-from jaxssl.cli import train
+from jaxssl import cli
 
 if __name__ == '__main__':
-  train.main()
+  cli.run('train')

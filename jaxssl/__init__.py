@@ -15,13 +15,31 @@ ever imports TensorFlow.
 
 import importlib
 import pkgutil
+from typing import TYPE_CHECKING
 
-__version__ = '0.1.0.dev0'
+if TYPE_CHECKING:  # What `__getattr__` finds, for type checkers.
+  from jaxssl import augment as augment
+  from jaxssl import core as core
+  from jaxssl import data as data
+  from jaxssl import evaluation as evaluation
+  from jaxssl import export as export
+  from jaxssl import losses as losses
+  from jaxssl import methods as methods
+  from jaxssl import models as models
+  from jaxssl import ops as ops
+  from jaxssl import recipes as recipes
+  from jaxssl import training as training
+  from jaxssl.cli.loading import load as load
+
+__version__ = '0.1.0'
 
 
 def __getattr__(name: str):
   if name == 'load':
-    return importlib.import_module(f'{__name__}.cli.loading').load
+    try:
+      return importlib.import_module(f'{__name__}.cli.loading').load
+    except ModuleNotFoundError as error:
+      raise ImportError(f'jaxssl.load needs {error.name}: pip install "jaxssl[train]"') from error
   if name not in __dir__():
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
   return importlib.import_module(f'{__name__}.{name}')

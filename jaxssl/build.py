@@ -175,16 +175,21 @@ def load_source(config: Mapping[str, Any], split: str) -> Source:
     if error.__class__ not in (ValueError, FileNotFoundError):  # Of the system: it knows the file, but not the key.
       raise kind(f'config.data.path={section["path"]!r}: {error}') from error
     raise kind(f'config.data.{error}' if str(error).partition('=')[0] in section else str(error)) from error
+  except ImportError as error:
+    raise ImportError(f'config.data.source={section["source"]!r}: {error}') from error
 
 
 def stream(
     config: Mapping[str, Any], source: Source, start: int = 0, host: int = 0, hosts: int = 1,
     batch_size: int | None = None) -> Generator[core.Batch, None, None]:
   """Returns this host's part of every batch from step `start` on; a generator, to be closed."""
-  recipe = construct('data.recipe', config['data']['recipe'], {})
-  return data.batches(
-      source, recipe, engine=config['data']['engine'], seed=config['seed'],
-      batch_size=batch_size or config['batch_size'], start=start, host=host, hosts=hosts)
+  recipe, engine = construct('data.recipe', config['data']['recipe'], {}), config['data']['engine']
+  try:
+    return data.batches(
+        source, recipe, engine=engine, seed=config['seed'], batch_size=batch_size or config['batch_size'], start=start,
+        host=host, hosts=hosts)
+  except ImportError as error:
+    raise ImportError(f'config.data.engine={engine!r}: {error}') from error
 
 
 def construct(path: str, section: Mapping[str, Any], run: Mapping[str, Any]) -> Any:

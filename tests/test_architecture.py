@@ -5,7 +5,6 @@ import importlib.util
 import pathlib
 import subprocess
 import sys
-import tomllib
 
 import pytest
 
@@ -156,10 +155,3 @@ def test_parts_are_imported_on_first_use():
   with pytest.raises(AttributeError, match='no attribute'):
     _ = jaxssl.lossses
   assert {'losses', 'models', '__version__'} <= set(dir(jaxssl))
-
-
-def test_version_is_that_of_the_distribution():
-  pyproject = ROOT.parent / 'pyproject.toml'
-  if not pyproject.exists():
-    pytest.skip('not a checkout')
-  assert jaxssl.__version__ == tomllib.loads(pyproject.read_text())['project']['version']

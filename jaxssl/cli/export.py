@@ -46,8 +46,9 @@ def write(path: str, out: str, step: int | None = None, representation: str | No
       export.save(out, *_encoder(run), size)
     else:
       represent, _ = load(path, step=step, representation=representation)
+      program = export.stablehlo(represent, (size, size, run.channels))
       with open(out, 'wb') as file:
-        file.write(export.stablehlo(represent, (size, size, run.channels)))
+        file.write(program)
   print(f'{out}: {type(run.experiment.method).__name__}, step {int(run.state.step)}, images of {size} x {size} with '
         f'{run.channels} channel{"s" if run.channels > 1 else ""}, float32 in [0, 1]')
 

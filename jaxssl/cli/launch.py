@@ -22,6 +22,9 @@ WORDS = {
     r'invalid literal for int\(\).*': 'it must be a whole number',
     r'could not convert string to float.*': 'it must be a number',
     r'\(.Non-boolean argument.*': 'it must be true or false',
+    r'flag --(\S+)=None: Flag --\S+ must have a value other than None': r'the flag --\1 is missing',
+    r"Unknown command line flag '([^']+)'\.?$":
+        r"unknown flag --\1; the keys of the config are set by --config.KEY=VALUE",
     r'Failed to parse .* as a ConfigDict.*': 'it is a section, whose keys are set one by one: --config.SECTION.KEY=…',
     r'Type .* of field (\S+) is not supported for overriding.*':
         r'--\1 cannot be set here, as it is None in the config file: change it in a copy of the file',
@@ -85,7 +88,8 @@ def parsing() -> Iterator[None]:
   except (AttributeError, LookupError) as error:  # From ml_collections, with the nearest name.
     raise SystemExit(f'error: no such config key: {_plain(error)}') from None
   except (flags.Error, TypeError, ValueError, OSError) as error:
-    raise SystemExit(f'error: {_plain(error).rstrip(".")}. See --help') from None
+    text = _plain(error).rstrip('.')
+    raise SystemExit(f'error: {text}{"" if text.endswith("?") else "."} See --help') from None
 
 
 def _parse(arguments: list[str], usage: str, positional: tuple[str, ...] = ()) -> list[str]:

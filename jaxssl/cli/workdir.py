@@ -1,7 +1,9 @@
 """The work directory of a run: its config, where and with what it ran, and the refusal to mix two runs."""
 
 import contextlib
+import difflib
 import fcntl
+import glob
 import importlib.machinery
 import importlib.metadata
 import json
@@ -95,8 +97,11 @@ def locked(path: str) -> Iterator[None]:
     def take() -> str:
       if os.path.exists(path) and not os.path.isdir(path):
         raise ValueError(f'--workdir {path} is a file')
-      os.makedirs(path, exist_ok=True)
-      lock = held.enter_context(open(file, 'a', encoding='utf-8'))
+      try:
+        os.makedirs(path, exist_ok=True)
+        lock = held.enter_context(open(file, 'a', encoding='utf-8'))
+      except OSError as error:
+        raise ValueError(f'--workdir {path} cannot be written: {error.strerror or error}') from error
       _take(lock, path)
       lock.truncate(0)
       print(token := uuid.uuid4().hex, file=lock, flush=True)
@@ -179,7 +184,7 @@ def load_config(file: str) -> ConfigDict:
   """Returns what `get_config()` of a config file returns; of FILE.py:ARGUMENT, `get_config(ARGUMENT)`."""
   path, colon, argument = file.partition(':')
   if not os.path.isfile(path):
-    raise ValueError(f'--config={file}: there is no such file')
+    raise ValueError(f'--config={file}: there is no such file{_nearest(path)}')
   module = types.ModuleType('config')
   importlib.machinery.SourceFileLoader('config', path).exec_module(module)
   if not hasattr(module, 'get_config'):
@@ -188,6 +193,16 @@ def load_config(file: str) -> ConfigDict:
     return module.get_config(*([argument] if colon else []))
   except (TypeError, ValueError) as error:
     raise ValueError(f'--config={file}: {error}') from error
+
+
+def _nearest(path: str) -> str:
+  """Names the config files that may have been meant by `path`: beside it, or in configs/."""
+  folder = os.path.dirname(path) or '.'
+  found = glob.glob(os.path.join(glob.escape(folder), '*.py')) + glob.glob(os.path.join('configs', '*.py'))
+  by_name = {os.path.splitext(os.path.basename(file))[0]: os.path.normpath(file) for file in reversed(found)}
+  stem = os.path.splitext(os.path.basename(path))[0]
+  names = difflib.get_close_matches(stem, by_name, n=3)
+  return f'; did you mean {" or ".join(by_name[name] for name in names)}?' if names else ''
 
 
 def read_config(path: str) -> ConfigDict:

@@ -55,7 +55,7 @@ def module() -> Any:
   try:
     import tensorflow_datasets as tfds
   except ImportError as error:
-    raise ImportError(f'source=\'tfds\' needs TensorFlow Datasets: pip install "jaxssl[data]" ({error})') from error
+    raise ImportError(f'this needs TensorFlow Datasets: pip install "jaxssl[data]" ({error})') from error
   return tfds
 
 
