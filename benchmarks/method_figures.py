@@ -52,7 +52,7 @@ FIGURES = {
     'cmc': (('loss', 'bound'), ('embedding_class',)),
 }
 # Runs that methods.py does not make by itself: their configs, and what differs from them. For the figures in docs those
-# of CPC and CMC were stopped on their way, and that of images had a fifth of CIFAR-10: their pages say so.
+# of CPC, of images too, and of CMC were stopped on their way; that of images had a fifth of CIFAR-10: see the pages.
 EXTRA = {
     'gan': ('gan_omniglot', '--config.steps=1200', '--config.logging.every=20'),
     'bigan': ('bigan_omniglot', '--config.steps=1200', '--config.logging.every=20'),
