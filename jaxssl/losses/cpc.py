@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from jaxssl.losses import _checks, _cpc
 from jaxssl.losses._collectives import AxisName, devices, over_batch
 
+NEGATIVES = ('batch', 'sequence', 'group', 'others', 'group_others')
 OBJECTIVES = ('info_nce', 'ml_cpc')
 
 
@@ -163,7 +164,7 @@ def cpc_accuracy_and_bound(
 
 def _over_batch(kernel, predictions, z, mask, group, key, alpha, axis_name, **settings):
   split = _sequences(predictions, z, mask)
-  _checks.choice('negatives', settings['negatives'], _cpc.NEGATIVES)
+  _checks.choice('negatives', settings['negatives'], NEGATIVES)
   _checks.choice('objective', settings['objective'], OBJECTIVES)
   whole = {}
   for name in ('num_negatives', 'chunk'):

@@ -15,6 +15,7 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses, ops
+from jaxssl.methods import _checks
 from jaxssl.models.forward import forward
 from jaxssl.models.heads import MLP
 from jaxssl.models.multiview import MultiviewNetwork, MultiviewRepresentation, PerView
@@ -162,9 +163,8 @@ def _remember(bank: jax.Array, index: jax.Array, z: jax.Array, momentum: float) 
 
 
 def _check(method: CMC) -> None:
-  for name, choices in (('graph', GRAPHS), ('contrast', CONTRASTS)):
-    if getattr(method, name) not in choices:
-      raise ValueError(f'{name} must be one of {", ".join(map(repr, choices))}, got {getattr(method, name)!r}')
+  _checks.choice('graph', method.graph, GRAPHS)
+  _checks.choice('contrast', method.contrast, CONTRASTS)
   if method.views < 2:
     raise ValueError(f'views must be at least 2, got {method.views}')
   if isinstance(method.encoder, tuple) and (len(method.encoder) != method.views or method.shared):
@@ -173,10 +173,8 @@ def _check(method: CMC) -> None:
   lowest = LOWEST_OF_NCE if method.contrast == 'memory_nce' else 0
   if not method.temperature > lowest:
     raise ValueError(f'temperature must be above {lowest} for contrast={method.contrast!r}, got {method.temperature}')
-  if not 0 <= method.momentum < 1:
-    raise ValueError(f'momentum must lie in [0, 1), got {method.momentum}')
-  if method.num_negatives < 1:
-    raise ValueError(f'num_negatives must be at least 1, got {method.num_negatives}')
+  _checks.below_one(momentum=method.momentum)
+  _checks.positive(num_negatives=method.num_negatives)
   if method.contrast != 'batch' and not method.num_examples:
     raise ValueError(f'num_examples must be the size of the data set for contrast={method.contrast!r}, got '
                      f'{method.num_examples}')

@@ -5,7 +5,6 @@ https://arxiv.org/abs/1807.03748, sections 2 and 3.1.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,6 +13,9 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses, ops
+from jaxssl.losses.cpc import NEGATIVES, OBJECTIVES
+from jaxssl.methods import _checks, _scheduled
+from jaxssl.methods._scheduled import Scheduled
 from jaxssl.models.forward import forward
 
 
@@ -71,9 +73,13 @@ class CPC:
   negatives: str = 'batch'  # Also 'sequence', 'group' (speaker), 'others', 'group_others': Table 2.
   num_negatives: int | None = None  # Drawn anew at every step; None: all there are.
   objective: str = 'info_nce'  # Or 'ml_cpc'.
-  alpha: float | Callable[[jax.Array], jax.Array] = 1.0  # Of multi-label CPC; may be a schedule of the step.
+  alpha: Scheduled = 1.0  # Of 'ml_cpc'; may be a schedule of the step. With 'info_nce' it makes alpha-CPC.
 
   representations = ('z', 'c', 'z_steps', 'c_steps')
+
+  def __post_init__(self):
+    _checks.choice('negatives', self.negatives, NEGATIVES)
+    _checks.choice('objective', self.objective, OBJECTIVES)
 
   @property
   def network(self) -> Network:
@@ -146,7 +152,7 @@ class CPC:
       raise ValueError(f'negatives={self.negatives!r} needs the group (speaker) of each sequence, which is not known')
     return {
         'negatives': self.negatives, 'num_negatives': self.num_negatives, 'key': key, 'objective': self.objective,
-        'alpha': self.alpha(step) if callable(self.alpha) else self.alpha,
+        'alpha': _scheduled.at(self.alpha, step),
         'mask': ops.step_mask(batch['mask'], t, self.downsample) if 'mask' in batch else None,
         'group': batch['group'] if grouped else None,
     }

@@ -14,10 +14,12 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses
+from jaxssl.methods import _checks
 from jaxssl.models import GridPredictor, PatchEncoder
 from jaxssl.models.forward import forward
 from jaxssl.ops import patchify
 
+NEGATIVES = ('batch', 'image')
 Pairs = dict[str, tuple[jax.Array, jax.Array]]  # By direction: predictions [s, t, K, d], targets [s, t, d].
 
 
@@ -58,9 +60,8 @@ class CPCImage:
   representations = ('z', 'c', 'h')
 
   def __post_init__(self):
-    for name, kind in (('encoder', PatchEncoder), ('predictor', GridPredictor)):
-      if not isinstance(getattr(self, name), kind):
-        raise ValueError(f'{name} must be a {kind.__name__}, got {type(getattr(self, name)).__name__}')
+    _checks.kinds(encoder=(self.encoder, PatchEncoder), predictor=(self.predictor, GridPredictor))
+    _checks.choice('negatives', self.negatives, NEGATIVES)
 
   @property
   def network(self) -> Network:
@@ -140,8 +141,6 @@ class CPCImage:
     arguments = {'num_negatives': self.num_negatives, 'key': key}
     if self.negatives == 'batch':
       return arguments
-    if self.negatives != 'image':
-      raise ValueError(f"negatives must be 'batch' or 'image', got {self.negatives!r}")
     return {**arguments, 'negatives': 'group', 'group': jnp.arange(sequences) // columns}
 
   def _check(self, batch: core.Batch) -> None:

@@ -18,7 +18,7 @@ from flax import linen as nn
 
 from jaxssl import core, ops
 from jaxssl.losses import adversarial
-from jaxssl.methods import _adversarial
+from jaxssl.methods import _adversarial, _checks
 from jaxssl.methods._adversarial import DIVERGENCES, LATENTS
 from jaxssl.models.forward import forward
 from jaxssl.models.gan import DiscriminatorFeatures
@@ -67,13 +67,13 @@ class GAN:
 
   def __post_init__(self):
     _adversarial.check_discriminator(self.discriminator)
-    _adversarial.check_choice('latent', self.latent, LATENTS)
-    _adversarial.check_choice('divergence', self.divergence, DIVERGENCES)
-    _adversarial.check_positive(latent_size=self.latent_size, n_critic=self.n_critic)
-    _adversarial.check_weights(**self._penalties)
+    _checks.choice('latent', self.latent, LATENTS)
+    _checks.choice('divergence', self.divergence, DIVERGENCES)
+    _checks.positive(latent_size=self.latent_size, n_critic=self.n_critic)
+    _checks.not_negative(**self._penalties)
     if self.clip is not None and not 0 < self.clip < math.inf:
       raise ValueError(f'clip must be positive and finite, or None, got {self.clip}')
-    _adversarial.check_momentum(generator_momentum=self.generator_momentum)
+    _checks.below_one(generator_momentum=self.generator_momentum)
 
   @property
   def _penalties(self) -> dict[str, float]:

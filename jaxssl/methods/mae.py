@@ -13,6 +13,7 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses, ops
+from jaxssl.methods import _checks
 from jaxssl.models.forward import forward
 from jaxssl.models.mae import MAEDecoder, MAENetwork
 from jaxssl.models.vit import ViT
@@ -39,9 +40,7 @@ class MAE:
   normalize_targets: bool = True  # Each patch to mean 0 and variance 1 (table 1d).
 
   def __post_init__(self):
-    for name, kind in (('encoder', ViT), ('decoder', MAEDecoder)):
-      if not isinstance(getattr(self, name), kind):
-        raise ValueError(f'{name} must be a {kind.__name__}, got {type(getattr(self, name)).__name__}')
+    _checks.kinds(encoder=(self.encoder, ViT), decoder=(self.decoder, MAEDecoder))
     if not 0 < self.mask_ratio < 1:
       raise ValueError(f'mask_ratio must lie in (0, 1), got {self.mask_ratio}')
 

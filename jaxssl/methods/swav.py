@@ -13,7 +13,7 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses
-from jaxssl.methods import _projected, _queue, _target
+from jaxssl.methods import _checks, _projected, _queue
 from jaxssl.models.forward import forward_views
 from jaxssl.models.heads import MLP, Assigned, Prototypes
 
@@ -39,10 +39,9 @@ class SwAV:
   queue_start: int = 0  # The step from which on the queue is filled; once full it is used.
 
   def __post_init__(self):
-    _target.check_positive(temperature=self.temperature, epsilon=self.epsilon, iterations=self.iterations)
-    for name in ('freeze_steps', 'queue_size', 'queue_start'):
-      if getattr(self, name) < 0:
-        raise ValueError(f'{name} must not be negative, got {getattr(self, name)}')
+    _checks.positive(temperature=self.temperature, epsilon=self.epsilon, iterations=self.iterations)
+    _checks.not_negative(
+        freeze_steps=self.freeze_steps, queue_size=self.queue_size, queue_start=self.queue_start)
     if self.prototypes.weight_norm:
       raise ValueError('weight_norm of the prototypes must be False: SwAV scales them after each update')
 
@@ -51,7 +50,7 @@ class SwAV:
     return Assigned(self.encoder, self.head, self.prototypes)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
-    _target.check_views(batch)
+    _checks.views(batch)
     state = core.init_state(self.network, self.optimizer, key, batch['views'][0])
     if not self.queue_size:
       return state

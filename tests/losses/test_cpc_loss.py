@@ -10,6 +10,7 @@ import pytest
 
 from jaxssl import losses
 from jaxssl.losses import _cpc
+from jaxssl.losses.cpc import NEGATIVES
 
 RNG = np.random.default_rng(0)
 B, T, STEPS, D = 6, 7, 3, 4
@@ -33,10 +34,10 @@ def pair(**settings):
 
 
 CASES = {
-    **{negatives: pair(negatives=negatives, group=GROUP) for negatives in _cpc.NEGATIVES},
-    **{f'{negatives}, padded': pair(negatives=negatives, group=GROUP, mask=MASK) for negatives in _cpc.NEGATIVES},
+    **{negatives: pair(negatives=negatives, group=GROUP) for negatives in NEGATIVES},
+    **{f'{negatives}, padded': pair(negatives=negatives, group=GROUP, mask=MASK) for negatives in NEGATIVES},
     **{f'{negatives}, drawn': pair(negatives=negatives, group=GROUP, mask=MASK, num_negatives=5)
-       for negatives in _cpc.NEGATIVES},
+       for negatives in NEGATIVES},
     'holes': pair(mask=HOLES),
     'more drawn than there are': pair(num_negatives=100, negatives='sequence', mask=HOLES),
     'alpha-CPC': pair(alpha=0.3, negatives='group', group=GROUP),
@@ -144,7 +145,7 @@ def test_perfect_foresight_reaches_the_ceiling():
 
 
 @pytest.mark.parametrize('objective', ['info_nce', 'ml_cpc'])
-@pytest.mark.parametrize('negatives', _cpc.NEGATIVES)
+@pytest.mark.parametrize('negatives', NEGATIVES)
 def test_the_order_of_sequences_does_not_matter(negatives, objective):
   order = RNG.permutation(B)
   settings = {'negatives': negatives, 'objective': objective, 'alpha': 0.5}
@@ -192,7 +193,7 @@ def test_a_distance_without_contexts_is_left_out():
   assert accuracy[2] == bound[2] == 0 and bound[0] != 0
 
 
-@pytest.mark.parametrize('negatives', _cpc.NEGATIVES)
+@pytest.mark.parametrize('negatives', NEGATIVES)
 def test_every_step_in_scope_is_drawn_equally_often(negatives):
   number = reference.drawn(KEY, negatives, HOLES, GROUP, 20_000)
   for s in range(B):
