@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'nnclr',
           'temperature': 0.2,
-          'queue_size': 32_768,  # At most the batches that an epoch has.
+          'queue_size': 32_768,
           'encoder': {'name': 'resnet18', 'stem': 'strided', 'bn_groups': 1},
           'head': {'name': 'mlp', 'features': (2048, 2048, 256), 'output_bias': True},
           'predictor': {'name': 'mlp', 'features': (4096, 256), 'output_bn': False, 'output_bias': True},
