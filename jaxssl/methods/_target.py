@@ -36,7 +36,9 @@ def follow(target: dict[str, Any], params: Any, momentum: Scheduled, step: jax.A
   return moved, {kind: tree for kind, tree in target.items() if kind != 'params'}
 
 
-def distance(params: Any, target: Any) -> jax.Array:
-  """Returns how far the target is from the parameters it follows, relative to their length."""
-  own = {name: params[name] for name in target}
-  return optax.tree.norm(optax.tree.sub(own, target)) / optax.tree.norm(own)
+def health(method: Any, state: core.State, batch: core.Batch) -> core.Metrics:
+  """Returns how far the target is from the parameters it follows, relative to their length; written as a method."""
+  del method, batch
+  target = state.stats['target']['params']
+  own = {name: state.params[name] for name in target}
+  return {'target_distance': optax.tree.norm(optax.tree.sub(own, target)) / optax.tree.norm(own)}

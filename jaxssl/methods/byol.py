@@ -65,8 +65,4 @@ class BYOL:
 
   representations = property(_projected.representations)  # h, the layers of the head, z.
   represent, backbone, embed = _projected.represent, _projected.backbone, _projected.embed
-
-  def health(self, state: core.State, batch: core.Batch) -> core.Metrics:
-    """Returns how far the target is from the network, relative to its length."""
-    del batch
-    return {'target_distance': _target.distance(state.params, state.stats['target']['params'])}
+  health = _target.health

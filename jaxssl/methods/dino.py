@@ -12,9 +12,8 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses
-from jaxssl.methods import _checks, _projected, _scheduled, _target
+from jaxssl.methods import _checks, _projected, _prototypes, _scheduled, _target
 from jaxssl.methods._scheduled import Scheduled
-from jaxssl.methods.swav import assignments
 from jaxssl.models.forward import forward_views
 from jaxssl.models.heads import MLP, Assigned, Prototypes
 
@@ -80,22 +79,13 @@ class DINO:
     center = optax.incremental_update(
         jnp.mean(jnp.concatenate(targets), axis=0), center, 1 - self.center_momentum)  # Equation 4.
     stats = {**stats, 'target': {'params': average, **average_stats}, 'center': center}
-    return loss, (stats, assignments(jnp.concatenate(sharp)))
+    return loss, (stats, _prototypes.usage(jnp.concatenate(sharp)))
 
   def step(self, state: core.State, batch: core.Batch, key: jax.Array) -> tuple[core.State, core.Metrics]:
-    def frozen_at_first(new, old):
-      kept = jax.tree.map(
-          lambda n, o: jnp.where(state.step < self.freeze_steps, o, n), new['prototypes'], old['prototypes'])
-      return {**new, 'prototypes': kept}
-
     return core.descend(
         lambda params: self.loss(params, state.stats, batch['views'], key, state.step), self.optimizer, state,
-        frozen_at_first)
+        lambda new, old: _prototypes.kept(new, old, state.step < self.freeze_steps))
 
   representations = property(_projected.representations)  # h, the layers of the head, z.
   represent, backbone, embed = _projected.represent, _projected.backbone, _projected.embed
-
-  def health(self, state: core.State, batch: core.Batch) -> core.Metrics:
-    """Returns how far the target is from the network, relative to its length."""
-    del batch
-    return {'target_distance': _target.distance(state.params, state.stats['target']['params'])}
+  health = _target.health

@@ -67,12 +67,12 @@ class IJEPA:
       raise ValueError(f'context_share must lie in (0, 1], got {self.context_share}')
 
   @property
-  def network(self) -> JEPANetwork:
-    return JEPANetwork(self.encoder, self.predictor)
-
-  @property
   def representations(self) -> tuple[str, ...]:
     return ('mean', 'online', *(('class',) if self.encoder.class_token else ()))
+
+  @property
+  def network(self) -> JEPANetwork:
+    return JEPANetwork(self.encoder, self.predictor)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
     x = ops.single(batch['views'])
@@ -160,10 +160,7 @@ class IJEPA:
     h = self.represent(state, batch['views'], 'mean')
     return (h - jnp.mean(h, axis=0, keepdims=True),)
 
-  def health(self, state: core.State, batch: core.Batch) -> core.Metrics:
-    """Returns how far the target is from the network, relative to its length."""
-    del batch
-    return {'target_distance': _target.distance(state.params, state.stats['target']['params'])}
+  health = _target.health
 
 
 def place_block(u: jax.Array, grid: tuple[int, int], scale: Range, aspect: Range) -> jax.Array:

@@ -45,12 +45,12 @@ class MAE:
       raise ValueError(f'mask_ratio must lie in (0, 1), got {self.mask_ratio}')
 
   @property
-  def network(self) -> MAENetwork:
-    return MAENetwork(self.encoder, self.decoder)
-
-  @property
   def representations(self) -> tuple[str, ...]:
     return ('mean', 'class') if self.encoder.class_token else ('mean',)
+
+  @property
+  def network(self) -> MAENetwork:
+    return MAENetwork(self.encoder, self.decoder)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
     x = ops.single(batch['views'])

@@ -22,7 +22,7 @@ OBJECTIVES = ('info_nce', 'ml_cpc', 'relational')
 
 @dataclasses.dataclass(frozen=True)
 class MoCo:
-  """Of the first two views, one is the query and the other the key.
+  """Needs two views: the first is the query, the second the key.
 
   Batch norm spans the whole batch, so that there is no need to shuffle it over devices, as the paper does; in a small
   batch its statistics may still tell which key is of the same batch.
@@ -32,7 +32,7 @@ class MoCo:
   head: MLP  # h [b, d] -> z [b, p]; v2: MLP((2048, 128), hidden_bn=False, output_bn=False, output_bias=True).
   optimizer: optax.GradientTransformation  # SGD, 0.03, momentum 0.9, weight decay 1e-4, batch 256.
   temperature: float = 0.2  # v2; v1: 0.07.
-  momentum: Scheduled = 0.999
+  momentum: Scheduled = 0.999  # This and the size of the queue are the defaults of the authors' code.
   queue_size: int = 65_536
   objective: str = 'info_nce'  # Or 'ml_cpc'; 'relational': ReSSL (arXiv:2107.09282), whose second view is a weak one.
   # Of 'ml_cpc', multi-label CPC (arXiv:2007.09852); may be a schedule of the step. The loss is not divided by it.
@@ -83,8 +83,4 @@ class MoCo:
 
   representations = property(_projected.representations)  # h, the layers of the head, z.
   represent, backbone, embed = _projected.represent, _projected.backbone, _projected.embed
-
-  def health(self, state: core.State, batch: core.Batch) -> core.Metrics:
-    """Returns how far the target is from the network, relative to its length."""
-    del batch
-    return {'target_distance': _target.distance(state.params, state.stats['target']['params'])}
+  health = _target.health

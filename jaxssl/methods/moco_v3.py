@@ -21,7 +21,7 @@ PATCHES = 'patch_embed'  # What a ViT calls its linear map of patches.
 
 @dataclasses.dataclass(frozen=True)
 class MoCoV3:
-  """Contrasts two views, both ways. Each has a forward pass, and batch statistics, of its own."""
+  """Needs two views, and contrasts them both ways. Each has a forward pass, and batch statistics, of its own."""
 
   encoder: nn.Module  # images [b, h, w, c] -> h [b, d]
   # h [b, d] -> z [b, p]; ViT: MLP((4096, 4096, 256), output_scale=False), ResNet: MLP((4096, 256), output_scale=False).
@@ -76,8 +76,4 @@ class MoCoV3:
 
   representations = property(_projected.representations)  # h, the layers of the head, z.
   represent, backbone, embed = _projected.represent, _projected.backbone, _projected.embed
-
-  def health(self, state: core.State, batch: core.Batch) -> core.Metrics:
-    """Returns how far the target is from the network, relative to its length."""
-    del batch
-    return {'target_distance': _target.distance(state.params, state.stats['target']['params'])}
+  health = _target.health

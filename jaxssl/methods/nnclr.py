@@ -19,7 +19,7 @@ from jaxssl.models.heads import MLP, Predicted
 
 @dataclasses.dataclass(frozen=True)
 class NNCLR:
-  """Contrasts the first two views, both ways. Each has a forward pass, and batch statistics, of its own."""
+  """Needs two views, and contrasts them both ways. Each has a forward pass, and batch statistics, of its own."""
 
   encoder: nn.Module  # images [b, h, w, c] -> h [b, d]
   head: MLP  # h [b, d] -> z [b, p]; MLP((2048, 2048, 256), output_bias=True) (section 4.1).
