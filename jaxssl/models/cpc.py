@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxssl import spectral
+from jaxssl import ops, spectral
 from jaxssl.models.heads import MLP
 
 NORMS = ('batch', 'channel', None)
@@ -324,6 +324,49 @@ class TransformerPredictor(nn.Module):
         _TransformerStep, in_axes=None, out_axes=2, axis_size=self.steps, variable_axes={'params': 0},
         split_rngs={'params': True})
     return all_steps(self.features, self.heads, self.dtype, name='steps')(c).astype(jnp.float32)
+
+
+class CPCNetwork(nn.Module):
+  """Encoder g_enc, context g_ar and predictors W_k: sequences [b, n, ...] -> (z [b, t, d], c [b, t, e], W_k c_t)."""
+
+  encoder: nn.Module
+  context: nn.Module
+  predictor: nn.Module
+
+  def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array, jax.Array]:
+    z = self.encoder(x, train=train)
+    c = self.context(z, train=train)
+    return z, c, self.predictor(c, train=train)  # [b, t, K, d].
+
+
+class CPCRepresentation(nn.Module):
+  """z, or with a context c, of sequences: each step's, [b, t, d], or their means over the steps that count, [b, d]."""
+
+  encoder: nn.Module
+  context: nn.Module | None
+  pooled: bool
+  downsample: int | None = None  # Inputs of a step.
+
+  def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
+    steps = self.encoder(silenced(x, mask), train=train)
+    if self.context is not None:
+      steps = self.context(steps, train=train)
+    if not self.pooled:
+      return steps
+    valid = jnp.ones(steps.shape[:2], bool)
+    if mask is not None:
+      valid = ops.step_mask(mask, steps.shape[1], self.downsample)
+    share = valid / jnp.maximum(jnp.sum(valid, axis=1, keepdims=True), 1)
+    return jnp.einsum('bt,btd->bd', share, steps)
+
+
+def silenced(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+  """Returns inputs [b, n, ...] with zeros for what the mask [b, n] calls padding, which may hold anything, NaN too."""
+  if mask is None:
+    return x
+  if mask.shape != x.shape[:2]:
+    raise ValueError(f'mask must have shape {list(x.shape[:2])}, that of the inputs, got {list(mask.shape)}')
+  return jnp.where(mask.reshape(*mask.shape, *[1] * (x.ndim - 2)), x, 0)
 
 
 def _check_sequence(name: str, x: jax.Array) -> None:

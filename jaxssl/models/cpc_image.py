@@ -15,6 +15,8 @@ from flax import linen as nn
 from jaxssl import ops
 from jaxssl.models.cpc import RNNContext
 
+Pairs = dict[str, tuple[jax.Array, jax.Array]]  # By direction: predictions [s, t, K, d], targets [s, t, d].
+
 # Quarter turns, counter-clockwise, that make each direction of prediction 'down'.
 DIRECTIONS = {'down': 0, 'left': 1, 'up': 2, 'right': 3}
 
@@ -145,7 +147,7 @@ class GridPredictor(nn.Module):
     if self.target_features is not None:
       self.targets = {direction: nn.Dense(self.target_features) for direction in self.directions}
 
-  def __call__(self, z: jax.Array, train: bool = False) -> dict[str, tuple[jax.Array, jax.Array]]:
+  def __call__(self, z: jax.Array, train: bool = False) -> Pairs:
     """Returns, for each direction, predictions [b columns, t, K, d] and targets [b columns, t, d], t = rows - skip.
 
     Row b and column q of the turned grid is sequence b columns + q. predictions[:, i, k - 1] is for targets[:, i + k],
@@ -175,6 +177,30 @@ class GridPredictor(nn.Module):
         turn_back(self.contexts[direction](turn(z, direction), train=train), direction)
         for direction in self.directions]
     return jnp.concatenate(contexts, axis=-1)
+
+
+class CPCImageNetwork(nn.Module):
+  """Encoder and predictions: images or their patches -> (z [b, rows, columns, d], pairs)."""
+
+  encoder: PatchEncoder
+  predictor: GridPredictor
+
+  def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, Pairs]:
+    z = self.encoder(x, train=train)
+    return z, self.predictor(z, train=train)
+
+
+class CPCImageRepresentation(nn.Module):
+  """z, or with a predictor its contexts c, of images [b, h, w, c], averaged over the patches: [b, d]."""
+
+  encoder: PatchEncoder
+  predictor: GridPredictor | None = None
+
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    grid = self.encoder(x, train=train)
+    if self.predictor is not None:
+      grid = self.predictor.represent(grid, train=train)
+    return grid.mean(axis=(1, 2))
 
 
 def turn(grid: jax.Array, direction: str) -> jax.Array:
