@@ -162,11 +162,6 @@ class GAN:
     variables = {'params': encoder.params, **encoder.stats}
     return DiscriminatorFeatures(self.discriminator, layer), {kind: {'network': x} for kind, x in variables.items()}
 
-  def embed(self, state: State, batch: core.Batch) -> tuple[jax.Array, ...]:
-    """Returns the last layer's features [b, d] of the first view, centred, for the health of the embedding."""
-    h = self.represent(state, ops.single(batch['views']))
-    return (h - jnp.mean(h, axis=0, keepdims=True),)
-
   def generate(self, state: State, z: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Returns what the averaged generator makes of z [n, latent_size], [n, *shape]."""
     images: Any = self.generator.apply(state.average, z, shape)
@@ -179,6 +174,11 @@ class GAN:
   def latents(self, key: jax.Array, n: int) -> jax.Array:
     """Returns n draws of z, [n, latent_size]."""
     return _adversarial.latents(self.latent, key, (n, self.latent_size))
+
+  def embed(self, state: State, batch: core.Batch) -> tuple[jax.Array, ...]:
+    """Returns the last layer's features [b, d] of the first view, centred, for the health of the embedding."""
+    h = self.represent(state, ops.single(batch['views']))
+    return (h - jnp.mean(h, axis=0, keepdims=True),)
 
   def _update_discriminator(self, encoder, part, generator):
     real, key = part

@@ -44,8 +44,8 @@ class IJEPA:
   each block in the predictor; the shortest of 128 contexts, to which the authors' code would cut all, has about 25 %.
   """
 
-  encoder: ViT  # The paper's has class_token=False and pool='mean'.
-  predictor: JEPAPredictor
+  encoder: ViT  # images [b, h, w, c] -> tokens [b, t, d]; the paper's has class_token=False and pool='mean'.
+  predictor: JEPAPredictor  # tokens of the context -> those of the targets; 12 blocks beside ViT-L and larger ones.
   optimizer: optax.GradientTransformation  # AdamW, 1e-3, batch 2048, weight decay 0.04 to 0.4 (appendix A.1).
   momentum: Scheduled = 0.996  # The paper raises it to 1 in a straight line: {'name': 'linear', …} in a config.
   num_targets: int = 4  # Section 3, as the three that follow.
