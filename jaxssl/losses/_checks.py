@@ -1,6 +1,7 @@
 """Checks of shapes, dtypes and names; never of values, which are unknown under `jax.jit`."""
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -8,35 +9,28 @@ import numpy as np
 from jax.typing import ArrayLike
 
 IMPLEMENTATIONS = ('dense', 'tiled', 'ring', 'pallas_tpu', 'mosaic_gpu')
+DENSE_OR_TILED = ('dense', 'tiled')  # Those of the losses that have these alone.
 
 
 def embeddings(**arrays: ArrayLike) -> tuple[jax.Array, ...]:
   """Returns the named arrays in float32; raises unless all are floating-point, of one shape [n, d]."""
-  (first, *_), shape = arrays, None
-  checked = []
-  for name, value in arrays.items():
-    x = floating(name, value)
-    shape = x.shape if shape is None else shape
-    if x.ndim != 2 or 0 in x.shape:
-      raise ValueError(f'{name} must have shape [n, d], neither of them 0, found {list(x.shape)}.')
-    if x.shape != shape:
-      raise ValueError(f'{name} must have the shape of {first}, {list(shape)}, found {list(x.shape)}.')
-    checked.append(x)
-  return tuple(checked)
+  return _of_one_shape(arrays, '[n, d], neither of them 0', lambda x: x.ndim == 2)
 
 
 def alike(**arrays: ArrayLike) -> tuple[jax.Array, ...]:
   """Returns the named arrays in float32; raises unless all are floating-point, of one shape [b, ...]."""
-  (first, *_), shape = arrays, None
-  checked = []
-  for name, value in arrays.items():
-    x = floating(name, value)
-    shape = x.shape if shape is None else shape
-    if x.ndim < 1 or 0 in x.shape:
-      raise ValueError(f'{name} must have shape [b, ...], none of them 0, found {list(x.shape)}.')
-    if x.shape != shape:
-      raise ValueError(f'{name} must have the shape of {first}, {list(shape)}, found {list(x.shape)}.')
-    checked.append(x)
+  return _of_one_shape(arrays, '[b, ...], none of them 0', lambda x: x.ndim >= 1)
+
+
+def _of_one_shape(
+    arrays: dict[str, ArrayLike], wanted: str, is_wanted: Callable[[jax.Array], bool]) -> tuple[jax.Array, ...]:
+  checked = [floating(name, value) for name, value in arrays.items()]
+  first = next(iter(arrays))
+  for name, x in zip(arrays, checked, strict=True):
+    if not is_wanted(x) or 0 in x.shape:
+      raise ValueError(f'{name} must have shape {wanted}, found {list(x.shape)}.')
+    if x.shape != checked[0].shape:
+      raise ValueError(f'{name} must have the shape of {first}, {list(checked[0].shape)}, found {list(x.shape)}.')
   return tuple(checked)
 
 
@@ -81,7 +75,7 @@ def scalar(name: str, value: ArrayLike) -> jax.Array:
   try:
     x = jnp.asarray(value)
   except (TypeError, ValueError):
-    raise ValueError(f'{name} must be a number, found {value!r}.') from None
+    raise ValueError(f'{name} must be a number, got {value!r}') from None
   if x.ndim:
     raise ValueError(f'{name} must be a scalar, found shape {list(x.shape)}.')
   if jnp.issubdtype(x.dtype, jnp.complexfloating) or x.dtype == bool:

@@ -40,8 +40,6 @@ from jaxssl.losses._collectives import (
     vary,
 )
 
-IMPLEMENTATIONS = ('dense', 'tiled')
-
 
 def multi_label_info_nce(
     query: ArrayLike,
@@ -270,7 +268,7 @@ def ml_cpc_bound(positive: ArrayLike, negatives: ArrayLike, *, alpha: ArrayLike 
 
 
 def _of_batch(kernel, split, whole, temperature, alpha, axis_name, implementation):
-  _checks.implementation(implementation, IMPLEMENTATIONS)
+  _checks.implementation(implementation, _checks.DENSE_OR_TILED)
   settings = {'implementation': implementation}
   whole = {**whole, 'temperature': _checks.scalar('temperature', temperature)}
   if isinstance(alpha, int | float | np.number):

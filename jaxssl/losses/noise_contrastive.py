@@ -67,7 +67,7 @@ def noise_contrastive(
     <https://arxiv.org/abs/1906.05849>`_, 2019, equations 8 to 10. (Their code adds 1e-7 to the denominators.)
   """
   split, whole = _arrays(query, key, negatives, temperature)
-  _checks.implementation(implementation, ('dense', 'tiled'))
+  _checks.implementation(implementation, _checks.DENSE_OR_TILED)
   if num_examples < 1:
     raise ValueError(f'num_examples must be at least 1, found {num_examples}.')
   m = jnp.asarray(negatives).shape[-2]
