@@ -6,18 +6,14 @@ do not, but for `sinkhorn` and `relational`, whose targets never have one. `axis
 All compute in float32, whatever float type comes in.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
 from jaxssl import ops
-from jaxssl.losses import _checks
+from jaxssl.losses import _checks, _dense
 from jaxssl.losses._collectives import AxisName, gather, gathered_index, global_mean, over_batch
-
-matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
 def negative_cosine(prediction: ArrayLike, target: ArrayLike, *, axis_name: AxisName | None = None) -> jax.Array:
@@ -172,7 +168,7 @@ def koleo(z: ArrayLike, *, epsilon: float = 1e-8, axis_name: AxisName | None = N
     if len(everyone) < 2:
       raise ValueError(f'z must hold at least 2 examples, found {len(everyone)}.')
     own = gathered_index(len(z), axis_name)[:, None] == jnp.arange(len(everyone))[None]
-    scores = jnp.where(own, -jnp.inf, matmul(z, everyone.T))
+    scores = jnp.where(own, -jnp.inf, _dense.inner_products(z, everyone))
     nearest = jnp.take(everyone, jnp.argmax(lax.stop_gradient(scores), axis=1), axis=0)
     squared = jnp.sum(jnp.square(z - nearest), axis=1)
     same = squared == 0
@@ -224,7 +220,7 @@ def relational(
   others = ops.l2_normalize(_checks.floating('others', others))
   if others.ndim != 2 or others.shape[1] != query.shape[1]:
     raise ValueError(f'others must have shape [m, {query.shape[1]}], found {list(others.shape)}.')
-  similar = lambda z: matmul(ops.l2_normalize(z), others.T)
+  similar = lambda z: _dense.inner_products(ops.l2_normalize(z), others)
   sharp = similar(lax.stop_gradient(target)) / _checks.scalar('target_temperature', target_temperature)
   return soft_cross_entropy(
       similar(query), lax.stop_gradient(jax.nn.softmax(sharp, axis=1)), temperature=temperature, axis_name=axis_name)
@@ -279,7 +275,7 @@ def _huber(d: jax.Array, beta: float) -> jax.Array:
 
 
 def _lse_over_batch(x: jax.Array, axis_name: AxisName | None) -> jax.Array:
-  """log sum exp over the global batch: [n, k] -> [k]."""
+  """Returns log(sum(exp(x))) over the global batch: [n, k] -> [k]."""
   highest = jnp.max(x, axis=0)
   if axis_name is not None:
     highest = lax.pmax(highest, axis_name)
@@ -288,5 +284,8 @@ def _lse_over_batch(x: jax.Array, axis_name: AxisName | None) -> jax.Array:
 
 
 def _below_highest(x: jax.Array, highest: jax.Array) -> jax.Array:
-  """x - highest, at most 0: XLA may compute x for each by itself, and rounded otherwise, so that exp would overflow."""
+  """Returns x - highest, at most 0.
+
+  XLA may compute x twice, for its maximum and for the difference, with another rounding: exp could then overflow.
+  """
   return jnp.minimum(x - highest, 0.0)
