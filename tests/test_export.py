@@ -82,6 +82,11 @@ def test_weights_of_another_network_are_refused(tmp_path):
     export.variables(models.ResNet((1, 1), 'basic', (4, 8)), state)
   with pytest.raises(ValueError, match=r'bn1.mean of shape \(6,\); found \(4,\)'):
     export.variables(models.ResNet((2, 1), 'basic', (6, 8)), state)
+  with pytest.raises(ValueError, match="of a plain .*, which has 'patch_embed.proj.weight', got 'bn1.bias'"):
+    export.variables(ENCODERS['learned positions'], dict(sorted(state.items())))
+  of_vit = export.state_dict(*example('learned positions')[:2], (32, 16))
+  with pytest.raises(ValueError, match="of a ResNet, whose first weight is 'conv1.weight' .*got 'patch_embed"):
+    export.variables(encoder, of_vit)
   with pytest.raises(ValueError, match="positions='learned', as weights of timm do, got 'sincos'"):
     export.variables(ENCODERS['fixed positions'], {})
   (tmp_path / 'no.safetensors').write_bytes(b'weights')

@@ -278,7 +278,13 @@ def load_torchvision(state_dict: Mapping[str, Any]) -> dict[str, Any]:
 
   Returns:
     `{'params': ..., 'batch_stats': ...}` of float32 arrays for `ResNet.apply`.
+
+  Raises:
+    ValueError: for weights that are not those of a ResNet.
   """
+  if not {'conv1.weight', 'conv1.0.weight'} & state_dict.keys():
+    raise ValueError("state_dict must be of a ResNet, whose first weight is 'conv1.weight' or 'conv1.0.weight', got "
+                     f'{next(iter(state_dict), None)!r}')
   variables: dict[str, Any] = {'params': {}, 'batch_stats': {}}
   for name, value in state_dict.items():
     module, leaf = name.rsplit('.', 1)

@@ -302,8 +302,12 @@ def load_timm(state_dict: Mapping[str, Any], grid: tuple[int, int] | None = None
     `{'params': ...}` of float32 arrays for `ViT.apply`.
 
   Raises:
-    ValueError: for a weight that ViT has no place for, or positions of another number than `grid` has patches.
+    ValueError: for a weight that is missing or that ViT has no place for, or positions that do not fit `grid`.
   """
+  for name in ('patch_embed.proj.weight', 'patch_embed.proj.bias', 'pos_embed'):
+    if name not in state_dict:
+      raise ValueError(f'state_dict must be of a plain VisionTransformer, which has {name!r}, got '
+                       f'{next(iter(state_dict), None)!r} and others')
   arrays = {name: np.asarray(value, np.float32) for name, value in state_dict.items()
             if not name.startswith(('head.', 'decoder_', 'mask_token'))}
   params: dict[str, Any] = _special(arrays, grid)
