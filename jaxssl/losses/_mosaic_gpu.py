@@ -269,8 +269,8 @@ def _blocks(z, rows):
   n, d = z.shape
   if d > LARGEST_WIDTH:
     raise ValueError(
-        f"implementation='mosaic_gpu' takes embeddings of up to {LARGEST_WIDTH} values, found {d}: choose 'dense', "
-        "'tiled' or 'ring'.")
+        f"implementation='mosaic_gpu' takes embeddings of up to {LARGEST_WIDTH} values, got {d}: choose 'dense', "
+        "'tiled' or 'ring'")
   return jnp.pad(z.astype(jnp.bfloat16), ((0, -n % rows), (0, -d % WIDTH)))
 
 

@@ -141,8 +141,8 @@ def _padded(x: jax.Array, rows: int) -> jax.Array:
   n, d = x.shape
   if d > LARGEST_WIDTH:
     raise ValueError(
-        f"implementation='pallas_tpu' takes embeddings of up to {LARGEST_WIDTH} values, found {d}: choose 'dense', "
-        "'tiled' or 'ring'.")
+        f"implementation='pallas_tpu' takes embeddings of up to {LARGEST_WIDTH} values, got {d}: choose 'dense', "
+        "'tiled' or 'ring'")
   return jnp.pad(x, ((0, -n % rows), (0, -d % LANES)))
 
 

@@ -43,7 +43,7 @@ def sparsity_kl(activations: ArrayLike, *, target: float = 0.05) -> jax.Array:
   (activations,) = _checks.embeddings(activations=activations)
   _checks.number('target', target, 0.0, 1.0)
   if not target > 0:
-    raise ValueError(f'target must be positive, found {target}.')
+    raise ValueError(f'target must be positive, got {target}')
   # A unit that is always on or off has a large penalty, not an infinite one, and a gradient (with a clip it had none).
   epsilon = jnp.finfo(jnp.float32).eps
   mean = epsilon + (1 - 2 * epsilon) * jnp.mean(activations, axis=0)
@@ -100,7 +100,7 @@ def k_sparse(codes: ArrayLike, k: int) -> jax.Array:
   (codes,) = _checks.embeddings(codes=codes)
   width = codes.shape[1]
   if not isinstance(k, int | np.integer) or not 1 <= k <= width:
-    raise ValueError(f'k must be an integer from 1 to the length of a code, {width}, found {k}.')
+    raise ValueError(f'k must be an integer from 1 to the length of a code, {width}, got {k}')
   _, largest = jax.lax.top_k(codes, k)
   kept = jnp.any(largest[:, :, None] == jnp.arange(width)[None, None, :], axis=1)
   return jnp.where(kept, codes, 0.0)
@@ -215,6 +215,6 @@ def codebook_perplexity(counts: ArrayLike) -> jax.Array:
   """
   counts = jnp.asarray(counts, jnp.float32)
   if counts.ndim != 1 or not counts.size:
-    raise ValueError(f'counts must be [K], found shape {list(counts.shape)}.')
+    raise ValueError(f'counts must be [K], got shape {list(counts.shape)}')
   share = counts / jnp.maximum(jnp.sum(counts), jnp.finfo(jnp.float32).tiny)
   return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(share, share)))

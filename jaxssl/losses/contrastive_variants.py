@@ -169,7 +169,7 @@ def nt_logistic(
   _checks.implementation(implementation, _checks.DENSE_OR_TILED)
   _checks.number('margin', margin, 0)
   if margin is not None and implementation == 'tiled':
-    raise ValueError("implementation must be None or 'dense' where a margin is given, found 'tiled'.")
+    raise ValueError("implementation must be None or 'dense' where a margin is given, got 'tiled'")
   kernel = functools.partial(_nt_logistic, margin=margin, implementation=implementation)
   return _of_views(kernel, z1, z2, axis_name, temperature=temperature)
 

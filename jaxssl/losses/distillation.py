@@ -118,9 +118,9 @@ def sinkhorn(
   """
   (scores,) = _checks.embeddings(scores=scores)
   if not isinstance(iterations, int) or iterations < 1:
-    raise ValueError(f'iterations must be a positive integer, found {iterations!r}.')
+    raise ValueError(f'iterations must be a positive integer, got {iterations!r}')
   if not isinstance(epsilon, int | float) or not epsilon > 0:
-    raise ValueError(f'epsilon must be a positive number, found {epsilon!r}.')
+    raise ValueError(f'epsilon must be a positive number, got {epsilon!r}')
   log_q = lax.stop_gradient(scores) / epsilon
   for _ in range(iterations):
     log_q = log_q - _lse_over_batch(log_q, axis_name)[None]
@@ -166,7 +166,7 @@ def koleo(z: ArrayLike, *, epsilon: float = 1e-8, axis_name: AxisName | None = N
     z = ops.l2_normalize(z)
     everyone = gather(z, axis_name)
     if len(everyone) < 2:
-      raise ValueError(f'z must hold at least 2 examples, found {len(everyone)}.')
+      raise ValueError(f'z must hold at least 2 examples, got {len(everyone)}')
     own = gathered_index(len(z), axis_name)[:, None] == jnp.arange(len(everyone))[None]
     scores = jnp.where(own, -jnp.inf, _dense.inner_products(z, everyone))
     nearest = jnp.take(everyone, jnp.argmax(lax.stop_gradient(scores), axis=1), axis=0)
@@ -219,7 +219,7 @@ def relational(
   query, target = _checks.embeddings(query=query, target=target)
   others = ops.l2_normalize(_checks.floating('others', others))
   if others.ndim != 2 or others.shape[1] != query.shape[1]:
-    raise ValueError(f'others must have shape [m, {query.shape[1]}], found {list(others.shape)}.')
+    raise ValueError(f'others must have shape [m, {query.shape[1]}], got {list(others.shape)}')
   similar = lambda z: _dense.inner_products(ops.l2_normalize(z), others)
   sharp = similar(lax.stop_gradient(target)) / _checks.scalar('target_temperature', target_temperature)
   return soft_cross_entropy(
@@ -257,14 +257,14 @@ def smooth_l1(
   """
   prediction, target = _checks.alike(prediction=prediction, target=target)
   if not isinstance(beta, int | float) or not beta > 0:
-    raise ValueError(f'beta must be a positive Python number, found {beta}.')
+    raise ValueError(f'beta must be a positive Python number, got {beta}')
   d = jnp.abs(prediction - target)
   if mask is None:
     return global_mean(_huber(d, beta), axis_name)
   mask = jnp.asarray(mask)
   if mask.dtype != bool or mask.shape != d.shape[:mask.ndim]:
-    raise ValueError(f'mask must be boolean, of the leading axes of {list(d.shape)}, found {mask.dtype} '
-                     f'{list(mask.shape)}.')
+    raise ValueError(f'mask must be boolean, of the leading axes of {list(d.shape)}, got {mask.dtype} '
+                     f'{list(mask.shape)}')
   counted = jnp.broadcast_to(mask.reshape(*mask.shape, *(1,) * (d.ndim - mask.ndim)), d.shape)
   share = global_mean(counted.astype(jnp.float32), axis_name)  # Of all devices: each may have counted another number.
   return global_mean(_huber(jnp.where(counted, d, 0.0), beta), axis_name) / jnp.maximum(share, jnp.finfo(d.dtype).tiny)

@@ -166,7 +166,7 @@ def elbo(log_likelihood: ArrayLike, kl: ArrayLike, *, beta: ArrayLike = 1.0) -> 
   """
   log_likelihood, kl = _checks.alike(log_likelihood=log_likelihood, kl=kl)
   if kl.ndim != 1:
-    raise ValueError(f'log_likelihood and kl must be [b], summed over all but the batch, found {list(kl.shape)}.')
+    raise ValueError(f'log_likelihood and kl must be [b], summed over all but the batch, got {list(kl.shape)}')
   return jnp.mean(log_likelihood - _checks.scalar('beta', beta) * kl)
 
 
@@ -226,7 +226,7 @@ def normalize_patches(patches: ArrayLike, *, epsilon: float = 1e-6) -> jax.Array
   """
   patches = _checks.floating('patches', patches)
   if patches.ndim < 1 or patches.shape[-1] < 2:
-    raise ValueError(f'patches must be [..., d] of at least 2 pixels, found shape {list(patches.shape)}.')
+    raise ValueError(f'patches must be [..., d] of at least 2 pixels, got shape {list(patches.shape)}')
   patches = patches - patches[..., :1]  # A flat patch is then exactly 0, not the rounding of its mean.
   mean = jnp.mean(patches, axis=-1, keepdims=True)
   variance = jnp.var(patches, axis=-1, keepdims=True, ddof=1)
@@ -265,7 +265,7 @@ def masked_patch_error(prediction: ArrayLike, target: ArrayLike, mask: ArrayLike
   mask = jnp.asarray(mask)
   if prediction.ndim != 3 or mask.shape != prediction.shape[:2]:
     raise ValueError(
-        f'prediction must be [b, n, d] and mask [b, n], found {list(prediction.shape)} and {list(mask.shape)}.')
+        f'prediction must be [b, n, d] and mask [b, n], got {list(prediction.shape)} and {list(mask.shape)}')
   weight = (mask != 0).astype(jnp.float32)
   difference = jnp.where(weight[:, :, None] > 0, prediction - target, 0.0)
   error = jnp.mean(jnp.square(difference), axis=-1)

@@ -303,7 +303,7 @@ def sigreg(z: ArrayLike, directions: ArrayLike, *, axis_name: AxisName | None = 
   (z,) = _checks.embeddings(z=z)
   directions = _checks.floating('directions', directions)
   if directions.ndim != 2 or directions.shape[1] != z.shape[1]:
-    raise ValueError(f'directions must have shape [m, {z.shape[1]}], found {list(directions.shape)}.')
+    raise ValueError(f'directions must have shape [m, {z.shape[1]}], got {list(directions.shape)}')
 
   def kernel(z, directions, axis_name):
     # The sines and cosines of all knots are cheaper to compute again than to keep.
@@ -352,7 +352,7 @@ def _unbiased(n: int, axis_name: AxisName | None) -> int:
   """Returns n - 1, of the global batch."""
   total = n * devices(axis_name).count
   if total < 2:
-    raise ValueError(f'z must hold at least 2 examples, found {total}.')
+    raise ValueError(f'z must hold at least 2 examples, got {total}')
   return total - 1
 
 
