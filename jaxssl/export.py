@@ -123,7 +123,7 @@ def _check(encoder: nn.Module, found: Mapping[str, Any], image_size: int | tuple
   for name in sorted(wanted.keys() | given.keys()):
     if wanted.get(name) != given.get(name):
       raise ValueError(
-          f'state must be of this encoder, which has {name} of shape {wanted.get(name, "none")}; found '
+          f'state must be of this encoder, which has {name} of shape {wanted.get(name, "none")}; got '
           f'{given.get(name, "none")}')
 
 

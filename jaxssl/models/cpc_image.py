@@ -48,7 +48,7 @@ class PatchEncoder(nn.Module):
     patches = x if x.ndim == 6 else ops.patchify(x, self.size, self.stride)
     grid, patch = patches.shape[:3], patches.shape[3:]
     if patch[:2] != (self.size, self.size):
-      raise ValueError(f'x must be patches [b, rows, columns, {self.size}, {self.size}, c], got shape {x.shape}.')
+      raise ValueError(f'x must be patches [b, rows, columns, {self.size}, {self.size}, c], got shape {x.shape}')
     return self.network(patches.reshape(-1, *patch), train=train).reshape(*grid, -1)
 
 
@@ -106,7 +106,7 @@ class RowGRUContext(nn.Module):
   def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
     _check_grid(z)
     if self.mix < 1 or self.mix % 2 == 0:
-      raise ValueError(f'mix must be odd and positive, got {self.mix}.')
+      raise ValueError(f'mix must be odd and positive, got {self.mix}')
     side = self.mix // 2
     x = nn.Conv(self.features, (1, self.mix), padding=((0, 0), (side, side)), dtype=self.dtype, name='mix')(z)
     c = RNNContext('gru', self.features, dtype=self.dtype, name='rows')(columns(nn.relu(x)))
@@ -137,11 +137,11 @@ class GridPredictor(nn.Module):
   def setup(self):
     wrong = set(self.directions) - set(DIRECTIONS)
     if wrong or not self.directions or len(set(self.directions)) < len(self.directions):
-      raise ValueError(f'directions must be some of {tuple(DIRECTIONS)}, each once, got {self.directions}.')
+      raise ValueError(f'directions must be some of {tuple(DIRECTIONS)}, each once, got {self.directions}')
     if not isinstance(self.skip, int) or self.skip < 0:
-      raise ValueError(f'skip must be an integer of at least 0, got {self.skip!r}.')
+      raise ValueError(f'skip must be an integer of at least 0, got {self.skip!r}')
     if self.target_features is not None and self.target_features < 1:
-      raise ValueError(f'target_features must be at least 1, or None, got {self.target_features}.')
+      raise ValueError(f'target_features must be at least 1, or None, got {self.target_features}')
     self.contexts = {direction: self.context.clone() for direction in self.directions}
     self.predictors = {direction: self.predictor.clone() for direction in self.directions}
     if self.target_features is not None:
@@ -163,7 +163,7 @@ class GridPredictor(nn.Module):
       turned = turn(z, direction)
       length = turned.shape[1] - self.skip
       if length < 2:
-        raise ValueError(f'skip must leave two rows in direction {direction!r} of z {z.shape}, got {self.skip}.')
+        raise ValueError(f'skip must leave two rows in direction {direction!r} of z {z.shape}, got {self.skip}')
       predictions = self.predictors[direction](columns(self.contexts[direction](turned, train=train)), train=train)
       targets = columns(turned)
       if self.target_features is not None:
@@ -221,4 +221,4 @@ def columns(grid: jax.Array) -> jax.Array:
 
 def _check_grid(z: jax.Array) -> None:
   if z.ndim != 4:
-    raise ValueError(f'z must be a grid [b, rows, columns, d], got shape {z.shape}.')
+    raise ValueError(f'z must be a grid [b, rows, columns, d], got shape {z.shape}')
