@@ -130,6 +130,7 @@ def _check(encoder: nn.Module, found: Mapping[str, Any], image_size: int | tuple
 def _channels(encoder: nn.Module, found: Mapping[str, Any]) -> int:
   """Of the images, from the weights of the first layer."""
   if isinstance(encoder, ResNet):
-    return found['params']['conv1']['kernel'].shape[2]
+    kernel = found['params'].get('conv1', {}).get('kernel')
+    return 3 if kernel is None else kernel.shape[2]  # Where it is missing, `_check` says so.
   patch = encoder.patch if isinstance(encoder.patch, tuple) else (encoder.patch, encoder.patch)
   return len(found['params']['patch_embed']['kernel']) // (patch[0] * patch[1])

@@ -85,8 +85,10 @@ def test_weights_of_another_network_are_refused(tmp_path):
   with pytest.raises(ValueError, match="of a plain .*, which has 'patch_embed.proj.weight', got 'bn1.bias'"):
     export.variables(ENCODERS['learned positions'], dict(sorted(state.items())))
   of_vit = export.state_dict(*example('learned positions')[:2], (32, 16))
-  with pytest.raises(ValueError, match="of a ResNet, whose first weight is 'conv1.weight' .*got 'patch_embed"):
+  with pytest.raises(ValueError, match="of a ResNet, got the weight 'patch_embed.proj.weight'"):
     export.variables(encoder, of_vit)
+  with pytest.raises(ValueError, match=r'has params.conv1.kernel of shape \(7, 7, 3, 4\); got none'):
+    export.variables(encoder, {name: array for name, array in state.items() if name != 'conv1.weight'})
   with pytest.raises(ValueError, match="positions='learned', as weights of timm do, got 'sincos'"):
     export.variables(ENCODERS['fixed positions'], {})
   (tmp_path / 'no.safetensors').write_bytes(b'weights')

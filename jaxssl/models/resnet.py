@@ -6,6 +6,7 @@ https://arxiv.org/abs/1903.06586, in the form of SimCLRv2, Chen et al. 2020, htt
 """
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -276,16 +277,15 @@ def load_torchvision(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     `{'params': ..., 'batch_stats': ...}` of float32 arrays for `ResNet.apply`.
 
   Raises:
-    ValueError: for weights that are not those of a ResNet.
+    ValueError: for a weight that ResNet has no place for.
   """
-  if not {'conv1.weight', 'conv1.0.weight'} & state_dict.keys():
-    raise ValueError("state_dict must be of a ResNet, whose first weight is 'conv1.weight' or 'conv1.0.weight', got "
-                     f'{next(iter(state_dict), None)!r}')
   variables: dict[str, Any] = {'params': {}, 'batch_stats': {}}
   for name, value in state_dict.items():
-    module, leaf = name.rsplit('.', 1)
+    module, _, leaf = name.rpartition('.')
     if module == 'fc' or leaf == 'num_batches_tracked':
       continue
+    if not re.fullmatch(r'conv1|bn1|conv1\.\d|layer\d\.\d+\..+', module) or leaf not in ('weight', *_LEAVES):
+      raise ValueError(f'state_dict must be of a ResNet, got the weight {name!r}')
     array = np.asarray(value, np.float32)
     if leaf == 'weight':
       collection, leaf = 'params', 'kernel' if array.ndim == 4 else 'scale'
