@@ -26,8 +26,8 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'barlow_twins',
           'weight': 0.005,
-          'head': {'name': 'mlp', 'features': (2048, 2048, 2048), 'output_bn': False},
           'encoder': {'name': 'resnet18', 'stem': 'small', 'bn_groups': 1},
+          'head': {'name': 'mlp', 'features': (2048, 2048, 2048), 'output_bn': False},
           'optimizer': {
               'name': 'lars', 'trust_coefficient': 0.02, 'weight_decay': 1e-4,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.3, 'scaling': 'linear', 'warmup_epochs': 10.0},

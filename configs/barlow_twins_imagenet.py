@@ -26,8 +26,8 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'barlow_twins',
           'weight': 0.0051,
-          'head': {'name': 'mlp', 'features': (8192, 8192, 8192), 'output_bn': False, 'dtype': 'bfloat16'},
           'encoder': {'name': 'resnet50', 'dtype': 'bfloat16', 'bn_groups': 1},
+          'head': {'name': 'mlp', 'features': (8192, 8192, 8192), 'output_bn': False, 'dtype': 'bfloat16'},
           'optimizer': {
               'name': 'lars', 'excluded_rate': 0.024, 'weight_decay': 1e-6,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.2, 'scaling': 'linear', 'warmup_epochs': 10.0,

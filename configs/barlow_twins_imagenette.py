@@ -25,8 +25,8 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'barlow_twins',
           'weight': 0.005,
-          'head': {'name': 'mlp', 'features': (2048, 2048, 2048), 'output_bn': False},
           'encoder': {'name': 'resnet18', 'bn_groups': 1},
+          'head': {'name': 'mlp', 'features': (2048, 2048, 2048), 'output_bn': False},
           'optimizer': {
               'name': 'sgd', 'momentum': 0.9, 'weight_decay': 5e-4, 'decay_all': True,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.06, 'scaling': 'linear', 'warmup_epochs': 0.0},

@@ -30,9 +30,9 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'barlow_twins',
           'weight': 0.0051,
-          'head': {'name': 'mlp', 'features': (512, 512, 512), 'output_bn': False},
           'encoder': {'name': 'resnet', 'stage_sizes': (1, 1, 1), 'block': 'basic', 'widths': (32, 64, 128),
                       'stem': 'strided', 'average_pool_shortcut': True, 'bn_groups': 1},
+          'head': {'name': 'mlp', 'features': (512, 512, 512), 'output_bn': False},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 1e-4,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.01, 'scaling': 'none', 'warmup_epochs': 3.0},

@@ -26,9 +26,9 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'byol',
           'momentum': {'name': 'cosine', 'start': 0.99, 'end': 1.0},
+          'encoder': {'name': 'resnet18', 'stem': 'small', 'bn_groups': 1},
           'head': {'name': 'mlp', 'features': (4096, 256), 'output_bn': False, 'output_bias': True},
           'predictor': {'name': 'mlp', 'features': (4096, 256), 'output_bn': False, 'output_bias': True},
-          'encoder': {'name': 'resnet18', 'stem': 'small', 'bn_groups': 1},
           'optimizer': {
               'name': 'lars', 'trust_coefficient': 0.02, 'weight_decay': 1e-5,
               'learning_rate': {'name': 'warmup_cosine', 'base': 1.0, 'scaling': 'linear', 'warmup_epochs': 10.0},

@@ -26,11 +26,11 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'byol',
           'momentum': {'name': 'cosine', 'start': 0.996, 'end': 1.0},
+          'encoder': {'name': 'resnet50', 'dtype': 'bfloat16', 'bn_groups': 1},
           'head': {'name': 'mlp', 'features': (4096, 256), 'output_bn': False, 'output_bias': True,
                    'dtype': 'bfloat16'},
           'predictor': {'name': 'mlp', 'features': (4096, 256), 'output_bn': False, 'output_bias': True,
                         'dtype': 'bfloat16'},
-          'encoder': {'name': 'resnet50', 'dtype': 'bfloat16', 'bn_groups': 1},
           'optimizer': {
               'name': 'lars', 'weight_decay': 1.5e-6,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.2, 'scaling': 'linear', 'warmup_epochs': 10.0},

@@ -25,9 +25,9 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'byol',
           'momentum': 0.99,
+          'encoder': {'name': 'resnet18', 'bn_groups': 1},
           'head': {'name': 'mlp', 'features': (4096, 256), 'output_bn': False, 'output_bias': True},
           'predictor': {'name': 'mlp', 'features': (4096, 256), 'output_bn': False, 'output_bias': True},
-          'encoder': {'name': 'resnet18', 'bn_groups': 1},
           'optimizer': {
               'name': 'sgd', 'momentum': 0.9, 'weight_decay': 5e-4, 'decay_all': True,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.06, 'scaling': 'linear', 'warmup_epochs': 0.0},

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict, config_dict
 def get_config() -> ConfigDict:
   return ConfigDict({
       'seed': 0,
-      'steps': 300000,
+      'steps': 300_000,
       'batch_size': 64,
       'init_from': '',  # The work directory of a run, or a .safetensors file, to take the encoder from.
       'data': {

@@ -31,10 +31,10 @@ def get_config() -> ConfigDict:
           'center_momentum': 0.9,
           'freeze_steps': 36,  # An epoch.
           'koleo_weight': 0.0,
+          'encoder': {'name': 'resnet18', 'bn_groups': 1},
           'head': {'name': 'mlp', 'features': (2048, 2048, 256), 'hidden_bn': True, 'output_bn': False,
                    'output_bias': True, 'activation': 'gelu'},
           'prototypes': {'name': 'prototypes', 'count': 2048, 'weight_norm': True},
-          'encoder': {'name': 'resnet18', 'bn_groups': 1},
           'optimizer': {
               'name': 'sgd', 'momentum': 0.9, 'weight_decay': 5e-4, 'decay_all': True,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.06, 'scaling': 'linear', 'warmup_epochs': 0.0},

@@ -36,11 +36,11 @@ def get_config() -> ConfigDict:
           'center_momentum': 0.9,
           'freeze_steps': 28,  # An epoch.
           'koleo_weight': 0.0,
+          'encoder': {'name': 'resnet', 'stage_sizes': (1, 1, 1), 'block': 'basic', 'widths': (32, 64, 128),
+                      'stem': 'strided', 'average_pool_shortcut': True, 'bn_groups': 1},
           'head': {'name': 'mlp', 'features': (256, 256, 128), 'hidden_bn': True, 'output_bn': False,
                    'output_bias': True, 'activation': 'gelu'},
           'prototypes': {'name': 'prototypes', 'count': 1024, 'weight_norm': True},
-          'encoder': {'name': 'resnet', 'stage_sizes': (1, 1, 1), 'block': 'basic', 'widths': (32, 64, 128),
-                      'stem': 'strided', 'average_pool_shortcut': True, 'bn_groups': 1},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 1e-4,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.03, 'scaling': 'none', 'warmup_epochs': 3.0},

@@ -31,10 +31,10 @@ def get_config() -> ConfigDict:
           'center_momentum': 0.9,
           'freeze_steps': 410,  # An epoch.
           'koleo_weight': 0.0,
+          'encoder': {'name': 'resnet18', 'stem': 'strided', 'bn_groups': 1},
           'head': {'name': 'mlp', 'features': (2048, 2048, 256), 'output_bn': False, 'output_bias': True,
                    'activation': 'gelu'},
           'prototypes': {'name': 'prototypes', 'count': 4096, 'weight_norm': True},
-          'encoder': {'name': 'resnet18', 'stem': 'strided', 'bn_groups': 1},
           'optimizer': {
               'name': 'lars', 'trust_coefficient': 0.02, 'clip_norm': 3.0, 'weight_decay': 1e-4,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.3, 'scaling': 'linear', 'warmup_epochs': 10.0},

@@ -28,8 +28,8 @@ def get_config() -> ConfigDict:
           'weight': 0.02,
           'directions': 256,
           'global_views': 2,
-          'head': {'name': 'mlp', 'features': (2048, 2048, 16), 'output_bn': False, 'output_bias': True},
           'encoder': {'name': 'resnet18', 'stem': 'small', 'bn_groups': 1},
+          'head': {'name': 'mlp', 'features': (2048, 2048, 16), 'output_bn': False, 'output_bias': True},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 5e-4,
               'learning_rate': {'name': 'warmup_cosine', 'base': 5e-4, 'scaling': 'none', 'warmup_epochs': 10.0},

@@ -29,9 +29,9 @@ def get_config() -> ConfigDict:
           'weight': 0.05,
           'directions': 1024,
           'global_views': 2,
+          'encoder': {'name': 'vit_large', 'patch': 14, 'drop_path': 0.0, 'dtype': 'bfloat16'},
           'head': {'name': 'mlp', 'features': (2048, 2048, 64), 'output_bn': False, 'output_bias': True,
                    'dtype': 'bfloat16'},
-          'encoder': {'name': 'vit_large', 'patch': 14, 'drop_path': 0.0, 'dtype': 'bfloat16'},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 0.05,
               'learning_rate': {'name': 'warmup_cosine', 'base': 5e-4, 'scaling': 'none', 'warmup_epochs': 10.0},

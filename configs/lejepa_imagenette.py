@@ -28,8 +28,8 @@ def get_config() -> ConfigDict:
           'weight': 0.02,
           'directions': 256,
           'global_views': 4,
-          'head': {'name': 'mlp', 'features': (2048, 2048, 16), 'output_bn': False, 'output_bias': True},
           'encoder': {'name': 'vit_small', 'patch': 8, 'pool': 'class', 'drop_path': 0.0},
+          'head': {'name': 'mlp', 'features': (2048, 2048, 16), 'output_bn': False, 'output_bias': True},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 0.05,
               'learning_rate': {'name': 'warmup_cosine', 'base': 2e-3, 'scaling': 'none', 'warmup_epochs': 1.0,

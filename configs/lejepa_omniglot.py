@@ -32,9 +32,9 @@ def get_config() -> ConfigDict:
           'weight': 0.05,
           'directions': 256,
           'global_views': 2,
-          'head': {'name': 'mlp', 'features': (256, 256, 32), 'output_bn': False, 'output_bias': True},
           'encoder': {'name': 'resnet', 'stage_sizes': (1, 1, 1), 'block': 'basic', 'widths': (32, 64, 128),
                       'stem': 'strided', 'average_pool_shortcut': True, 'bn_groups': 1},
+          'head': {'name': 'mlp', 'features': (256, 256, 32), 'output_bn': False, 'output_bias': True},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 1e-4,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.03, 'scaling': 'none', 'warmup_epochs': 3.0},

@@ -29,8 +29,8 @@ def get_config() -> ConfigDict:
           'target_temperature': 0.04,  # Of 'relational'.
           'momentum': 0.99,
           'queue_size': 4096,
-          'head': {'name': 'mlp', 'features': (2048, 128), 'hidden_bn': False, 'output_bn': False, 'output_bias': True},
           'encoder': {'name': 'resnet18', 'bn_groups': 1},
+          'head': {'name': 'mlp', 'features': (2048, 128), 'hidden_bn': False, 'output_bn': False, 'output_bias': True},
           'optimizer': {
               'name': 'sgd', 'momentum': 0.9, 'weight_decay': 5e-4, 'decay_all': True,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.06, 'scaling': 'linear', 'warmup_epochs': 0.0},

@@ -35,10 +35,10 @@ def get_config() -> ConfigDict:
           'queue_size': 1024,
           'objective': 'info_nce',  # Or 'relational' (ReSSL), 'ml_cpc' (multi-label CPC), with its alpha.
           'alpha': 1.0,
-          'head': {'name': 'mlp', 'features': (256, 128), 'hidden_bn': False, 'output_bn': False,
-                   'output_bias': True},
           'encoder': {'name': 'resnet', 'stage_sizes': (1, 1, 1), 'block': 'basic', 'widths': (32, 64, 128),
                       'stem': 'strided', 'average_pool_shortcut': True, 'bn_groups': 1},
+          'head': {'name': 'mlp', 'features': (256, 128), 'hidden_bn': False, 'output_bn': False,
+                   'output_bias': True},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 1e-4,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.01, 'scaling': 'none', 'warmup_epochs': 3.0},

@@ -28,9 +28,9 @@ def get_config() -> ConfigDict:
           'temperature': 0.2,
           'momentum': {'name': 'cosine', 'start': 0.99, 'end': 1.0},
           'freeze_patches': False,  # Of a ViT.
+          'encoder': {'name': 'resnet18', 'stem': 'small', 'bn_groups': 1},
           'head': {'name': 'mlp', 'features': (4096, 256), 'output_scale': False},
           'predictor': {'name': 'mlp', 'features': (4096, 256), 'output_bn': False},
-          'encoder': {'name': 'resnet18', 'stem': 'small', 'bn_groups': 1},
           'optimizer': {
               'name': 'lars', 'trust_coefficient': 0.02, 'weight_decay': 1e-6,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.3, 'scaling': 'linear', 'warmup_epochs': 10.0},

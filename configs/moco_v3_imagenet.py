@@ -28,9 +28,9 @@ def get_config() -> ConfigDict:
           'temperature': 1.0,
           'momentum': {'name': 'cosine', 'start': 0.996, 'end': 1.0},
           'freeze_patches': False,  # Of a ViT.
+          'encoder': {'name': 'resnet50', 'dtype': 'bfloat16', 'bn_groups': 1},
           'head': {'name': 'mlp', 'features': (4096, 256), 'output_scale': False, 'dtype': 'bfloat16'},
           'predictor': {'name': 'mlp', 'features': (4096, 256), 'output_bn': False, 'dtype': 'bfloat16'},
-          'encoder': {'name': 'resnet50', 'dtype': 'bfloat16', 'bn_groups': 1},
           'optimizer': {
               'name': 'lars', 'weight_decay': 1.5e-6,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.3, 'scaling': 'linear', 'warmup_epochs': 10.0},

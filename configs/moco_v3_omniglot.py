@@ -32,10 +32,10 @@ def get_config() -> ConfigDict:
           'temperature': 0.2,
           'momentum': {'name': 'cosine', 'start': 0.9, 'end': 1.0},
           'freeze_patches': False,  # Of a ViT.
-          'head': {'name': 'mlp', 'features': (256, 128), 'output_scale': False},
-          'predictor': {'name': 'mlp', 'features': (256, 128), 'output_bn': False},
           'encoder': {'name': 'resnet', 'stage_sizes': (1, 1, 1), 'block': 'basic', 'widths': (32, 64, 128),
                       'stem': 'strided', 'average_pool_shortcut': True, 'bn_groups': 1},
+          'head': {'name': 'mlp', 'features': (256, 128), 'output_scale': False},
+          'predictor': {'name': 'mlp', 'features': (256, 128), 'output_bn': False},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 1e-4,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.03, 'scaling': 'none', 'warmup_epochs': 3.0},

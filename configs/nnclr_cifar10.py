@@ -2,9 +2,9 @@
 
   python train.py --config configs/nnclr_cifar10.py
 
-Settings of solo-learn's table for 1000 epochs (batch 256, LARS with trust coefficient 0.02), but for the views, which
-are SimCLR's without blur, and the length, 200 epochs. For CIFAR-100: --config.data.name=cifar100. Not measured here at
-full length.
+Settings of solo-learn's table for 1000 epochs (batch 256, LARS with trust coefficient 0.02), but for the queue, half as
+long, the views, which are SimCLR's without blur, and the length, 200 epochs. For CIFAR-100:
+--config.data.name=cifar100. Not measured here at full length.
 """
 
 from ml_collections import ConfigDict
@@ -26,10 +26,10 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'nnclr',
           'temperature': 0.2,
-          'queue_size': 32_768,  # At most the batches that an epoch has.
+          'queue_size': 32_768,  # Fewer than the images; solo-learn's 65,536 are more.
+          'encoder': {'name': 'resnet18', 'stem': 'small', 'bn_groups': 1},
           'head': {'name': 'mlp', 'features': (2048, 2048, 256), 'output_bias': True},
           'predictor': {'name': 'mlp', 'features': (4096, 256), 'output_bn': False, 'output_bias': True},
-          'encoder': {'name': 'resnet18', 'stem': 'small', 'bn_groups': 1},
           'optimizer': {
               'name': 'lars', 'trust_coefficient': 0.02, 'weight_decay': 1e-5,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.4, 'scaling': 'linear', 'warmup_epochs': 10.0},

@@ -27,10 +27,10 @@ def get_config() -> ConfigDict:
           'name': 'nnclr',
           'temperature': 0.1,
           'queue_size': 98_304,
+          'encoder': {'name': 'resnet50', 'dtype': 'bfloat16', 'bn_groups': 1},
           'head': {'name': 'mlp', 'features': (2048, 2048, 256), 'output_bias': True, 'dtype': 'bfloat16'},
           'predictor': {'name': 'mlp', 'features': (4096, 256), 'output_bn': False, 'output_bias': True,
                         'dtype': 'bfloat16'},
-          'encoder': {'name': 'resnet50', 'dtype': 'bfloat16', 'bn_groups': 1},
           'optimizer': {
               'name': 'lars', 'weight_decay': 1e-6,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.3, 'scaling': 'linear', 'warmup_epochs': 10.0},

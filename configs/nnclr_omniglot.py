@@ -31,10 +31,10 @@ def get_config() -> ConfigDict:
           'name': 'nnclr',
           'temperature': 0.1,
           'queue_size': 4096,
-          'head': {'name': 'mlp', 'features': (256, 256, 128), 'output_bias': True},
-          'predictor': {'name': 'mlp', 'features': (256, 128), 'output_bn': False, 'output_bias': True},
           'encoder': {'name': 'resnet', 'stage_sizes': (1, 1, 1), 'block': 'basic', 'widths': (32, 64, 128),
                       'stem': 'strided', 'average_pool_shortcut': True, 'bn_groups': 1},
+          'head': {'name': 'mlp', 'features': (256, 256, 128), 'output_bias': True},
+          'predictor': {'name': 'mlp', 'features': (256, 128), 'output_bn': False, 'output_bias': True},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 1e-4,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.04, 'scaling': 'none', 'warmup_epochs': 3.0},

@@ -26,10 +26,10 @@ def get_config() -> ConfigDict:
       'method': {
           'name': 'nnclr',
           'temperature': 0.2,
-          'queue_size': 32_768,  # At most the batches that an epoch has.
+          'queue_size': 32_768,
+          'encoder': {'name': 'resnet18', 'stem': 'strided', 'bn_groups': 1},
           'head': {'name': 'mlp', 'features': (2048, 2048, 256), 'output_bias': True},
           'predictor': {'name': 'mlp', 'features': (4096, 256), 'output_bn': False, 'output_bias': True},
-          'encoder': {'name': 'resnet18', 'stem': 'strided', 'bn_groups': 1},
           'optimizer': {
               'name': 'lars', 'trust_coefficient': 0.02, 'weight_decay': 1e-5,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.4, 'scaling': 'linear', 'warmup_epochs': 10.0},

@@ -25,13 +25,13 @@ def get_config() -> ConfigDict:
       },
       'method': {
           'name': 'simsiam',
+          'encoder': {'name': 'resnet18', 'stem': 'small', 'bn_groups': 1},
           'head': {'name': 'mlp', 'features': (2048, 2048), 'output_scale': False},
           'predictor': {'name': 'mlp', 'features': (512, 2048), 'output_bn': False, 'output_bias': True},
           'predictor_optimizer': {
               'name': 'sgd', 'momentum': 0.9, 'weight_decay': 5e-4, 'decay_all': True,
               'learning_rate': {'name': 'constant', 'base': 0.03, 'scaling': 'linear'},
           },
-          'encoder': {'name': 'resnet18', 'stem': 'small', 'bn_groups': 1},
           'optimizer': {
               'name': 'sgd', 'momentum': 0.9, 'decay_all': True, 'weight_decay': 5e-4,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.03, 'scaling': 'linear', 'warmup_epochs': 0.0},

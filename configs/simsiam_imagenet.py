@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
       },
       'method': {
           'name': 'simsiam',
+          'encoder': {'name': 'resnet50', 'dtype': 'bfloat16', 'bn_groups': 1},
           'head': {'name': 'mlp', 'features': (2048, 2048, 2048), 'output_scale': False, 'dtype': 'bfloat16'},
           'predictor': {'name': 'mlp', 'features': (512, 2048), 'output_bn': False, 'output_bias': True,
                         'dtype': 'bfloat16'},
@@ -33,7 +34,6 @@ def get_config() -> ConfigDict:
               'name': 'sgd', 'momentum': 0.9, 'weight_decay': 1e-4, 'decay_all': True,
               'learning_rate': {'name': 'constant', 'base': 0.05, 'scaling': 'linear'},
           },
-          'encoder': {'name': 'resnet50', 'dtype': 'bfloat16', 'bn_groups': 1},
           'optimizer': {
               'name': 'sgd', 'momentum': 0.9, 'decay_all': True, 'weight_decay': 1e-4,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.05, 'scaling': 'linear', 'warmup_epochs': 0.0},

@@ -29,10 +29,10 @@ def get_config() -> ConfigDict:
       },
       'method': {
           'name': 'simsiam',
-          'head': {'name': 'mlp', 'features': (256, 256), 'output_scale': False},
-          'predictor': {'name': 'mlp', 'features': (64, 256), 'output_bn': False, 'output_bias': True},
           'encoder': {'name': 'resnet', 'stage_sizes': (1, 1, 1), 'block': 'basic', 'widths': (32, 64, 128),
                       'stem': 'strided', 'average_pool_shortcut': True, 'bn_groups': 1},
+          'head': {'name': 'mlp', 'features': (256, 256), 'output_scale': False},
+          'predictor': {'name': 'mlp', 'features': (64, 256), 'output_bn': False, 'output_bias': True},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 1e-4,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.03, 'scaling': 'none', 'warmup_epochs': 3.0},

@@ -32,10 +32,10 @@ def get_config() -> ConfigDict:
           'freeze_steps': 313,  # An epoch.
           'queue_size': 0,
           'queue_start': 0,
+          'encoder': {'name': 'resnet50', 'dtype': 'bfloat16', 'bn_groups': 1},
           'head': {'name': 'mlp', 'features': (2048, 128), 'output_bn': False, 'output_bias': True,
                    'dtype': 'bfloat16'},
           'prototypes': {'name': 'prototypes', 'count': 3000},
-          'encoder': {'name': 'resnet50', 'dtype': 'bfloat16', 'bn_groups': 1},
           'optimizer': {
               'name': 'lars', 'weight_decay': 1e-6,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.3, 'scaling': 'linear', 'warmup_epochs': 10.0,

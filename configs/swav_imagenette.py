@@ -32,9 +32,9 @@ def get_config() -> ConfigDict:
           'freeze_steps': 36,  # An epoch.
           'queue_size': 0,
           'queue_start': 0,
+          'encoder': {'name': 'resnet18', 'bn_groups': 1},
           'head': {'name': 'mlp', 'features': (2048, 128), 'output_bn': False, 'output_bias': True},
           'prototypes': {'name': 'prototypes', 'count': 3000},
-          'encoder': {'name': 'resnet18', 'bn_groups': 1},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 1e-6,
               'learning_rate': {'name': 'warmup_cosine', 'base': 1e-3, 'scaling': 'linear', 'warmup_epochs': 0.0},

@@ -35,10 +35,10 @@ def get_config() -> ConfigDict:
           'freeze_steps': 28,  # An epoch.
           'queue_size': 0,  # Embeddings of past batches to assign with, a multiple of the batch.
           'queue_start': 0,
-          'head': {'name': 'mlp', 'features': (256, 128), 'output_bn': False, 'output_bias': True},
-          'prototypes': {'name': 'prototypes', 'count': 500},
           'encoder': {'name': 'resnet', 'stage_sizes': (1, 1, 1), 'block': 'basic', 'widths': (32, 64, 128),
                       'stem': 'strided', 'average_pool_shortcut': True, 'bn_groups': 1},
+          'head': {'name': 'mlp', 'features': (256, 128), 'output_bn': False, 'output_bias': True},
+          'prototypes': {'name': 'prototypes', 'count': 500},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 1e-4,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.01, 'scaling': 'none', 'warmup_epochs': 3.0},

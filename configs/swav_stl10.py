@@ -31,9 +31,9 @@ def get_config() -> ConfigDict:
           'freeze_steps': 410,  # An epoch.
           'queue_size': 3840,
           'queue_start': 15 * 410,
+          'encoder': {'name': 'resnet18', 'stem': 'strided', 'bn_groups': 1},
           'head': {'name': 'mlp', 'features': (2048, 128), 'output_bn': False, 'output_bias': True},
           'prototypes': {'name': 'prototypes', 'count': 3000},
-          'encoder': {'name': 'resnet18', 'stem': 'strided', 'bn_groups': 1},
           'optimizer': {
               'name': 'lars', 'trust_coefficient': 0.02, 'weight_decay': 1e-6,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.6, 'scaling': 'linear', 'warmup_epochs': 10.0},

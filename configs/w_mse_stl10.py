@@ -28,8 +28,8 @@ def get_config() -> ConfigDict:
           'whitening_size': 128,
           'whitening_draws': 1,
           'shrinkage': 1e-4,
-          'head': {'name': 'mlp', 'features': (1024, 64), 'output_bn': False, 'output_bias': True},
           'encoder': {'name': 'resnet18', 'stem': 'strided', 'bn_groups': 1},
+          'head': {'name': 'mlp', 'features': (1024, 64), 'output_bn': False, 'output_bias': True},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 1e-6,
               'learning_rate': {'name': 'warmup_cosine', 'base': 3e-3, 'scaling': 'none', 'warmup_epochs': 2.0},

@@ -63,6 +63,7 @@ class Pair(nn.Module):
 
 
 def load(split):
+  """Returns a split's images, uint8 [n, 28, 28, 1], and their labels [n]."""
   source = data.load('bundled', 'omniglot', '', split, size=28)
   return jnp.asarray(np.stack([source.inputs[i] for i in range(len(source))])), jnp.asarray(source.labels)
 

@@ -103,7 +103,8 @@ class Experiment(NamedTuple):
 def build(config: Mapping[str, Any], num_examples: int) -> Experiment:
   """Builds what `config`, a nested dict, describes, for pretraining on `num_examples`.
 
-  Raises ValueError with the key at fault.
+  Raises:
+    ValueError: with the key at fault.
   """
   schema.check(config, 'seed', 'steps', 'batch_size', 'data', 'method')
   for key, (least, most) in RANGES.items():
@@ -111,7 +112,7 @@ def build(config: Mapping[str, Any], num_examples: int) -> Experiment:
       bound = f'at least {least}' if config[key] < least else f'at most {most}'
       raise ValueError(f'config.{key} must be {bound}, got {config[key]}')
   if num_examples < 2:
-    raise ValueError(f'there must be at least 2 examples to pretrain on, found {num_examples}')
+    raise ValueError(f'there must be at least 2 examples to pretrain on, got {num_examples}')
   if config['batch_size'] > num_examples:
     raise ValueError(
         f'config.batch_size = {config["batch_size"]} is more than the {num_examples} examples to pretrain on, '

@@ -123,13 +123,14 @@ def _check(encoder: nn.Module, found: Mapping[str, Any], image_size: int | tuple
   for name in sorted(wanted.keys() | given.keys()):
     if wanted.get(name) != given.get(name):
       raise ValueError(
-          f'state must be of this encoder, which has {name} of shape {wanted.get(name, "none")}; found '
+          f'state must be of this encoder, which has {name} of shape {wanted.get(name, "none")}; got '
           f'{given.get(name, "none")}')
 
 
 def _channels(encoder: nn.Module, found: Mapping[str, Any]) -> int:
   """Of the images, from the weights of the first layer."""
   if isinstance(encoder, ResNet):
-    return found['params']['conv1']['kernel'].shape[2]
+    kernel = found['params'].get('conv1', {}).get('kernel')
+    return 3 if kernel is None else kernel.shape[2]  # Where it is missing, `_check` says so.
   patch = encoder.patch if isinstance(encoder.patch, tuple) else (encoder.patch, encoder.patch)
   return len(found['params']['patch_embed']['kernel']) // (patch[0] * patch[1])

@@ -48,6 +48,9 @@ def mfcc(wave: jax.Array, rate: int, coefficients: int = 13, bands: int = 40) ->
   """Mel-frequency cepstral coefficients, float32 [..., t, coefficients]: the first of the DCT-II of `log_mel`.
 
   The DCT is orthonormal, over the bands (Davis and Mermelstein 1980); coefficient 0, the level, is among them.
+
+  Raises:
+    ValueError: for more coefficients than bands, or as `log_mel`.
   """
   if not 1 <= coefficients <= bands:
     raise ValueError(f'coefficients must be from 1 to bands = {bands}, got {coefficients}')
@@ -72,7 +75,8 @@ def mel_filters(rate: int, points: int, bands: int, low: float = 0.0, high: floa
 
   They lie between `low` and `high` Hz, None being half the rate.
 
-  Raises ValueError if the bands are so many that a triangle falls between two bins.
+  Raises:
+    ValueError: if the bands are so many that a triangle falls between two bins.
   """
   edges = np.linspace(_mel(low), _mel(rate / 2 if high is None else high), bands + 2)
   bins = _mel(np.arange(points // 2 + 1) * rate / points)

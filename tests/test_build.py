@@ -104,7 +104,7 @@ def test_learning_rate_scales_with_the_batch_and_its_accumulation():
     ({'method__encoder': {'name': 'resnet19'}}, r"method.encoder.name cannot be 'resnet19'; did you mean 'resnet18"),
     ({'method__encoder': {'name': 'resnet18', 'widht': 2}}, r"method.encoder \(resnet18\) cannot be 'widht'.*'widt"),
     ({'method__encoder__name': 'resnet18'}, r"\(resnet18\) cannot be '(stage_sizes|block)'.*copy of the config file"),
-    ({'method__temperature': -1.0}, 'config.method: temperature must be positive, got -1.0'),
+    ({'method__temperature': -1.0}, 'config.method: temperature must be positive and finite, got -1.0'),
     ({'method__optimizer': {'name': 'adam'}}, r"config.method.optimizer.name cannot be 'adam'; did you mean 'adamw'"),
     ({'data__recipe': {'name': 'simclr', 'strenght': 1.0}}, r"'strenght'; did you mean 'strength'"),
     ({'data__recipe': {'name': 'simclr', 'area': (2.0, 1.0)}}, r'config.data.recipe: .*area'),

@@ -78,10 +78,17 @@ def test_what_has_no_counterpart_is_named(encoder, message):
 def test_weights_of_another_network_are_refused(tmp_path):
   encoder, variables, _ = example('basic')
   state = export.state_dict(encoder, variables)
-  with pytest.raises(ValueError, match=r'has batch_stats.layer1_1.bn1.mean of shape none; found \(4,\)'):
+  with pytest.raises(ValueError, match=r'has batch_stats.layer1_1.bn1.mean of shape none; got \(4,\)'):
     export.variables(models.ResNet((1, 1), 'basic', (4, 8)), state)
-  with pytest.raises(ValueError, match=r'bn1.mean of shape \(6,\); found \(4,\)'):
+  with pytest.raises(ValueError, match=r'bn1.mean of shape \(6,\); got \(4,\)'):
     export.variables(models.ResNet((2, 1), 'basic', (6, 8)), state)
+  with pytest.raises(ValueError, match="of a plain .*, which has 'patch_embed.proj.weight', got 'bn1.bias'"):
+    export.variables(ENCODERS['learned positions'], dict(sorted(state.items())))
+  of_vit = export.state_dict(*example('learned positions')[:2], (32, 16))
+  with pytest.raises(ValueError, match="of a ResNet, got the weight 'patch_embed.proj.weight'"):
+    export.variables(encoder, of_vit)
+  with pytest.raises(ValueError, match=r'has params.conv1.kernel of shape \(7, 7, 3, 4\); got none'):
+    export.variables(encoder, {name: array for name, array in state.items() if name != 'conv1.weight'})
   with pytest.raises(ValueError, match="positions='learned', as weights of timm do, got 'sincos'"):
     export.variables(ENCODERS['fixed positions'], {})
   (tmp_path / 'no.safetensors').write_bytes(b'weights')

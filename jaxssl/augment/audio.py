@@ -51,6 +51,9 @@ def change_tempo(wave: jax.Array, factor: jax.Array | float, length: int, frame:
   A phase vocoder (Flanagan and Golden, 1966) of Hann frames of `frame` samples, a multiple of 4, a quarter of that
   apart: each output frame has the magnitudes of the input frame at its time, and goes on from the phases of the output
   frame before by as much as the input's advance there over the same quarter. At factor 1 it is the identity.
+
+  Raises:
+    ValueError: for a `frame` that is no positive multiple of 4.
   """
   if frame % 4 or frame < 4:
     raise ValueError(f'frame must be a positive multiple of 4, got {frame}')
@@ -90,11 +93,11 @@ def random_polarity(key: jax.Array, wave: jax.Array, probability: float = 0.5) -
 
 
 def random_noise(
-  key: jax.Array,
-  wave: jax.Array,
-  snr: tuple[float, float] = (10.0, 40.0),
-  probability: float = 0.5,
-  mask: jax.Array | None = None,
+    key: jax.Array,
+    wave: jax.Array,
+    snr: tuple[float, float] = (10.0, 40.0),
+    probability: float = 0.5,
+    mask: jax.Array | None = None,
 ) -> jax.Array:
   """With `probability`, adds white noise at a ratio uniform in `snr`, in dB; `mask` as in `add_noise`."""
   apply_key, snr_key, noise_key = jax.random.split(key, 3)
@@ -103,7 +106,7 @@ def random_noise(
 
 
 def random_time_mask(
-  key: jax.Array, wave: jax.Array, share: float = 0.1, count: int = 1, probability: float = 0.5
+    key: jax.Array, wave: jax.Array, share: float = 0.1, count: int = 1, probability: float = 0.5
 ) -> jax.Array:
   """With `probability`, silences `count` spans, each of up to `share` of the samples.
 

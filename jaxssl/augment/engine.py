@@ -38,9 +38,10 @@ def prepare(recipe: Recipe, engine: str = 'device') -> Callable[[dict[str, Any],
     else:
       made = tuple(to_float(view) for view in batch['views'])
     if recipe.patches is not None:
+      fold = jax.vmap(jax.random.fold_in, (0, None))
       made = tuple(
-          cut_patches(jax.vmap(jax.random.fold_in, (0, None))(keys, _PATCHES + i), view, recipe.patches,
-              jax.random.fold_in(order_key, _PATCHES + i)) for i, view in enumerate(made))
+          cut_patches(fold(keys, _PATCHES + i), view, recipe.patches, jax.random.fold_in(order_key, _PATCHES + i))
+          for i, view in enumerate(made))
     inputs = resize_inputs(batch['inputs'], recipe) if engine == 'device' else _input(batch['inputs'], recipe)
     if recipe.modalities:
       made, inputs = modalities(made, recipe.modalities), modalities([inputs], recipe.modalities)

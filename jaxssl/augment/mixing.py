@@ -18,7 +18,7 @@ def mixup(key: jax.Array, images: Any, labels: jax.Array, alpha: float) -> tuple
     key: draws w.
     images: float [b, ...], or a tuple of views.
     labels: float [b, c], one-hot or smoothed.
-    alpha: positive; .8 in MAE's fine-tuning. Large: halves; small: hardly a mixture.
+    alpha: positive; 0.8 in MAE's fine-tuning. Large: halves; small: hardly a mixture.
   """
   _check('alpha', alpha, 0 < alpha < math.inf, 'positive')
   _check_floating(images, labels)

@@ -17,7 +17,7 @@ def random_subcrop(key: jax.Array, patches: jax.Array, share: float = 60 / 64) -
     ValueError: for a `share` outside (0, 1].
   """
   if not 0 < share <= 1:
-    raise ValueError(f'share must be within (0, 1], got {share}')
+    raise ValueError(f'share must lie in (0, 1], got {share}')
   _check(patches)
   *grid, side, _, channels = patches.shape
   size = max(int(share * side), 1)

@@ -150,6 +150,17 @@ def _softplus_sum_and_gradients(arrays, devices):
   return jnp.sum(_tiles.join(loss, len(z))), (2 * inverse * dz, jnp.sum(z * dz))
 
 
+def rivals(z: jax.Array, devices: Devices) -> jax.Array:
+  """Returns how many rows of all devices are as near to each unit row of z [2n, d] as its positive: float32 [2n].
+
+  The positive is n rows on, around the end. What is as near up to float32 rounding counts, so that equal rows tie.
+  """
+  x, everyone, exclude = _meetings(z, True, devices)
+  nearness = _tiles.cut(jnp.sum(z * jnp.roll(z, len(z) // 2, axis=0), axis=1) - 1e-6)
+  found = _tiles.sweep_counts(_tiles.all_pairs(x, everyone), x, everyone, nearness, jnp.zeros_like(x.counts), exclude)
+  return _tiles.join(found, len(z))
+
+
 def _meetings(z: jax.Array, views: bool, devices: Devices) -> tuple[Rows, Rows, Exclude]:
   """Returns this device's rows and everyone's, the same object on one device, and which pairs do not count."""
   x = _tiles.rows(z)

@@ -1,6 +1,7 @@
 """Checks of shapes, dtypes and names; never of values, which are unknown under `jax.jit`."""
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -8,35 +9,28 @@ import numpy as np
 from jax.typing import ArrayLike
 
 IMPLEMENTATIONS = ('dense', 'tiled', 'ring', 'pallas_tpu', 'mosaic_gpu')
+DENSE_OR_TILED = ('dense', 'tiled')  # Those of the losses that have these alone.
 
 
 def embeddings(**arrays: ArrayLike) -> tuple[jax.Array, ...]:
   """Returns the named arrays in float32; raises unless all are floating-point, of one shape [n, d]."""
-  (first, *_), shape = arrays, None
-  checked = []
-  for name, value in arrays.items():
-    x = floating(name, value)
-    shape = x.shape if shape is None else shape
-    if x.ndim != 2 or 0 in x.shape:
-      raise ValueError(f'{name} must have shape [n, d], neither of them 0, found {list(x.shape)}.')
-    if x.shape != shape:
-      raise ValueError(f'{name} must have the shape of {first}, {list(shape)}, found {list(x.shape)}.')
-    checked.append(x)
-  return tuple(checked)
+  return _of_one_shape(arrays, '[n, d], neither of them 0', lambda x: x.ndim == 2)
 
 
 def alike(**arrays: ArrayLike) -> tuple[jax.Array, ...]:
   """Returns the named arrays in float32; raises unless all are floating-point, of one shape [b, ...]."""
-  (first, *_), shape = arrays, None
-  checked = []
-  for name, value in arrays.items():
-    x = floating(name, value)
-    shape = x.shape if shape is None else shape
-    if x.ndim < 1 or 0 in x.shape:
-      raise ValueError(f'{name} must have shape [b, ...], none of them 0, found {list(x.shape)}.')
-    if x.shape != shape:
-      raise ValueError(f'{name} must have the shape of {first}, {list(shape)}, found {list(x.shape)}.')
-    checked.append(x)
+  return _of_one_shape(arrays, '[b, ...], none of them 0', lambda x: x.ndim >= 1)
+
+
+def _of_one_shape(
+    arrays: dict[str, ArrayLike], wanted: str, is_wanted: Callable[[jax.Array], bool]) -> tuple[jax.Array, ...]:
+  checked = [floating(name, value) for name, value in arrays.items()]
+  first = next(iter(arrays))
+  for name, x in zip(arrays, checked, strict=True):
+    if not is_wanted(x) or 0 in x.shape:
+      raise ValueError(f'{name} must have shape {wanted}, got {list(x.shape)}')
+    if x.shape != checked[0].shape:
+      raise ValueError(f'{name} must have the shape of {first}, {list(checked[0].shape)}, got {list(x.shape)}')
   return tuple(checked)
 
 
@@ -44,7 +38,7 @@ def negatives(value: ArrayLike, n: int, d: int) -> jax.Array:
   """Returns negatives in float32; raises unless they are floating-point, of shape [m, d] or [n, m, d]."""
   x = floating('negatives', value)
   if x.ndim not in (2, 3) or x.shape[-1] != d or (x.ndim == 3 and x.shape[0] != n):
-    raise ValueError(f'negatives must have shape [m, {d}] or [{n}, m, {d}], found {list(x.shape)}.')
+    raise ValueError(f'negatives must have shape [m, {d}] or [{n}, m, {d}], got {list(x.shape)}')
   return x
 
 
@@ -53,10 +47,10 @@ def integers(name: str, value: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
   x = jnp.asarray(value)
   if isinstance(value, np.ndarray) and value.dtype != x.dtype and np.any(value != value.astype(x.dtype)):
     raise ValueError(
-        f'{name} must fit into {x.dtype}, found values from {value.min()} to {value.max()}: number them from 0, or set '
-        'jax_enable_x64.')
+        f'{name} must fit into {x.dtype}, got values from {value.min()} to {value.max()}: number them from 0, or set '
+        'jax_enable_x64')
   if not jnp.issubdtype(x.dtype, jnp.integer) or x.shape != shape:
-    raise ValueError(f'{name} must be integers of shape {list(shape)}, found {x.dtype} {list(x.shape)}.')
+    raise ValueError(f'{name} must be integers of shape {list(shape)}, got {x.dtype} {list(x.shape)}')
   return x
 
 
@@ -64,7 +58,7 @@ def mask(name: str, value: ArrayLike, n: int) -> jax.Array:
   """Returns `value` as an array; raises unless it is boolean, of shape [n, m]."""
   x = jnp.asarray(value)
   if x.dtype != bool or x.ndim != 2 or len(x) != n:
-    raise ValueError(f'{name} must be boolean of shape [{n}, number of keys], found {x.dtype} {list(x.shape)}.')
+    raise ValueError(f'{name} must be boolean of shape [{n}, number of keys], got {x.dtype} {list(x.shape)}')
   return x
 
 
@@ -72,7 +66,7 @@ def floating(name: str, value: ArrayLike) -> jax.Array:
   """Returns `value` in float32; raises unless it is floating-point."""
   x = jnp.asarray(value)
   if not jnp.issubdtype(x.dtype, jnp.floating):
-    raise ValueError(f'{name} must be a floating-point array, found {x.dtype}.')
+    raise ValueError(f'{name} must be a floating-point array, got {x.dtype}')
   return x.astype(jnp.float32)
 
 
@@ -81,11 +75,11 @@ def scalar(name: str, value: ArrayLike) -> jax.Array:
   try:
     x = jnp.asarray(value)
   except (TypeError, ValueError):
-    raise ValueError(f'{name} must be a number, found {value!r}.') from None
+    raise ValueError(f'{name} must be a number, got {value!r}') from None
   if x.ndim:
-    raise ValueError(f'{name} must be a scalar, found shape {list(x.shape)}.')
+    raise ValueError(f'{name} must be a scalar, got shape {list(x.shape)}')
   if jnp.issubdtype(x.dtype, jnp.complexfloating) or x.dtype == bool:
-    raise ValueError(f'{name} must be a real number, found {x.dtype}.')
+    raise ValueError(f'{name} must be a real number, got {x.dtype}')
   return x.astype(jnp.float32)
 
 
@@ -95,13 +89,13 @@ def number(name: str, value: float | None, low: float, high: float = math.inf) -
     return
   if not isinstance(value, int | float | np.number) or not low <= value < high:
     within = f'in [{low:g}, {high:g})' if high < math.inf else f'at least {low:g}'
-    raise ValueError(f'{name} must be a Python number, {within}, found {value}.')
+    raise ValueError(f'{name} must be a Python number, {within}, got {value}')
 
 
 def choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
   """Raises unless `value` is one of the choices."""
   if value not in choices:
-    raise ValueError(f'{name} must be one of {", ".join(map(repr, choices))}, found {value!r}.')
+    raise ValueError(f'{name} must be one of {", ".join(map(repr, choices))}, got {value!r}')
 
 
 def implementation(name: str | None, at_hand: tuple[str, ...] = IMPLEMENTATIONS) -> None:
@@ -112,4 +106,4 @@ def implementation(name: str | None, at_hand: tuple[str, ...] = IMPLEMENTATIONS)
 def alpha(value: ArrayLike, candidates: int) -> None:
   """Raises unless `value`, where it is a Python (or NumPy) number, lies between 0 and the number of candidates."""
   if isinstance(value, int | float | np.number) and not 0 < value < candidates:
-    raise ValueError(f'alpha must lie between 0 and the number of candidates, {candidates}, found {value}.')
+    raise ValueError(f'alpha must lie between 0 and the number of candidates, {candidates}, got {value}')

@@ -26,13 +26,13 @@ def choose(name: str | None, rows: int, candidates: int, devices: Devices, kerne
   if name == 'ring' and not devices.names:
     raise ValueError(
         "implementation='ring' passes embeddings from device to device: it needs an axis_name, or a mesh with an axis "
-        "'data' set by jax.set_mesh, found neither.")
+        "'data' set by jax.set_mesh, got neither")
   if name in KERNELS and not kernel:
-    raise ValueError(f"implementation={name!r} is not there for this loss: choose 'dense', 'tiled' or 'ring'.")
+    raise ValueError(f"implementation={name!r} is not there for this loss: choose 'dense', 'tiled' or 'ring'")
   if name == 'mosaic_gpu' and jax.default_backend() == 'gpu' and not _is_hopper(device := jax.devices()[0]):
     raise ValueError(
-        "implementation='mosaic_gpu' needs a Hopper GPU (H100, H200), of compute capability 9.0, found "
-        f"{device.device_kind}: choose 'dense', 'tiled' or 'ring'.")
+        "implementation='mosaic_gpu' needs a Hopper GPU (H100, H200), of compute capability 9.0, got "
+        f"{device.device_kind}: choose 'dense', 'tiled' or 'ring'")
   if name is not None:
     return name
   if _few(rows, candidates):

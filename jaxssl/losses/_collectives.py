@@ -40,7 +40,7 @@ def over_batch(
   for name, x in split.items():
     if x.shape[0] % devices:
       raise ValueError(f'{name} has {x.shape[0]} rows, which the {devices} devices of the mesh axis '
-                       f'{BATCH_AXES[0]!r} do not divide.')
+                       f'{BATCH_AXES[0]!r} do not divide')
   axes = batch_axes(mesh, math.gcd(*(x.shape[0] for x in split.values())))
   mapped = jax.shard_map(
       lambda split, whole: kernel(**split, **whole, axis_name=axes), in_specs=(P(axes), P()), out_specs=P())

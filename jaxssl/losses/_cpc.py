@@ -15,8 +15,6 @@ from jax import lax
 
 from jaxssl.losses._collectives import gather, gathered_index
 
-NEGATIVES = ('batch', 'sequence', 'group', 'others', 'group_others')
-
 # Scores that a device stores all at once, unless the caller says of how many contexts. More are computed in chunks of
 # an eighth of this, which fit the caches: on two cores, 1.6 times as fast as 123 million scores at once.
 STORED_SCORES = {'cpu': 8 * 1024**2}

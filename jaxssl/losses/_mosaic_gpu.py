@@ -20,7 +20,8 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-LOWEST = -1e30
+from jaxssl.losses._tiles import LOWEST
+
 WARPGROUPS, ROWS = 2, 64  # That compute; of each.
 WIDTH = 64  # Embeddings are filled up to a multiple: 128 bytes, what one swizzled row of shared memory holds.
 LARGEST_WIDTH = 256  # A gradient of 64 rows stays in a warpgroup's registers.
@@ -268,8 +269,8 @@ def _blocks(z, rows):
   n, d = z.shape
   if d > LARGEST_WIDTH:
     raise ValueError(
-        f"implementation='mosaic_gpu' takes embeddings of up to {LARGEST_WIDTH} values, found {d}: choose 'dense', "
-        "'tiled' or 'ring'.")
+        f"implementation='mosaic_gpu' takes embeddings of up to {LARGEST_WIDTH} values, got {d}: choose 'dense', "
+        "'tiled' or 'ring'")
   return jnp.pad(z.astype(jnp.bfloat16), ((0, -n % rows), (0, -d % WIDTH)))
 
 

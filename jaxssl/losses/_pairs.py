@@ -166,23 +166,6 @@ def _same(x, everyone, z, devices):
   return lambda i, j: (index(x, i) + first)[:, None] == index(everyone, j)[None, :]
 
 
-def rivals(z: jax.Array, devices: Devices) -> jax.Array:
-  """Returns how many rows of all devices are as near to each unit row of z [2n, d] as its positive: float32 [2n].
-
-  The positive is n rows on, around the end. What is as near up to float32 rounding counts, so that equal rows tie.
-  """
-  x, n = _tiles.rows(z), len(z)
-  everyone = _tiles.rows(_collectives.gather(z, devices.names))
-  first = _first(z, devices)
-  positive = jnp.roll(jnp.arange(n), n // 2)
-  itself, other = (_tiles.cut(index + first) for index in (jnp.arange(n), positive))
-  nearness = _tiles.cut(jnp.sum(z * z[positive], axis=1) - 1e-6)
-  candidate = lambda j: j * everyone.counts.shape[1] + jnp.arange(everyone.counts.shape[1])
-  exclude = lambda i, j: (itself[i][:, None] == candidate(j)[None, :]) | (other[i][:, None] == candidate(j)[None, :])
-  found = _tiles.sweep_counts(_tiles.all_pairs(x, everyone), x, everyone, nearness, jnp.zeros_like(x.counts), exclude)
-  return _tiles.join(found, n)
-
-
 def _cross_sum(arrays, unit: bool, candidates: str, form: str, devices: Devices):
   a, b, inverse, positive = arrays
   lse = _cross_lse(_tiles.rows(a), _tiles.rows(b), arrays, Scale(inverse, unit), candidates, form, devices)

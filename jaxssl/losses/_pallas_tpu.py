@@ -15,7 +15,8 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-LOWEST = -1e30
+from jaxssl.losses._tiles import LOWEST
+
 LARGEST_WIDTH = 512  # Seven blocks of 512 rows of it fill half of the 16 MiB beside a TPU core.
 ROWS, COLUMNS, LANES = 512, 512, 128  # Of a block of scores; of a vector register.
 
@@ -45,7 +46,7 @@ def row_gradient(
 
   `x_lse` [n] and `y_lse` [m] are these; None where there are none. `first` as in `row_lse`.
   """
-  blocks, specs = [_padded(x, ROWS), _padded(y, COLUMNS)], []
+  blocks = [_padded(x, ROWS), _padded(y, COLUMNS)]
   specs = [_row_spec(blocks[0].shape[1]), _column_spec(blocks[1].shape[1])]
   if x_lse is not None:
     lse = jnp.pad(x_lse, (0, blocks[0].shape[0] - len(x)), constant_values=jnp.inf)
@@ -140,8 +141,8 @@ def _padded(x: jax.Array, rows: int) -> jax.Array:
   n, d = x.shape
   if d > LARGEST_WIDTH:
     raise ValueError(
-        f"implementation='pallas_tpu' takes embeddings of up to {LARGEST_WIDTH} values, found {d}: choose 'dense', "
-        "'tiled' or 'ring'.")
+        f"implementation='pallas_tpu' takes embeddings of up to {LARGEST_WIDTH} values, got {d}: choose 'dense', "
+        "'tiled' or 'ring'")
   return jnp.pad(x, ((0, -n % rows), (0, -d % LANES)))
 
 

@@ -12,7 +12,7 @@ def joint_and_marginal(scores: ArrayLike) -> tuple[jax.Array, jax.Array]:
   """Returns the diagonal [n] of scores [n, n], and the rest row by row, [n, n - 1]; raises unless they are such."""
   scores = _checks.floating('scores', scores)
   if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or len(scores) < 2:
-    raise ValueError(f'scores must have shape [n, n], n above 1, found {list(scores.shape)}.')
+    raise ValueError(f'scores must have shape [n, n], n above 1, got {list(scores.shape)}')
   n = len(scores)
   # After the first, every (n + 1)th entry is on the diagonal.
   marginal = scores.reshape(-1)[1:].reshape(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
@@ -23,7 +23,7 @@ def per_row(name: str, value: ArrayLike, n: int) -> jax.Array:
   """Returns `value`, a scalar or [n], as float32 [n]."""
   x = _checks.scalar(name, value) if np.ndim(value) == 0 else _checks.floating(name, value)
   if x.shape not in ((), (n,)):
-    raise ValueError(f'{name} must be a scalar or of shape [{n}], found {list(x.shape)}.')
+    raise ValueError(f'{name} must be a scalar or of shape [{n}], got {list(x.shape)}')
   return jnp.broadcast_to(x, (n,))
 
 

@@ -225,7 +225,7 @@ def relativistic(real: ArrayLike, fake: ArrayLike) -> Terms:
   """
   real, fake = _scores(real=real, fake=fake)
   if len(real) != len(fake):
-    raise ValueError(f'fake must hold one score for each of the {len(real)} real, found {len(fake)}.')
+    raise ValueError(f'fake must hold one score for each of the {len(real)} real, got {len(fake)}')
   loss = jnp.mean(jax.nn.softplus(fake - real))
   # The best pair's logit, log p(x) q(y) / q(x) p(y), is a difference of scores, so the bound is tight.
   return Terms(loss, jnp.mean(jax.nn.softplus(real - fake)), math.log(2) - loss)
@@ -306,7 +306,7 @@ def _squared_slopes(critic: Critic, x: jax.Array) -> jax.Array:
   def total(x):
     scores = critic(x)
     if scores.shape != x.shape[:1]:
-      raise ValueError(f'critic must return scores [{len(x)}], found shape {list(scores.shape)}.')
+      raise ValueError(f'critic must return scores [{len(x)}], got shape {list(scores.shape)}')
     return jnp.sum(scores.astype(jnp.float32))
 
   return jnp.sum(jnp.square(jax.grad(total)(x)), axis=range(1, x.ndim))
@@ -318,6 +318,6 @@ def _scores(**arrays: ArrayLike) -> tuple[jax.Array, ...]:
   for name, value in arrays.items():
     x = _checks.floating(name, value)
     if x.ndim != 1 or not len(x):
-      raise ValueError(f'{name} must be scores [n], at least one, found shape {list(x.shape)}.')
+      raise ValueError(f'{name} must be scores [n], at least one, got shape {list(x.shape)}')
     checked.append(x)
   return tuple(checked)

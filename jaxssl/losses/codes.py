@@ -19,8 +19,7 @@ def sparsity_kl(activations: ArrayLike, *, target: float = 0.05) -> jax.Array:
   r"""How far units are from being active a share `target` of the time: :math:`\sum_j \mathrm{KL}(\rho || \hat\rho_j)`.
 
   :math:`\hat\rho_j` is the mean of unit j over the batch, and both are taken as Bernoulli probabilities. The penalty of
-  sparse autoencoders (Ng, "Sparse autoencoder", CS294A lecture notes), there
-  with target .05, and weight 3 beside half the squared error.
+  sparse autoencoders; in the reference with target 0.05, and weight 3 beside half the squared error.
 
   Example:
     >>> import jax.numpy as jnp
@@ -37,11 +36,14 @@ def sparsity_kl(activations: ArrayLike, *, target: float = 0.05) -> jax.Array:
 
   Raises:
     ValueError: naming the argument whose shape, dtype or range is wrong.
+
+  References:
+    Ng, "Sparse autoencoder", CS294A lecture notes.
   """
-  activations, = _checks.embeddings(activations=activations)
+  (activations,) = _checks.embeddings(activations=activations)
   _checks.number('target', target, 0.0, 1.0)
   if not target > 0:
-    raise ValueError(f'target must be positive, found {target}.')
+    raise ValueError(f'target must be positive, got {target}')
   # A unit that is always on or off has a large penalty, not an infinite one, and a gradient (with a clip it had none).
   epsilon = jnp.finfo(jnp.float32).eps
   mean = epsilon + (1 - 2 * epsilon) * jnp.mean(activations, axis=0)
@@ -67,14 +69,14 @@ def l1_sparsity(codes: ArrayLike) -> jax.Array:
   Raises:
     ValueError: if `codes` are not floating-point, or have no batch.
   """
-  codes, = _checks.alike(codes=codes)
+  (codes,) = _checks.alike(codes=codes)
   return jnp.mean(jnp.sum(jnp.abs(codes), axis=tuple(range(1, codes.ndim))))
 
 
 def k_sparse(codes: ArrayLike, k: int) -> jax.Array:
   """Keeps the k largest entries of every code and sets all others to zero, so that gradients reach those k alone.
 
-  Makhzani and Frey 2013, https://arxiv.org/abs/1312.5663, step 2 of algorithm 1. Of equal entries the first are kept.
+  Of equal entries the first are kept.
 
   Example:
     >>> import jax.numpy as jnp
@@ -91,11 +93,14 @@ def k_sparse(codes: ArrayLike, k: int) -> jax.Array:
 
   Raises:
     ValueError: naming the argument whose shape, dtype or range is wrong.
+
+  References:
+    Makhzani and Frey, `k-Sparse Autoencoders <https://arxiv.org/abs/1312.5663>`_, 2013, step 2 of algorithm 1.
   """
-  codes, = _checks.embeddings(codes=codes)
+  (codes,) = _checks.embeddings(codes=codes)
   width = codes.shape[1]
   if not isinstance(k, int | np.integer) or not 1 <= k <= width:
-    raise ValueError(f'k must be an integer from 1 to the length of a code, {width}, found {k}.')
+    raise ValueError(f'k must be an integer from 1 to the length of a code, {width}, got {k}')
   _, largest = jax.lax.top_k(codes, k)
   kept = jnp.any(largest[:, :, None] == jnp.arange(width)[None, None, :], axis=1)
   return jnp.where(kept, codes, 0.0)
@@ -104,9 +109,8 @@ def k_sparse(codes: ArrayLike, k: int) -> jax.Array:
 def codebook_loss(z_e: ArrayLike, codes: ArrayLike) -> jax.Array:
   r"""Draws the nearest codes to the encoder's outputs: :math:`\lVert \mathrm{sg}[z_e] - e \rVert^2`.
 
-  Summed over a code's dimensions, averaged over the batch and all positions. No gradient reaches the encoder. The
-  second term of VQ-VAE, van den Oord, Vinyals and Kavukcuoglu 2017, https://arxiv.org/abs/1711.00937, equation 3; a
-  codebook that follows moving averages (appendix A.1) does without.
+  Summed over a code's dimensions, averaged over the batch and all positions. No gradient reaches the encoder. With a
+  codebook that follows moving averages (the paper's appendix A.1) there is no need of it.
 
   Example:
     >>> import jax.numpy as jnp
@@ -123,6 +127,10 @@ def codebook_loss(z_e: ArrayLike, codes: ArrayLike) -> jax.Array:
 
   Raises:
     ValueError: naming the argument whose shape or dtype is wrong.
+
+  References:
+    van den Oord, Vinyals, Kavukcuoglu, `Neural Discrete Representation Learning <https://arxiv.org/abs/1711.00937>`_,
+    2017, second term of equation 3.
   """
   z_e, codes = _checks.alike(z_e=z_e, codes=codes)
   return jnp.mean(jnp.sum(jnp.square(jax.lax.stop_gradient(z_e) - codes), axis=-1))
@@ -132,7 +140,7 @@ def commitment_loss(z_e: ArrayLike, codes: ArrayLike) -> jax.Array:
   r"""Keeps the encoder's outputs near their codes: :math:`\lVert z_e - \mathrm{sg}[e] \rVert^2`.
 
   Summed over a code's dimensions, averaged over the batch and all positions. No gradient reaches the codebook. The
-  third term of VQ-VAE (https://arxiv.org/abs/1711.00937, equation 3), there with weight .25.
+  paper weighs it by 0.25.
 
   Example:
     >>> import jax.numpy as jnp
@@ -149,6 +157,10 @@ def commitment_loss(z_e: ArrayLike, codes: ArrayLike) -> jax.Array:
 
   Raises:
     ValueError: naming the argument whose shape or dtype is wrong.
+
+  References:
+    van den Oord, Vinyals, Kavukcuoglu, `Neural Discrete Representation Learning <https://arxiv.org/abs/1711.00937>`_,
+    2017, third term of equation 3.
   """
   z_e, codes = _checks.alike(z_e=z_e, codes=codes)
   return jnp.mean(jnp.sum(jnp.square(z_e - jax.lax.stop_gradient(codes)), axis=-1))
@@ -157,7 +169,7 @@ def commitment_loss(z_e: ArrayLike, codes: ArrayLike) -> jax.Array:
 def straight_through(z_e: ArrayLike, codes: ArrayLike) -> jax.Array:
   """Returns `codes`, with the gradient of the identity with respect to `z_e` and none with respect to `codes`.
 
-  So a decoder's gradient passes a quantizer as if it were not there (https://arxiv.org/abs/1711.00937, section 3.2).
+  So a decoder's gradient passes a quantizer as if it were not there.
 
   Example:
     >>> import jax, jax.numpy as jnp
@@ -174,6 +186,10 @@ def straight_through(z_e: ArrayLike, codes: ArrayLike) -> jax.Array:
 
   Raises:
     ValueError: naming the argument whose shape or dtype is wrong.
+
+  References:
+    van den Oord, Vinyals, Kavukcuoglu, `Neural Discrete Representation Learning <https://arxiv.org/abs/1711.00937>`_,
+    2017, section 3.2.
   """
   z_e, codes = _checks.alike(z_e=z_e, codes=codes)
   return jax.lax.stop_gradient(codes) + (z_e - jax.lax.stop_gradient(z_e))  # Exactly the codes: the rest is 0.
@@ -199,6 +215,6 @@ def codebook_perplexity(counts: ArrayLike) -> jax.Array:
   """
   counts = jnp.asarray(counts, jnp.float32)
   if counts.ndim != 1 or not counts.size:
-    raise ValueError(f'counts must be [K], found shape {list(counts.shape)}.')
+    raise ValueError(f'counts must be [K], got shape {list(counts.shape)}')
   share = counts / jnp.maximum(jnp.sum(counts), jnp.finfo(jnp.float32).tiny)
   return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(share, share)))

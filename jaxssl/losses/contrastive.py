@@ -34,7 +34,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxssl import ops
-from jaxssl.losses import _checks, _dense, _pairs
+from jaxssl.losses import _anchors, _checks, _dense, _pairs
 from jaxssl.losses._choice import choose
 from jaxssl.losses._collectives import AxisName, devices, global_mean, over_batch, vary
 
@@ -351,7 +351,7 @@ def _contrastive_accuracy(z1, z2, axis_name, implementation):
   shared = devices(axis_name)
   if choose(implementation, 2 * len(z1), 2 * len(z1) * shared.count, shared, kernel=False) != 'dense':
     (z,) = vary(axis_name, lax.stop_gradient(jnp.concatenate([z1, z2])))
-    return global_mean((_pairs.rivals(z, shared) == 0).astype(jnp.float32), axis_name)
+    return global_mean((_anchors.rivals(z, shared) == 0).astype(jnp.float32), axis_name)
   scores, positive = _dense.view_scores(z1, z2, 1.0, axis_name)
   as_near = scores >= jnp.take_along_axis(scores, positive[:, None], axis=1)
   return global_mean((jnp.sum(as_near, axis=1) == 1).astype(jnp.float32), axis_name)

@@ -20,8 +20,6 @@ from jaxssl.losses import _anchors, _checks, _dense
 from jaxssl.losses._choice import dense_or_tiled
 from jaxssl.losses._collectives import AxisName, devices, global_mean, over_batch, vary
 
-IMPLEMENTATIONS = ('dense', 'tiled')
-
 
 def decoupled_nt_xent(
     z1: ArrayLike,
@@ -66,7 +64,7 @@ def decoupled_nt_xent(
   References:
     Yeh et al., `Decoupled Contrastive Learning <https://arxiv.org/abs/2110.06848>`_, 2022, L_DC and L_DCW.
   """
-  _checks.implementation(implementation, IMPLEMENTATIONS)
+  _checks.implementation(implementation, _checks.DENSE_OR_TILED)
   _checks.number('sigma', sigma, 0.05)
   kernel = functools.partial(_decoupled_nt_xent, sigma=sigma, implementation=implementation)
   return _of_views(kernel, z1, z2, axis_name, temperature=temperature)
@@ -121,7 +119,7 @@ def debiased_nt_xent(
   """
   _checks.number('prior', prior, 0, 1)
   _checks.number('hardness', hardness, 0)
-  _checks.implementation(implementation, IMPLEMENTATIONS)
+  _checks.implementation(implementation, _checks.DENSE_OR_TILED)
   kernel = functools.partial(_debiased_nt_xent, prior=prior, hardness=hardness, implementation=implementation)
   return _of_views(kernel, z1, z2, axis_name, temperature=temperature)
 
@@ -168,10 +166,10 @@ def nt_logistic(
   References:
     Chen et al. 2020, https://arxiv.org/abs/2002.05709, table 2 and section 5.1.
   """
-  _checks.implementation(implementation, IMPLEMENTATIONS)
+  _checks.implementation(implementation, _checks.DENSE_OR_TILED)
   _checks.number('margin', margin, 0)
   if margin is not None and implementation == 'tiled':
-    raise ValueError("implementation must be None or 'dense' where a margin is given, found 'tiled'.")
+    raise ValueError("implementation must be None or 'dense' where a margin is given, got 'tiled'")
   kernel = functools.partial(_nt_logistic, margin=margin, implementation=implementation)
   return _of_views(kernel, z1, z2, axis_name, temperature=temperature)
 

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from jaxssl.losses import _checks, _cpc
 from jaxssl.losses._collectives import AxisName, devices, over_batch
 
+NEGATIVES = ('batch', 'sequence', 'group', 'others', 'group_others')
 OBJECTIVES = ('info_nce', 'ml_cpc')
 
 
@@ -163,19 +164,19 @@ def cpc_accuracy_and_bound(
 
 def _over_batch(kernel, predictions, z, mask, group, key, alpha, axis_name, **settings):
   split = _sequences(predictions, z, mask)
-  _checks.choice('negatives', settings['negatives'], _cpc.NEGATIVES)
+  _checks.choice('negatives', settings['negatives'], NEGATIVES)
   _checks.choice('objective', settings['objective'], OBJECTIVES)
   whole = {}
   for name in ('num_negatives', 'chunk'):
     if settings[name] is not None and settings[name] < 1:
-      raise ValueError(f'{name} must be at least 1, or None, found {settings[name]}.')
+      raise ValueError(f'{name} must be at least 1, or None, got {settings[name]}')
   if settings['negatives'] in ('group', 'group_others'):
     if group is None:
-      raise ValueError(f'group must be given for negatives={settings["negatives"]!r}, found None.')
+      raise ValueError(f'group must be given for negatives={settings["negatives"]!r}, got None')
     split['group'] = _checks.integers('group', group, (len(split['z']),))
   if settings['num_negatives'] is not None:
     if key is None:
-      raise ValueError(f'key must be given for num_negatives={settings["num_negatives"]}, found None.')
+      raise ValueError(f'key must be given for num_negatives={settings["num_negatives"]}, got None')
     whole['key'] = key
   if isinstance(alpha, int | float | np.number):
     settings['alpha'] = alpha  # A Python number stays one, so that its range can be checked.
@@ -187,16 +188,16 @@ def _over_batch(kernel, predictions, z, mask, group, key, alpha, axis_name, **se
 def _sequences(predictions, z, mask):
   predictions, z = _checks.floating('predictions', predictions), _checks.floating('z', z)
   if predictions.ndim != 4 or 0 in predictions.shape:
-    raise ValueError(f'predictions must have shape [b, t, K, d], none of them 0, found {list(predictions.shape)}.')
+    raise ValueError(f'predictions must have shape [b, t, K, d], none of them 0, got {list(predictions.shape)}')
   b, t, steps, d = predictions.shape
   if z.shape != (b, t, d):
-    raise ValueError(f'z must have shape {[b, t, d]}, that of predictions without K, found {list(z.shape)}.')
+    raise ValueError(f'z must have shape {[b, t, d]}, that of predictions without K, got {list(z.shape)}')
   if steps > t - 1:
     raise ValueError(f'predictions foresee K = {steps} steps, which sequences of t = {t} steps do not have: K must be '
-                     f'at most t - 1.')
+                     f'at most t - 1')
   mask = jnp.ones((b, t), bool) if mask is None else jnp.asarray(mask)
   if mask.dtype != bool or mask.shape != (b, t):
-    raise ValueError(f'mask must be boolean of shape {[b, t]}, found {mask.dtype} {list(mask.shape)}.')
+    raise ValueError(f'mask must be boolean of shape {[b, t]}, got {mask.dtype} {list(mask.shape)}')
   return {'predictions': predictions, 'z': z, 'mask': mask}
 
 
@@ -217,7 +218,7 @@ def _per_step(predictions, z, mask, alpha, axis_name, objective, negatives, num_
   """Returns the loss and the mean of log N at each k, the scores they come from, and whether there are any at k."""
   count = devices(axis_name).count
   if negatives in ('others', 'group_others') and len(z) * count < 2:
-    raise ValueError(f'negatives={negatives!r} come from other sequences: z must hold two or more, found 1.')
+    raise ValueError(f'negatives={negatives!r} come from other sequences: z must hold two or more, got 1')
   _checks.alpha(alpha, _cpc.most_candidates(z.shape, count, negatives, num_negatives))
   scores = _cpc.scores(
       predictions, z, mask, alpha, axis_name, negatives, num_negatives, chunk, group=group, key=key)

@@ -6,18 +6,14 @@ do not, but for `sinkhorn` and `relational`, whose targets never have one. `axis
 All compute in float32, whatever float type comes in.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
 from jaxssl import ops
-from jaxssl.losses import _checks
+from jaxssl.losses import _checks, _dense
 from jaxssl.losses._collectives import AxisName, gather, gathered_index, global_mean, over_batch
-
-matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
 def negative_cosine(prediction: ArrayLike, target: ArrayLike, *, axis_name: AxisName | None = None) -> jax.Array:
@@ -122,9 +118,9 @@ def sinkhorn(
   """
   (scores,) = _checks.embeddings(scores=scores)
   if not isinstance(iterations, int) or iterations < 1:
-    raise ValueError(f'iterations must be a positive integer, found {iterations!r}.')
+    raise ValueError(f'iterations must be a positive integer, got {iterations!r}')
   if not isinstance(epsilon, int | float) or not epsilon > 0:
-    raise ValueError(f'epsilon must be a positive number, found {epsilon!r}.')
+    raise ValueError(f'epsilon must be a positive number, got {epsilon!r}')
   log_q = lax.stop_gradient(scores) / epsilon
   for _ in range(iterations):
     log_q = log_q - _lse_over_batch(log_q, axis_name)[None]
@@ -170,9 +166,9 @@ def koleo(z: ArrayLike, *, epsilon: float = 1e-8, axis_name: AxisName | None = N
     z = ops.l2_normalize(z)
     everyone = gather(z, axis_name)
     if len(everyone) < 2:
-      raise ValueError(f'z must hold at least 2 examples, found {len(everyone)}.')
+      raise ValueError(f'z must hold at least 2 examples, got {len(everyone)}')
     own = gathered_index(len(z), axis_name)[:, None] == jnp.arange(len(everyone))[None]
-    scores = jnp.where(own, -jnp.inf, matmul(z, everyone.T))
+    scores = jnp.where(own, -jnp.inf, _dense.inner_products(z, everyone))
     nearest = jnp.take(everyone, jnp.argmax(lax.stop_gradient(scores), axis=1), axis=0)
     squared = jnp.sum(jnp.square(z - nearest), axis=1)
     same = squared == 0
@@ -223,8 +219,8 @@ def relational(
   query, target = _checks.embeddings(query=query, target=target)
   others = ops.l2_normalize(_checks.floating('others', others))
   if others.ndim != 2 or others.shape[1] != query.shape[1]:
-    raise ValueError(f'others must have shape [m, {query.shape[1]}], found {list(others.shape)}.')
-  similar = lambda z: matmul(ops.l2_normalize(z), others.T)
+    raise ValueError(f'others must have shape [m, {query.shape[1]}], got {list(others.shape)}')
+  similar = lambda z: _dense.inner_products(ops.l2_normalize(z), others)
   sharp = similar(lax.stop_gradient(target)) / _checks.scalar('target_temperature', target_temperature)
   return soft_cross_entropy(
       similar(query), lax.stop_gradient(jax.nn.softmax(sharp, axis=1)), temperature=temperature, axis_name=axis_name)
@@ -261,14 +257,14 @@ def smooth_l1(
   """
   prediction, target = _checks.alike(prediction=prediction, target=target)
   if not isinstance(beta, int | float) or not beta > 0:
-    raise ValueError(f'beta must be a positive Python number, found {beta}.')
+    raise ValueError(f'beta must be a positive Python number, got {beta}')
   d = jnp.abs(prediction - target)
   if mask is None:
     return global_mean(_huber(d, beta), axis_name)
   mask = jnp.asarray(mask)
   if mask.dtype != bool or mask.shape != d.shape[:mask.ndim]:
-    raise ValueError(f'mask must be boolean, of the leading axes of {list(d.shape)}, found {mask.dtype} '
-                     f'{list(mask.shape)}.')
+    raise ValueError(f'mask must be boolean, of the leading axes of {list(d.shape)}, got {mask.dtype} '
+                     f'{list(mask.shape)}')
   counted = jnp.broadcast_to(mask.reshape(*mask.shape, *(1,) * (d.ndim - mask.ndim)), d.shape)
   share = global_mean(counted.astype(jnp.float32), axis_name)  # Of all devices: each may have counted another number.
   return global_mean(_huber(jnp.where(counted, d, 0.0), beta), axis_name) / jnp.maximum(share, jnp.finfo(d.dtype).tiny)
@@ -279,7 +275,7 @@ def _huber(d: jax.Array, beta: float) -> jax.Array:
 
 
 def _lse_over_batch(x: jax.Array, axis_name: AxisName | None) -> jax.Array:
-  """log sum exp over the global batch: [n, k] -> [k]."""
+  """Returns log(sum(exp(x))) over the global batch: [n, k] -> [k]."""
   highest = jnp.max(x, axis=0)
   if axis_name is not None:
     highest = lax.pmax(highest, axis_name)
@@ -288,5 +284,8 @@ def _lse_over_batch(x: jax.Array, axis_name: AxisName | None) -> jax.Array:
 
 
 def _below_highest(x: jax.Array, highest: jax.Array) -> jax.Array:
-  """x - highest, at most 0: XLA may compute x for each by itself, and rounded otherwise, so that exp would overflow."""
+  """Returns x - highest, at most 0.
+
+  XLA may compute x twice, for its maximum and for the difference, with another rounding: exp could then overflow.
+  """
   return jnp.minimum(x - highest, 0.0)

@@ -45,7 +45,7 @@ def in_groups(loss: Callable[..., jax.Array], *arrays: ArrayLike, groups: int) -
   rows = [jnp.asarray(array) for array in arrays]
   for i, array in enumerate(rows):
     if groups < 1 or array.shape[0] % groups:
-      raise ValueError(f'groups must divide the {array.shape[0]} rows of array {i}, got groups={groups}.')
+      raise ValueError(f'groups must divide the {array.shape[0]} rows of array {i}, got groups={groups}')
   if groups == 1:
     return loss(*rows)
   mean = lambda *arrays: jax.vmap(loss)(*arrays).mean()

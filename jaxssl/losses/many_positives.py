@@ -61,7 +61,7 @@ def supervised_contrastive(
   """
   (z,) = _checks.embeddings(z=z)
   labels = _checks.integers('labels', labels, (len(z),))
-  _checks.implementation(implementation, ('dense', 'tiled'))
+  _checks.implementation(implementation, _checks.DENSE_OR_TILED)
   split = {'z': ops.l2_normalize(z), 'labels': labels}
   whole = {'temperature': _checks.scalar('temperature', temperature)}
   kernel = functools.partial(_supervised_contrastive, implementation=implementation)
@@ -142,8 +142,8 @@ def _multi_positive_info_nce(query, key, positives, temperature, axis_name, cand
   scores = _dense.inner_products(query, gather(key, axis_name)) / temperature
   if positives.shape != scores.shape or (candidates is not None and candidates.shape != scores.shape):
     raise ValueError(
-        f'positives and candidates must have shape {list(scores.shape)}, this device\'s queries and all keys, found '
-        f'{list(positives.shape)}' + ('.' if candidates is None else f' and {list(candidates.shape)}.'))
+        f'positives and candidates must have shape {list(scores.shape)}, this device\'s queries and all keys, got '
+        f'{list(positives.shape)}' + ('' if candidates is None else f' and {list(candidates.shape)}'))
   candidates = jnp.ones_like(positives) if candidates is None else candidates | positives
   return _mean_over_positives(scores, positives, candidates, axis_name)
 

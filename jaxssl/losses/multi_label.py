@@ -40,8 +40,6 @@ from jaxssl.losses._collectives import (
     vary,
 )
 
-IMPLEMENTATIONS = ('dense', 'tiled')
-
 
 def multi_label_info_nce(
     query: ArrayLike,
@@ -103,7 +101,7 @@ def multi_label_info_nce(
   if negatives is not None:
     arrays['negatives'] = _checks.negatives(negatives, *query.shape)
     if not arrays['negatives'].shape[-2]:
-      raise ValueError(f'negatives must not be empty, found shape {list(arrays["negatives"].shape)}.')
+      raise ValueError(f'negatives must not be empty, got shape {list(arrays["negatives"].shape)}')
   if normalize:
     arrays = {name: ops.l2_normalize(x) for name, x in arrays.items()}
   whole = {}
@@ -189,7 +187,7 @@ def geometric_alpha(step: ArrayLike, steps: int, *, high: float = 10.0, low: flo
   """
   for name, value in {'steps': steps, 'high': high, 'low': low}.items():
     if not value > 0:
-      raise ValueError(f'{name} must be positive, found {value}.')
+      raise ValueError(f'{name} must be positive, got {value}')
   left = 1 - jnp.clip(_checks.scalar('step', step) / steps, 0, 1)
   return jnp.exp((jnp.log(high) - jnp.log(low)) * left + jnp.log(low))
 
@@ -270,7 +268,7 @@ def ml_cpc_bound(positive: ArrayLike, negatives: ArrayLike, *, alpha: ArrayLike 
 
 
 def _of_batch(kernel, split, whole, temperature, alpha, axis_name, implementation):
-  _checks.implementation(implementation, IMPLEMENTATIONS)
+  _checks.implementation(implementation, _checks.DENSE_OR_TILED)
   settings = {'implementation': implementation}
   whole = {**whole, 'temperature': _checks.scalar('temperature', temperature)}
   if isinstance(alpha, int | float | np.number):
@@ -284,7 +282,7 @@ def _multi_label_info_nce(query, key, temperature, alpha, axis_name, implementat
   shared = devices(axis_name)
   candidates = len(key) * shared.count if negatives is None else 1 + negatives.shape[-2]
   if candidates < 2:
-    raise ValueError('query must hold two rows or more where no negatives are given, found 1 in the global batch.')
+    raise ValueError('query must hold two rows or more where no negatives are given, got 1 in the global batch')
   query, key, inverse = vary(axis_name, query, key, 1 / temperature)
   positive = jnp.sum(query * key, axis=1) * inverse
   form = dense_or_tiled(implementation, len(query), candidates)
@@ -305,7 +303,7 @@ def _multi_label_nt_xent(z1, z2, temperature, alpha, axis_name, implementation):
   shared = devices(axis_name)
   rows, everyone = 2 * len(z1), 2 * len(z1) * shared.count
   if everyone < 4:
-    raise ValueError('z1 must hold two rows or more, found 1 in the global batch: there are no negatives.')
+    raise ValueError('z1 must hold two rows or more, got 1 in the global batch: there are no negatives')
   z, inverse = vary(axis_name, jnp.concatenate([z1, z2]), 1 / temperature)
   positive = jnp.sum(z * jnp.roll(z, len(z1), axis=0), axis=1) * inverse
   if dense_or_tiled(implementation, rows, everyone) == 'dense':
@@ -339,10 +337,10 @@ def _weighted(positive, negatives, alpha):
   """Returns the log-scores of the pairs that belong together, and all of them [n, m] with weights of sum 1 a row."""
   positive, negatives = _checks.floating('positive', positive), _checks.floating('negatives', negatives)
   if positive.ndim != 1 or not positive.size:
-    raise ValueError(f'positive must have shape [n], n not 0, found {list(positive.shape)}.')
+    raise ValueError(f'positive must have shape [n], n not 0, got {list(positive.shape)}')
   if negatives.ndim != 2 or len(negatives) != positive.size or not negatives.size:
     raise ValueError(
-        f'negatives must have shape [{positive.size}, m - 1], with m above 1, found {list(negatives.shape)}.')
+        f'negatives must have shape [{positive.size}, m - 1], with m above 1, got {list(negatives.shape)}')
   m = 1 + negatives.shape[1]
   _checks.alpha(alpha, m)
   alpha = _checks.scalar('alpha', alpha)

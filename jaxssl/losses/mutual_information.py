@@ -291,7 +291,7 @@ def smile(scores: ArrayLike, clip: ArrayLike) -> jax.Array:
     <https://arxiv.org/abs/1910.06222>`_, 2019, equation 17 and https://github.com/ermongroup/smile-mi-estimator.
   """
   if isinstance(clip, int | float | np.number) and not clip > 0:
-    raise ValueError(f'clip must be positive, found {clip}.')
+    raise ValueError(f'clip must be positive, got {clip}')
   joint, marginal = _scores.joint_and_marginal(scores)
   clip = _checks.scalar('clip', clip)
   return _trained_by_js(scores, jnp.mean(joint) - _scores.log_mean_exp(jnp.clip(marginal, -clip, clip)))
@@ -366,7 +366,7 @@ def alpha_tuba(scores: ArrayLike, log_baseline: ArrayLike, alpha: ArrayLike) -> 
     ("Nonlinearly interpolated lower bounds"), whose y the rows stand for.
   """
   if isinstance(alpha, int | float | np.number) and not 0 <= alpha <= 1:
-    raise ValueError(f'alpha must lie in [0, 1], found {alpha}.')
+    raise ValueError(f'alpha must lie in [0, 1], got {alpha}')
   joint, marginal = _scores.joint_and_marginal(scores)
   n, alpha = joint.size, _checks.scalar('alpha', alpha)
   log_baseline = _scores.per_row('log_baseline', log_baseline, n)[:, None]

@@ -67,12 +67,12 @@ def noise_contrastive(
     <https://arxiv.org/abs/1906.05849>`_, 2019, equations 8 to 10. (Their code adds 1e-7 to the denominators.)
   """
   split, whole = _arrays(query, key, negatives, temperature)
-  _checks.implementation(implementation, ('dense', 'tiled'))
+  _checks.implementation(implementation, _checks.DENSE_OR_TILED)
   if num_examples < 1:
-    raise ValueError(f'num_examples must be at least 1, found {num_examples}.')
+    raise ValueError(f'num_examples must be at least 1, got {num_examples}')
   m = jnp.asarray(negatives).shape[-2]
   if m < 1:
-    raise ValueError('negatives must hold at least one, found none.')
+    raise ValueError('negatives must hold at least one, got none')
   normalizer = jax.lax.stop_gradient(_checks.scalar('normalizer', normalizer))
   whole['bias'] = jnp.log(num_examples / m) - jnp.log(normalizer)  # A logit is score + bias: log P - log(m / N).
   return over_batch(functools.partial(_noise_contrastive, implementation=implementation), split, whole, axis_name)

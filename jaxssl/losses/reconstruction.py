@@ -101,7 +101,7 @@ def gaussian_log_likelihood(mean: ArrayLike, target: ArrayLike, log_variance: Ar
     log_variance = jnp.broadcast_to(log_variance, mean.shape)
   except ValueError:
     raise ValueError(
-        f'log_variance must broadcast to {list(mean.shape)}, found {list(log_variance.shape)}.') from None
+        f'log_variance must broadcast to {list(mean.shape)}, got {list(log_variance.shape)}') from None
   error = jnp.square(target - mean) * jnp.exp(-log_variance)
   return -0.5 * _per_example(math.log(2 * math.pi) + log_variance + error)
 
@@ -112,8 +112,7 @@ def gaussian_kl(mean: ArrayLike, log_variance: ArrayLike) -> jax.Array:
   .. math::
     \mathrm{KL}_j = \tfrac{1}{2} (\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2)
 
-  Kingma and Welling 2013, https://arxiv.org/abs/1312.6114, appendix B. The ELBO subtracts its *sum* over the
-  dimensions.
+  The ELBO subtracts its *sum* over the dimensions.
 
   Example:
     >>> import jax.numpy as jnp
@@ -130,6 +129,9 @@ def gaussian_kl(mean: ArrayLike, log_variance: ArrayLike) -> jax.Array:
 
   Raises:
     ValueError: naming the argument whose shape or dtype is wrong.
+
+  References:
+    Kingma and Welling, `Auto-Encoding Variational Bayes <https://arxiv.org/abs/1312.6114>`_, 2013, appendix B.
   """
   mean, log_variance = _checks.embeddings(mean=mean, log_variance=log_variance)
   # expm1 keeps the digits of a variance near 1.
@@ -139,8 +141,7 @@ def gaussian_kl(mean: ArrayLike, log_variance: ArrayLike) -> jax.Array:
 def elbo(log_likelihood: ArrayLike, kl: ArrayLike, *, beta: ArrayLike = 1.0) -> jax.Array:
   """The evidence lower bound, log p(x | z) - beta KL, averaged over the batch; its negative is the loss.
 
-  With beta 1 a lower bound on log p(x) (Kingma and Welling 2013, https://arxiv.org/abs/1312.6114, equation 3); with a
-  larger one the objective of β-VAE (Higgins et al. 2017, equation 4).
+  With beta 1 a lower bound on log p(x); with a larger one the objective of β-VAE.
 
   Example:
     >>> import jax.numpy as jnp
@@ -158,10 +159,14 @@ def elbo(log_likelihood: ArrayLike, kl: ArrayLike, *, beta: ArrayLike = 1.0) -> 
 
   Raises:
     ValueError: naming the argument whose shape or dtype is wrong.
+
+  References:
+    Kingma and Welling, `Auto-Encoding Variational Bayes <https://arxiv.org/abs/1312.6114>`_, 2013, equation 3;
+    Higgins et al., "beta-VAE", ICLR 2017, equation 4.
   """
   log_likelihood, kl = _checks.alike(log_likelihood=log_likelihood, kl=kl)
   if kl.ndim != 1:
-    raise ValueError(f'log_likelihood and kl must be [b], summed over all but the batch, found {list(kl.shape)}.')
+    raise ValueError(f'log_likelihood and kl must be [b], summed over all but the batch, got {list(kl.shape)}')
   return jnp.mean(log_likelihood - _checks.scalar('beta', beta) * kl)
 
 
@@ -169,8 +174,7 @@ def importance_weighted_bound(log_weights: ArrayLike) -> jax.Array:
   r"""The bound of importance-weighted autoencoders on log p(x): :math:`\log \frac{1}{k} \sum_i w_i`.
 
   With :math:`\log w_i = \log p(x | z_i) + \log p(z_i) - \log q(z_i | x)` and z_i drawn from q(z | x), a lower bound in
-  expectation, no looser with more samples; with k = 1 the ELBO. Burda, Grosse and Salakhutdinov 2015,
-  https://arxiv.org/abs/1509.00519, equation 8.
+  expectation, no looser with more samples; with k = 1 the ELBO.
 
   Example:
     >>> import jax.numpy as jnp
@@ -186,16 +190,19 @@ def importance_weighted_bound(log_weights: ArrayLike) -> jax.Array:
 
   Raises:
     ValueError: naming the argument whose shape or dtype is wrong.
+
+  References:
+    Burda, Grosse, Salakhutdinov, `Importance Weighted Autoencoders <https://arxiv.org/abs/1509.00519>`_, 2015,
+    equation 8.
   """
-  log_weights, = _checks.embeddings(log_weights=log_weights)
+  (log_weights,) = _checks.embeddings(log_weights=log_weights)
   return jax.nn.logsumexp(log_weights, axis=0) - math.log(len(log_weights))
 
 
 def normalize_patches(patches: ArrayLike, *, epsilon: float = 1e-6) -> jax.Array:
   """Scales each patch to mean 0 and standard deviation 1: the targets of MAE.
 
-  The variance is the unbiased one, over d - 1, as in the authors' code (He et al. 2021,
-  https://arxiv.org/abs/2111.06377, section 4.1, and facebookresearch/mae, `models_mae.py`). A flat patch becomes 0.
+  The variance is the unbiased one, over d - 1, as in the authors' code. A flat patch becomes 0.
 
   Example:
     >>> import jax.numpy as jnp
@@ -212,10 +219,14 @@ def normalize_patches(patches: ArrayLike, *, epsilon: float = 1e-6) -> jax.Array
 
   Raises:
     ValueError: naming the argument whose shape or dtype is wrong.
+
+  References:
+    He et al., `Masked Autoencoders Are Scalable Vision Learners <https://arxiv.org/abs/2111.06377>`_, 2021, section
+    4.1, and facebookresearch/mae, models_mae.py.
   """
   patches = _checks.floating('patches', patches)
   if patches.ndim < 1 or patches.shape[-1] < 2:
-    raise ValueError(f'patches must be [..., d] of at least 2 pixels, found shape {list(patches.shape)}.')
+    raise ValueError(f'patches must be [..., d] of at least 2 pixels, got shape {list(patches.shape)}')
   patches = patches - patches[..., :1]  # A flat patch is then exactly 0, not the rounding of its mean.
   mean = jnp.mean(patches, axis=-1, keepdims=True)
   variance = jnp.var(patches, axis=-1, keepdims=True, ddof=1)
@@ -226,8 +237,7 @@ def masked_patch_error(prediction: ArrayLike, target: ArrayLike, mask: ArrayLike
   """Mean squared error of the masked patches alone: the loss of masked autoencoders.
 
   Averaged over a patch's pixels, then over all masked patches of the batch, so that a mean over devices is right where
-  all have as many. The gradient is exactly zero at visible patches. He et al. 2021, https://arxiv.org/abs/2111.06377,
-  section 3.
+  all have as many. The gradient is exactly zero at visible patches.
 
   Example:
     >>> import jax.numpy as jnp
@@ -246,12 +256,16 @@ def masked_patch_error(prediction: ArrayLike, target: ArrayLike, mask: ArrayLike
 
   Raises:
     ValueError: naming the argument whose shape or dtype is wrong.
+
+  References:
+    He et al., `Masked Autoencoders Are Scalable Vision Learners <https://arxiv.org/abs/2111.06377>`_, 2021, section
+    3.
   """
   prediction, target = _checks.alike(prediction=prediction, target=target)
   mask = jnp.asarray(mask)
   if prediction.ndim != 3 or mask.shape != prediction.shape[:2]:
     raise ValueError(
-        f'prediction must be [b, n, d] and mask [b, n], found {list(prediction.shape)} and {list(mask.shape)}.')
+        f'prediction must be [b, n, d] and mask [b, n], got {list(prediction.shape)} and {list(mask.shape)}')
   weight = (mask != 0).astype(jnp.float32)
   difference = jnp.where(weight[:, :, None] > 0, prediction - target, 0.0)
   error = jnp.mean(jnp.square(difference), axis=-1)

@@ -188,8 +188,7 @@ def variance_hinge(
     Bardes, Ponce, LeCun, `VICReg <https://arxiv.org/abs/2105.04906>`_, 2022, equations 1 and 2.
   """
   (z,) = _checks.embeddings(z=z)
-  kernel = lambda z, axis_name: _hinge(z, target, epsilon, axis_name)
-  return over_batch(kernel, {'z': z}, {}, axis_name)
+  return over_batch(functools.partial(_hinge, target=target, epsilon=epsilon), {'z': z}, {}, axis_name)
 
 
 def covariance_penalty(z: ArrayLike, *, axis_name: AxisName | None = None) -> jax.Array:
@@ -217,8 +216,7 @@ def covariance_penalty(z: ArrayLike, *, axis_name: AxisName | None = None) -> ja
     Bardes, Ponce, LeCun, `VICReg <https://arxiv.org/abs/2105.04906>`_, 2022, equations 3 and 4.
   """
   (z,) = _checks.embeddings(z=z)
-  kernel = lambda z, axis_name: _covariance_penalty(z, axis_name)
-  return over_batch(kernel, {'z': z}, {}, axis_name)
+  return over_batch(_covariance_penalty, {'z': z}, {}, axis_name)
 
 
 def whitened_mse(
@@ -245,7 +243,7 @@ def whitened_mse(
   Args:
     z1: [n, d], embeddings of the first views, n at least 2.
     z2: [n, d], embeddings of the second views, in the same order.
-    epsilon: the shrinkage, in (0, 1); the authors' code has 0.
+    epsilon: the shrinkage, in [0, 1); the authors' code has 0.
     normalize: whether the whitened rows are scaled to length 1.
     axis_name: the mapped axis or axes whose devices share the batch.
 
@@ -305,7 +303,7 @@ def sigreg(z: ArrayLike, directions: ArrayLike, *, axis_name: AxisName | None = 
   (z,) = _checks.embeddings(z=z)
   directions = _checks.floating('directions', directions)
   if directions.ndim != 2 or directions.shape[1] != z.shape[1]:
-    raise ValueError(f'directions must have shape [m, {z.shape[1]}], found {list(directions.shape)}.')
+    raise ValueError(f'directions must have shape [m, {z.shape[1]}], got {list(directions.shape)}')
 
   def kernel(z, directions, axis_name):
     # The sines and cosines of all knots are cheaper to compute again than to keep.
@@ -320,21 +318,24 @@ def sigreg(z: ArrayLike, directions: ArrayLike, *, axis_name: AxisName | None = 
 
 
 def random_directions(key: jax.Array, count: int, size: int) -> jax.Array:
-  """Returns directions uniform on the sphere, float32 [count, size], for `sigreg`.
+  """Draws directions uniform on the sphere, float32 [count, size], for `sigreg`; with the same key on all devices.
 
-  >>> print(random_directions(jax.random.key(0), 256, 16).shape)
-  (256, 16)
+  Example:
+    >>> import jax
+    >>> from jaxssl import losses
+    >>> print(losses.random_directions(jax.random.key(0), 256, 16).shape)
+    (256, 16)
   """
   return ops.l2_normalize(jax.random.normal(key, (count, size)))
 
 
 def _mean(x: jax.Array, axis_name: AxisName | None) -> jax.Array:
-  """The mean over the devices."""
+  """Returns the mean over the devices."""
   return x if axis_name is None else lax.pmean(x, axis_name)
 
 
 def _sum(x: jax.Array, axis_name: AxisName | None) -> jax.Array:
-  """The sum over the devices."""
+  """Returns the sum over the devices."""
   return x if axis_name is None else lax.psum(x, axis_name)
 
 
@@ -348,10 +349,10 @@ def _standardized(z: jax.Array, epsilon: float, axis_name: AxisName | None) -> j
 
 
 def _unbiased(n: int, axis_name: AxisName | None) -> int:
-  """n - 1 of the global batch."""
+  """Returns n - 1, of the global batch."""
   total = n * devices(axis_name).count
   if total < 2:
-    raise ValueError(f'z must hold at least 2 examples, found {total}.')
+    raise ValueError(f'z must hold at least 2 examples, got {total}')
   return total - 1
 
 
@@ -370,7 +371,7 @@ def _covariance_penalty(z: jax.Array, axis_name: AxisName | None) -> jax.Array:
 
 
 def _squares_off_diagonal(a: jax.Array, b: jax.Array, axis_name: AxisName | None) -> jax.Array:
-  """The sum of the squares of a^T b over the global batch, [n, d] both, but for its diagonal.
+  """Returns the sum of the squares of a^T b over the global batch, [n, d] both, but for its diagonal.
 
   From the smaller of two products: the sum of all squares is that of (a a^T) * (b b^T) too, n^2 numbers instead of d^2.
   """
@@ -384,7 +385,7 @@ def _squares_off_diagonal(a: jax.Array, b: jax.Array, axis_name: AxisName | None
 
 
 def _characteristic(z: jax.Array, directions: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """The characteristic function of z [n, d] along directions [m, d], at the knots: its two parts, [m, knots]."""
+  """Returns the parts of z's characteristic function at the knots, [m, knots] each: z [n, d], directions [m, d]."""
   angles = matmul(z, directions.T)[..., None] * jnp.linspace(0.0, END, KNOTS)[None, None]  # [n, m, knots]
   return jnp.mean(jnp.cos(angles), axis=0), jnp.mean(jnp.sin(angles), axis=0)
 

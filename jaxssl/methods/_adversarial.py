@@ -1,8 +1,7 @@
 """What the methods with discriminators share: divergences, priors, and steps in which several optimizers take turns."""
 
 import functools
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -78,38 +77,11 @@ def latents(kind: str, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   return jax.random.normal(key, shape)
 
 
-def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
-  """Raises ValueError unless a field has one of its choices."""
-  if value not in choices:
-    raise ValueError(f'{name} must be one of {", ".join(map(repr, choices))}, got {value!r}')
-
-
-def check_positive(**sizes: int) -> None:
-  """Raises ValueError for a size below 1."""
-  for name, value in sizes.items():
-    if value < 1:
-      raise ValueError(f'{name} must be positive, got {value}')
-
-
 def check_discriminator(discriminator: nn.Module) -> None:
   """Raises ValueError unless a module is a discriminator of single inputs, with layers to be evaluated."""
   if not hasattr(discriminator, 'names'):
     raise ValueError('discriminator must be one of single inputs with `names` and `layers`, as ConvDiscriminator, '
                      f'ResNetDiscriminator and MLPDiscriminator are, got {type(discriminator).__name__}')
-
-
-def check_momentum(**momenta: float) -> None:
-  """Raises ValueError for a momentum outside [0, 1)."""
-  for name, value in momenta.items():
-    if not 0 <= value < 1:
-      raise ValueError(f'{name} must lie in [0, 1), got {value}')
-
-
-def check_weights(**weights: float) -> None:
-  """Raises ValueError for a weight that is negative, infinite or not a number."""
-  for name, value in weights.items():
-    if not 0 <= value < math.inf:
-      raise ValueError(f'{name} must be finite and not negative, got {value}')
 
 
 def check_penalties(weights: Mapping[str, float], batch_stats: Any) -> None:

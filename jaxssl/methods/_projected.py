@@ -21,7 +21,6 @@ def represent(
     method: Any, state: core.State, inputs: jax.Array, name: str | None = None, mask: jax.Array | None = None,
 ) -> jax.Array:
   """Returns h [n, d], a layer of the head, or z, of images [n, h, w, c], by the network that is trained."""
-  del mask
   module, variables = backbone(method, state, name)
   features: Any = module.apply(variables, inputs)
   return features

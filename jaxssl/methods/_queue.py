@@ -1,5 +1,7 @@
 """Queues of the embeddings of past batches, rows of length 1, the oldest of which make room for new ones."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -14,7 +16,8 @@ def random(key: jax.Array, size: int, width: int) -> jax.Array:
 def enqueue(queue: jax.Array, rows: jax.Array, step: jax.Array | int) -> jax.Array:
   """Returns the queue [K, d] after rows [b, d] have come in at a step; all steps bring as many."""
   size, count = len(queue), len(rows)
-  place = (step % size * count + jnp.arange(count)) % size
+  period = size // math.gcd(size, count)  # Steps after which the places are the same again: step * count may overflow.
+  place = (step % period * count + jnp.arange(count)) % size
   return queue.at[place].set(ops.l2_normalize(jax.lax.stop_gradient(rows)))
 
 

@@ -5,8 +5,6 @@ inputs. BYOL writes `target = momentum target + (1 - momentum) online` at the en
 beginning of the next, so that one call of `forward` with the new parameters suffices: the sequence is the same.
 """
 
-import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,13 +12,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxssl import core
-
-Scheduled = float | Callable[[Any], Any]  # A number, or a function of the step.
-
-
-def at(value: Scheduled, step: jax.Array | int) -> Any:
-  """Returns the value at a step."""
-  return value(step) if callable(value) else value
+from jaxssl.methods import _scheduled
+from jaxssl.methods._scheduled import Scheduled
 
 
 def begin(state: core.State, names: tuple[str, ...]) -> core.State:
@@ -37,40 +30,15 @@ def take(stats: dict[str, Any], *names: str) -> tuple[Any, ...]:
 
 def follow(target: dict[str, Any], params: Any, momentum: Scheduled, step: jax.Array | int) -> tuple[Any, Any]:
   """Returns the target's parameters after the update that ended the last step, and its other variables."""
-  rate = 1 - at(momentum, jnp.maximum(step - 1, 0))
+  rate = 1 - _scheduled.at(momentum, jnp.maximum(step - 1, 0))
   own = {name: jax.lax.stop_gradient(params[name]) for name in target['params']}
   moved = optax.incremental_update(own, target['params'], rate)
   return moved, {kind: tree for kind, tree in target.items() if kind != 'params'}
 
 
-def distance(params: Any, target: Any) -> jax.Array:
-  """Returns how far the target is from the parameters it follows, relative to their length."""
-  own = {name: params[name] for name in target}
-  return optax.tree.norm(optax.tree.sub(own, target)) / optax.tree.norm(own)
-
-
-def check_momentum(momentum: Scheduled) -> None:
-  """Raises ValueError for a number outside [0, 1]."""
-  if not callable(momentum) and not 0 <= momentum <= 1:
-    raise ValueError(f'momentum must lie in [0, 1], or be a schedule, got {momentum}')
-
-
-def check_positive(**values: Scheduled) -> None:
-  """Raises ValueError for a number that is not positive and finite."""
-  for name, value in values.items():
-    if not callable(value) and not 0 < value < math.inf:
-      raise ValueError(f'{name} must be positive and finite, got {value}')
-
-
-def check_not_negative(**values: float) -> None:
-  """Raises ValueError for a number that is negative or not finite."""
-  for name, value in values.items():
-    if not 0 <= value < math.inf:
-      raise ValueError(f'{name} must be finite and not negative, got {value}')
-
-
-def check_views(batch: core.Batch, least: int = 2, most: float = math.inf) -> None:
-  """Raises ValueError for a batch of fewer or more views."""
-  if not least <= len(batch['views']) <= most:
-    wanted = f'{least}' if most == least else f'{least} or more'
-    raise ValueError(f'views must be {wanted}, got {len(batch["views"])}')
+def health(method: Any, state: core.State, batch: core.Batch) -> core.Metrics:
+  """Returns how far the target is from the parameters it follows, relative to their length; written as a method."""
+  del method, batch
+  target = state.stats['target']['params']
+  own = {name: state.params[name] for name in target}
+  return {'target_distance': optax.tree.norm(optax.tree.sub(own, target)) / optax.tree.norm(own)}

@@ -14,7 +14,7 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses, ops
-from jaxssl.methods import _adversarial
+from jaxssl.methods import _adversarial, _checks
 from jaxssl.methods._adversarial import DIVERGENCES
 from jaxssl.models.adversarial_autoencoder import AdversarialAutoencoderNetwork, Represented
 from jaxssl.models.forward import forward
@@ -50,13 +50,11 @@ class AdversarialAutoencoder:
 
   def __post_init__(self):
     _adversarial.check_discriminator(self.discriminator)
-    _adversarial.check_choice('prior', self.prior, PRIORS)
-    _adversarial.check_choice('divergence', self.divergence, DIVERGENCES)
-    _adversarial.check_positive(code_size=self.code_size)
+    _checks.choice('prior', self.prior, PRIORS)
+    _checks.choice('divergence', self.divergence, DIVERGENCES)
+    _checks.positive(code_size=self.code_size, prior_scale=self.prior_scale)
     if self.categories < 0 or self.categories == 1:
       raise ValueError(f'categories must be 0, for none, or at least 2, got {self.categories}')
-    if not 0 < self.prior_scale < math.inf:
-      raise ValueError(f'prior_scale must be positive and finite, got {self.prior_scale}')
     if self.prior == 'mixture' and self.code_size != 2:
       raise ValueError(f"code_size must be 2 for prior='mixture', got {self.code_size}")
 

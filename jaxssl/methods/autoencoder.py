@@ -15,6 +15,7 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses, ops
+from jaxssl.methods import _checks
 from jaxssl.models.autoencoder import AutoencoderNetwork, Coded
 from jaxssl.models.forward import forward
 
@@ -50,7 +51,7 @@ class KLSparsity:
   target: float = 0.05
 
   def __post_init__(self):
-    _check_weight(self.weight)
+    _checks.not_negative(weight=self.weight)
     if not 0 < self.target < 1:
       raise ValueError(f'target must lie in (0, 1), got {self.target}')
 
@@ -68,7 +69,7 @@ class L1Sparsity:
   weight: float = 1e-4
 
   def __post_init__(self):
-    _check_weight(self.weight)
+    _checks.not_negative(weight=self.weight)
 
   def bottleneck(self, z: jax.Array) -> jax.Array:
     return nn.relu(z)
@@ -90,11 +91,6 @@ class KSparse:
     return jnp.float32(0)
 
 
-def _check_weight(weight: float) -> None:
-  if not 0 <= weight < float('inf'):
-    raise ValueError(f'weight must be finite and not negative, got {weight}')
-
-
 @dataclasses.dataclass(frozen=True)
 class Autoencoder:
   """Reconstructs the first view; with `corruption`, from a noisy copy (the loss is of all of the clean one)."""
@@ -111,10 +107,8 @@ class Autoencoder:
   representations = ('z', 'h')  # The code, and the layer before it.
 
   def __post_init__(self):
-    if self.code_size < 1:
-      raise ValueError(f'code_size must be positive, got {self.code_size}')
-    if self.likelihood not in LIKELIHOODS:
-      raise ValueError(f'likelihood must be one of {", ".join(map(repr, LIKELIHOODS))}, got {self.likelihood!r}')
+    _checks.positive(code_size=self.code_size)
+    _checks.choice('likelihood', self.likelihood, LIKELIHOODS)
     k = getattr(self.sparsity, 'k', 1)
     if not 1 <= k <= self.code_size:
       raise ValueError(f'sparsity.k must lie between 1 and code_size = {self.code_size}, got {k}')

@@ -13,7 +13,7 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses
-from jaxssl.methods import _projected, _target
+from jaxssl.methods import _checks, _projected
 from jaxssl.models.forward import forward
 from jaxssl.models.heads import MLP, Projected
 
@@ -30,14 +30,14 @@ class BarlowTwins:
   weight: float = 0.0051  # lambda, of the redundancy; 0.005 in section 2.2, this in the code.
 
   def __post_init__(self):
-    _target.check_positive(weight=self.weight)
+    _checks.positive(weight=self.weight)
 
   @property
   def network(self) -> Projected:
     return Projected(self.encoder, self.head)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
-    _target.check_views(batch)
+    _checks.views(batch)
     return core.init_state(self.network, self.optimizer, key, batch['views'][0])
 
   def loss(self, params, stats, views):

@@ -15,7 +15,7 @@ from flax import linen as nn
 
 from jaxssl import core, ops
 from jaxssl.losses import adversarial
-from jaxssl.methods import _adversarial
+from jaxssl.methods import _adversarial, _checks
 from jaxssl.methods._adversarial import LATENTS
 from jaxssl.models.autoencoder import Coded
 from jaxssl.models.bigan import BidirectionalNetwork, LastLayers, Scores
@@ -85,11 +85,11 @@ class BiGAN:
     if hasattr(self.discriminator, 'names'):
       raise ValueError('discriminator must score pairs (x, z), as JointDiscriminator and MLPJointDiscriminator do, got '
                        f'{type(self.discriminator).__name__}, which scores single inputs')
-    _adversarial.check_choice('latent', self.latent, LATENTS)
-    _adversarial.check_choice('objective', self.objective, OBJECTIVES)
-    _adversarial.check_positive(latent_size=self.latent_size)
-    _adversarial.check_weights(r1=self.r1, r2=self.r2)
-    _adversarial.check_momentum(generator_momentum=self.generator_momentum)
+    _checks.choice('latent', self.latent, LATENTS)
+    _checks.choice('objective', self.objective, OBJECTIVES)
+    _checks.positive(latent_size=self.latent_size)
+    _checks.not_negative(r1=self.r1, r2=self.r2)
+    _checks.below_one(generator_momentum=self.generator_momentum)
 
   @property
   def representations(self) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses
-from jaxssl.methods import _projected, _target
+from jaxssl.methods import _checks, _projected, _target
+from jaxssl.methods._scheduled import Scheduled
 from jaxssl.models.forward import forward
 from jaxssl.models.heads import MLP, Predicted, Projected
 
@@ -27,17 +28,17 @@ class BYOL:
   head: MLP  # h [b, d] -> z [b, p]; MLP((4096, 256), output_bn=False, output_bias=True) (section 3.3).
   predictor: MLP  # z [b, p] -> [b, p]; the same.
   optimizer: optax.GradientTransformation  # LARS, 0.2 x batch / 256, weight decay 1.5e-6, batch 4096, 1000 epochs.
-  momentum: _target.Scheduled = 0.996  # The paper raises it to 1 along a cosine: {'name': 'cosine', …} in a config.
+  momentum: Scheduled = 0.996  # The paper raises it to 1 along a cosine: {'name': 'cosine', …} in a config.
 
   def __post_init__(self):
-    _target.check_momentum(self.momentum)
+    _checks.momentum(self.momentum)
 
   @property
   def network(self) -> Predicted:
     return Predicted(self.encoder, self.head, self.predictor)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
-    _target.check_views(batch)
+    _checks.views(batch)
     state = core.init_state(self.network, self.optimizer, key, batch['views'][0])
     return _target.begin(state, ('encoder', 'head'))
 
@@ -64,8 +65,4 @@ class BYOL:
 
   representations = property(_projected.representations)  # h, the layers of the head, z.
   represent, backbone, embed = _projected.represent, _projected.backbone, _projected.embed
-
-  def health(self, state: core.State, batch: core.Batch) -> core.Metrics:
-    """Returns how far the target is from the network, relative to its length."""
-    del batch
-    return {'target_distance': _target.distance(state.params, state.stats['target']['params'])}
+  health = _target.health

@@ -15,6 +15,7 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses, ops
+from jaxssl.methods import _checks
 from jaxssl.models.forward import forward
 from jaxssl.models.heads import MLP
 from jaxssl.models.multiview import MultiviewNetwork, MultiviewRepresentation, PerView
@@ -32,7 +33,7 @@ class Memory(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CMC:
-  """Of two views or more. Each pair of them is contrasted ('full' graph), or the first with each other one ('core')."""
+  """Needs two or more views; each is contrasted with every other ('full' graph), or with the first alone ('core')."""
 
   encoder: nn.Module | tuple[nn.Module, ...]  # View [b, ...] -> h [b, d]: a copy for each view, or a tuple of them.
   optimizer: optax.GradientTransformation  # SGD, 0.03, momentum 0.9, weight decay 1e-4, batch 128.
@@ -41,13 +42,27 @@ class CMC:
   shared: bool = False  # One encoder and one head, with the same parameters, for all views.
   graph: str = 'full'
   contrast: str = 'batch'  # With the batch; with a 'memory' by softmax; or, as the paper, by NCE: 'memory_nce'.
-  temperature: float = 0.07  # 0.1 on STL-10.
+  temperature: float = 0.07  # 0.1 on STL-10; this and the next two are those of the authors' code.
   num_negatives: int = 16_384  # Drawn from the memory at each step, with replacement, for all of the batch; at most N.
   momentum: float = 0.5  # Of the memory.
   num_examples: int = 0  # N, of the data set, all of which a memory holds; the trainer knows it.
 
   def __post_init__(self):
-    _check(self)
+    _checks.choice('graph', self.graph, GRAPHS)
+    _checks.choice('contrast', self.contrast, CONTRASTS)
+    if self.views < 2:
+      raise ValueError(f'views must be at least 2, got {self.views}')
+    if isinstance(self.encoder, tuple) and (len(self.encoder) != self.views or self.shared):
+      raise ValueError(f'encoder must be one module, or without shared=True {self.views}, one for each view; got '
+                       f'{len(self.encoder)}')
+    lowest = LOWEST_OF_NCE if self.contrast == 'memory_nce' else 0
+    if not self.temperature > lowest:
+      raise ValueError(f'temperature must be above {lowest} for contrast={self.contrast!r}, got {self.temperature}')
+    _checks.below_one(momentum=self.momentum)
+    _checks.positive(num_negatives=self.num_negatives)
+    if self.contrast != 'batch' and not self.num_examples:
+      raise ValueError(f'num_examples must be the size of the data set for contrast={self.contrast!r}, got '
+                       f'{self.num_examples}')
 
   @property
   def representations(self) -> tuple[str, ...]:
@@ -127,7 +142,6 @@ class CMC:
 
   def represent(self, state: core.State, inputs: Any, name: str | None = None, mask=None) -> jax.Array:
     """Returns features [n, d] of a tuple of views [n, ...]; one array alone is every view."""
-    del mask
     module, variables = self.backbone(state, name)
     features: Any = module.apply(variables, inputs)
     return features
@@ -159,24 +173,3 @@ def _remember(bank: jax.Array, index: jax.Array, z: jax.Array, momentum: float) 
   later = jnp.triu(index[:, None] == index[None, :], 1).any(axis=1)
   row = ops.l2_normalize(momentum * bank[index] + (1 - momentum) * ops.l2_normalize(jax.lax.stop_gradient(z)))
   return bank.at[jnp.where(later, len(bank), index)].set(row, mode='drop')
-
-
-def _check(method: CMC) -> None:
-  for name, choices in (('graph', GRAPHS), ('contrast', CONTRASTS)):
-    if getattr(method, name) not in choices:
-      raise ValueError(f'{name} must be one of {", ".join(map(repr, choices))}, got {getattr(method, name)!r}')
-  if method.views < 2:
-    raise ValueError(f'views must be at least 2, got {method.views}')
-  if isinstance(method.encoder, tuple) and (len(method.encoder) != method.views or method.shared):
-    raise ValueError(f'encoder must be one module, or without shared=True {method.views}, one for each view; got '
-                     f'{len(method.encoder)}')
-  lowest = LOWEST_OF_NCE if method.contrast == 'memory_nce' else 0
-  if not method.temperature > lowest:
-    raise ValueError(f'temperature must be above {lowest} for contrast={method.contrast!r}, got {method.temperature}')
-  if not 0 <= method.momentum < 1:
-    raise ValueError(f'momentum must lie in [0, 1), got {method.momentum}')
-  if method.num_negatives < 1:
-    raise ValueError(f'num_negatives must be at least 1, got {method.num_negatives}')
-  if method.contrast != 'batch' and not method.num_examples:
-    raise ValueError(f'num_examples must be the size of the data set for contrast={method.contrast!r}, got '
-                     f'{method.num_examples}')

@@ -5,7 +5,6 @@ https://arxiv.org/abs/1807.03748, sections 2 and 3.1.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,50 +13,11 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses, ops
+from jaxssl.losses.cpc import NEGATIVES, OBJECTIVES
+from jaxssl.methods import _checks, _scheduled
+from jaxssl.methods._scheduled import Scheduled
+from jaxssl.models.cpc import CPCNetwork, CPCRepresentation, silenced
 from jaxssl.models.forward import forward
-
-
-class Network(nn.Module):
-  """Encoder g_enc, context g_ar and predictors W_k: sequences [b, n, ...] -> (z [b, t, d], c [b, t, e], W_k c_t)."""
-
-  encoder: nn.Module
-  context: nn.Module
-  predictor: nn.Module
-
-  def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array, jax.Array]:
-    z = self.encoder(x, train=train)
-    c = self.context(z, train=train)
-    return z, c, self.predictor(c, train=train)  # [b, t, K, d].
-
-
-class Representation(nn.Module):
-  """z, or with a context c, of sequences: each step's, [b, t, d], or their means over the steps that count, [b, d]."""
-
-  encoder: nn.Module
-  context: nn.Module | None
-  pooled: bool
-  downsample: int | None = None  # Inputs of a step.
-
-  def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
-    steps = self.encoder(_silenced(x, mask), train=train)
-    if self.context is not None:
-      steps = self.context(steps, train=train)
-    if not self.pooled:
-      return steps
-    valid = jnp.ones(steps.shape[:2], bool)
-    if mask is not None:
-      valid = ops.step_mask(mask, steps.shape[1], self.downsample)
-    share = valid / jnp.maximum(jnp.sum(valid, axis=1, keepdims=True), 1)
-    return jnp.einsum('bt,btd->bd', share, steps)
-
-
-def _silenced(x: jax.Array, mask: jax.Array | None) -> jax.Array:
-  """Returns inputs [b, n, ...] with zeros for what the mask [b, n] calls padding, which may hold anything, NaN too."""
-  if mask is None:
-    return x
-  if mask.shape != x.shape[:2]:
-    raise ValueError(f'mask must have shape {list(x.shape[:2])}, that of the inputs, got {list(mask.shape)}')
-  return jnp.where(mask.reshape(*mask.shape, *[1] * (x.ndim - 2)), x, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +31,17 @@ class CPC:
   negatives: str = 'batch'  # Also 'sequence', 'group' (speaker), 'others', 'group_others': Table 2.
   num_negatives: int | None = None  # Drawn anew at every step; None: all there are.
   objective: str = 'info_nce'  # Or 'ml_cpc'.
-  alpha: float | Callable[[jax.Array], jax.Array] = 1.0  # Of multi-label CPC; may be a schedule of the step.
+  alpha: Scheduled = 1.0  # Of 'ml_cpc'; may be a schedule of the step. With 'info_nce' it makes alpha-CPC.
 
   representations = ('z', 'c', 'z_steps', 'c_steps')
 
+  def __post_init__(self):
+    _checks.choice('negatives', self.negatives, NEGATIVES)
+    _checks.choice('objective', self.objective, OBJECTIVES)
+
   @property
-  def network(self) -> Network:
-    return Network(self.encoder, self.context, self.predictor)
+  def network(self) -> CPCNetwork:
+    return CPCNetwork(self.encoder, self.context, self.predictor)
 
   @property
   def downsample(self) -> int | None:
@@ -89,7 +53,7 @@ class CPC:
 
   def loss(self, params, stats, batch, key, step=0):
     """Returns the mean InfoNCE over steps and distances, and (updated stats, metrics)."""
-    views = [_silenced(view, batch.get('mask')) for view in batch['views']]
+    views = [silenced(view, batch.get('mask')) for view in batch['views']]
     (z, _, predictions), stats = forward(self.network, params, stats, views[0])
     if len(views) > 1:
       (z, _, _), stats = forward(self.network, params, stats, views[-1])
@@ -119,7 +83,7 @@ class CPC:
     parts = ('encoder',) if context is None else ('encoder', 'context')
     variables = {'params': state.params, **state.stats}
     kept = {key: {part: tree[part] for part in parts if part in tree} for key, tree in variables.items()}
-    return Representation(self.encoder, context, not kind.endswith('_steps'), self.downsample), kept
+    return CPCRepresentation(self.encoder, context, not kind.endswith('_steps'), self.downsample), kept
 
   def embed(self, state: core.State, batch: core.Batch) -> tuple[jax.Array, ...]:
     """Returns z [b, d], averaged over the first and over the second half of the window, for the embedding's health.
@@ -132,7 +96,7 @@ class CPC:
 
   def evaluate(self, state: core.State, batch: core.Batch, key: jax.Array) -> core.Metrics:
     """Returns the accuracy and the bound in nats at every distance k."""
-    x = _silenced(batch['views'][0], batch.get('mask'))
+    x = silenced(batch['views'][0], batch.get('mask'))
     outputs: Any = self.network.apply({'params': state.params, **state.stats}, x)
     z, _, predictions = outputs
     arguments = self._arguments(batch, key, z.shape[1], state.step)
@@ -146,7 +110,7 @@ class CPC:
       raise ValueError(f'negatives={self.negatives!r} needs the group (speaker) of each sequence, which is not known')
     return {
         'negatives': self.negatives, 'num_negatives': self.num_negatives, 'key': key, 'objective': self.objective,
-        'alpha': self.alpha(step) if callable(self.alpha) else self.alpha,
+        'alpha': _scheduled.at(self.alpha, step),
         'mask': ops.step_mask(batch['mask'], t, self.downsample) if 'mask' in batch else None,
         'group': batch['group'] if grouped else None,
     }

@@ -14,35 +14,12 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses
-from jaxssl.models import GridPredictor, PatchEncoder
+from jaxssl.methods import _checks
+from jaxssl.models.cpc_image import CPCImageNetwork, CPCImageRepresentation, GridPredictor, Pairs, PatchEncoder
 from jaxssl.models.forward import forward
 from jaxssl.ops import patchify
 
-Pairs = dict[str, tuple[jax.Array, jax.Array]]  # By direction: predictions [s, t, K, d], targets [s, t, d].
-
-
-class Network(nn.Module):
-  """Encoder and predictions: images or their patches -> (z [b, rows, columns, d], pairs)."""
-
-  encoder: PatchEncoder
-  predictor: GridPredictor
-
-  def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, Pairs]:
-    z = self.encoder(x, train=train)
-    return z, self.predictor(z, train=train)
-
-
-class Representation(nn.Module):
-  """z, or with a predictor its contexts c, of images [b, h, w, c], averaged over the patches: [b, d]."""
-
-  encoder: PatchEncoder
-  predictor: GridPredictor | None = None
-
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    grid = self.encoder(x, train=train)
-    if self.predictor is not None:
-      grid = self.predictor.represent(grid, train=train)
-    return grid.mean(axis=(1, 2))
+NEGATIVES = ('batch', 'image')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,13 +35,12 @@ class CPCImage:
   representations = ('z', 'c', 'h')
 
   def __post_init__(self):
-    for name, kind in (('encoder', PatchEncoder), ('predictor', GridPredictor)):
-      if not isinstance(getattr(self, name), kind):
-        raise ValueError(f'{name} must be a {kind.__name__}, got {type(getattr(self, name)).__name__}')
+    _checks.kinds(encoder=(self.encoder, PatchEncoder), predictor=(self.predictor, GridPredictor))
+    _checks.choice('negatives', self.negatives, NEGATIVES)
 
   @property
-  def network(self) -> Network:
-    return Network(self.encoder, self.predictor)
+  def network(self) -> CPCImageNetwork:
+    return CPCImageNetwork(self.encoder, self.predictor)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
     self._check(batch)
@@ -86,7 +62,6 @@ class CPCImage:
 
     h is the patch encoder's network on the whole image at once, without a grid of patches.
     """
-    del mask
     module, variables = self.backbone(state, name)
     features: Any = module.apply(variables, inputs)
     return features
@@ -97,8 +72,8 @@ class CPCImage:
     encoders = {key: {'encoder': tree['encoder']} for key, tree in variables.items() if 'encoder' in tree}
     contexts = {name: tree for name, tree in state.params['predictor'].items() if name.startswith('contexts_')}
     return core.choose(name, {
-        'z': (Representation(self.encoder), encoders),
-        'c': (Representation(self.encoder, self.predictor),
+        'z': (CPCImageRepresentation(self.encoder), encoders),
+        'c': (CPCImageRepresentation(self.encoder, self.predictor),
               {**encoders, 'params': {**encoders['params'], 'predictor': contexts}}),
         'h': (self.encoder.network, {key: tree['encoder']['network'] for key, tree in encoders.items()}),
     })
@@ -140,8 +115,6 @@ class CPCImage:
     arguments = {'num_negatives': self.num_negatives, 'key': key}
     if self.negatives == 'batch':
       return arguments
-    if self.negatives != 'image':
-      raise ValueError(f"negatives must be 'batch' or 'image', got {self.negatives!r}")
     return {**arguments, 'negatives': 'group', 'group': jnp.arange(sequences) // columns}
 
   def _check(self, batch: core.Batch) -> None:

@@ -12,8 +12,8 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses
-from jaxssl.methods import _projected, _target
-from jaxssl.methods.swav import assignments
+from jaxssl.methods import _checks, _projected, _prototypes, _scheduled, _target
+from jaxssl.methods._scheduled import Scheduled
 from jaxssl.models.forward import forward_views
 from jaxssl.models.heads import MLP, Assigned, Prototypes
 
@@ -31,18 +31,17 @@ class DINO:
   prototypes: Prototypes  # z [b, p] -> scores [b, k]; Prototypes(65_536, weight_norm=True).
   optimizer: optax.GradientTransformation  # AdamW, 5e-4 x batch / 256, weight decay 0.04 to 0.4, batch 1024.
   temperature: float = 0.1  # Of the student.
-  target_temperature: _target.Scheduled = 0.04  # Raised to 0.07 in the first 30 epochs in longer runs.
-  momentum: _target.Scheduled = 0.996  # The paper raises it to 1 along a cosine.
+  target_temperature: Scheduled = 0.04  # Raised to 0.07 in the first 30 epochs in longer runs.
+  momentum: Scheduled = 0.996  # The paper raises it to 1 along a cosine.
   center_momentum: float = 0.9
   freeze_steps: int = 1251  # In which the prototypes stay as they are: an epoch of ImageNet at batch 1024.
   koleo_weight: float = 0.0  # Of keeping h of different examples apart; DINOv2 (arXiv:2304.07193): 0.1.
 
   def __post_init__(self):
-    _target.check_positive(temperature=self.temperature, target_temperature=self.target_temperature)
-    _target.check_momentum(self.momentum)
-    if not 0 <= self.center_momentum < 1:
-      raise ValueError(f'center_momentum must lie in [0, 1), got {self.center_momentum}')
-    _target.check_not_negative(freeze_steps=self.freeze_steps, koleo_weight=self.koleo_weight)
+    _checks.positive(temperature=self.temperature, target_temperature=self.target_temperature)
+    _checks.momentum(self.momentum)
+    _checks.below_one(center_momentum=self.center_momentum)
+    _checks.not_negative(freeze_steps=self.freeze_steps, koleo_weight=self.koleo_weight)
     if not self.prototypes.weight_norm:
       raise ValueError('weight_norm of the prototypes must be True: nothing else keeps them of one length in DINO')
 
@@ -57,7 +56,7 @@ class DINO:
     return Assigned(self.encoder.clone(drop_path=0.0) if drops else self.encoder, self.head, self.prototypes)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
-    _target.check_views(batch)
+    _checks.views(batch)
     state = core.init_state(self.network, self.optimizer, key, batch['views'][0])
     state = _target.begin(state, ('encoder', 'head', 'prototypes'))
     return state._replace(stats={**state.stats, 'center': jnp.zeros((self.prototypes.count,))})
@@ -69,7 +68,7 @@ class DINO:
     outputs, stats = forward_views(self.network, params, stats, views, key=key)
     seen, average_stats = forward_views(self.target_network, average, average_stats, views[:2])
     targets = [jax.lax.stop_gradient(scores) for _, _, scores in seen]
-    sharpness = _target.at(self.target_temperature, step)
+    sharpness = _scheduled.at(self.target_temperature, step)
     each, sharp = [], [jax.nn.softmax((scores - center[None]) / sharpness, axis=1) for scores in targets]
     for i, (_, _, scores) in enumerate(outputs):
       each += [losses.soft_cross_entropy(scores, q, temperature=self.temperature)
@@ -80,22 +79,13 @@ class DINO:
     center = optax.incremental_update(
         jnp.mean(jnp.concatenate(targets), axis=0), center, 1 - self.center_momentum)  # Equation 4.
     stats = {**stats, 'target': {'params': average, **average_stats}, 'center': center}
-    return loss, (stats, assignments(jnp.concatenate(sharp)))
+    return loss, (stats, _prototypes.usage(jnp.concatenate(sharp)))
 
   def step(self, state: core.State, batch: core.Batch, key: jax.Array) -> tuple[core.State, core.Metrics]:
-    def frozen_at_first(new, old):
-      kept = jax.tree.map(
-          lambda n, o: jnp.where(state.step < self.freeze_steps, o, n), new['prototypes'], old['prototypes'])
-      return {**new, 'prototypes': kept}
-
     return core.descend(
         lambda params: self.loss(params, state.stats, batch['views'], key, state.step), self.optimizer, state,
-        frozen_at_first)
+        lambda new, old: _prototypes.kept(new, old, state.step < self.freeze_steps))
 
   representations = property(_projected.representations)  # h, the layers of the head, z.
   represent, backbone, embed = _projected.represent, _projected.backbone, _projected.embed
-
-  def health(self, state: core.State, batch: core.Batch) -> core.Metrics:
-    """Returns how far the target is from the network, relative to its length."""
-    del batch
-    return {'target_distance': _target.distance(state.params, state.stats['target']['params'])}
+  health = _target.health

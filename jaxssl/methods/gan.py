@@ -18,7 +18,7 @@ from flax import linen as nn
 
 from jaxssl import core, ops
 from jaxssl.losses import adversarial
-from jaxssl.methods import _adversarial
+from jaxssl.methods import _adversarial, _checks
 from jaxssl.methods._adversarial import DIVERGENCES, LATENTS
 from jaxssl.models.forward import forward
 from jaxssl.models.gan import DiscriminatorFeatures
@@ -67,13 +67,13 @@ class GAN:
 
   def __post_init__(self):
     _adversarial.check_discriminator(self.discriminator)
-    _adversarial.check_choice('latent', self.latent, LATENTS)
-    _adversarial.check_choice('divergence', self.divergence, DIVERGENCES)
-    _adversarial.check_positive(latent_size=self.latent_size, n_critic=self.n_critic)
-    _adversarial.check_weights(**self._penalties)
+    _checks.choice('latent', self.latent, LATENTS)
+    _checks.choice('divergence', self.divergence, DIVERGENCES)
+    _checks.positive(latent_size=self.latent_size, n_critic=self.n_critic)
+    _checks.not_negative(**self._penalties)
     if self.clip is not None and not 0 < self.clip < math.inf:
       raise ValueError(f'clip must be positive and finite, or None, got {self.clip}')
-    _adversarial.check_momentum(generator_momentum=self.generator_momentum)
+    _checks.below_one(generator_momentum=self.generator_momentum)
 
   @property
   def _penalties(self) -> dict[str, float]:
@@ -162,11 +162,6 @@ class GAN:
     variables = {'params': encoder.params, **encoder.stats}
     return DiscriminatorFeatures(self.discriminator, layer), {kind: {'network': x} for kind, x in variables.items()}
 
-  def embed(self, state: State, batch: core.Batch) -> tuple[jax.Array, ...]:
-    """Returns the last layer's features [b, d] of the first view, centred, for the health of the embedding."""
-    h = self.represent(state, ops.single(batch['views']))
-    return (h - jnp.mean(h, axis=0, keepdims=True),)
-
   def generate(self, state: State, z: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Returns what the averaged generator makes of z [n, latent_size], [n, *shape]."""
     images: Any = self.generator.apply(state.average, z, shape)
@@ -179,6 +174,11 @@ class GAN:
   def latents(self, key: jax.Array, n: int) -> jax.Array:
     """Returns n draws of z, [n, latent_size]."""
     return _adversarial.latents(self.latent, key, (n, self.latent_size))
+
+  def embed(self, state: State, batch: core.Batch) -> tuple[jax.Array, ...]:
+    """Returns the last layer's features [b, d] of the first view, centred, for the health of the embedding."""
+    h = self.represent(state, ops.single(batch['views']))
+    return (h - jnp.mean(h, axis=0, keepdims=True),)
 
   def _update_discriminator(self, encoder, part, generator):
     real, key = part

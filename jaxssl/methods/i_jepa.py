@@ -24,7 +24,8 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses, ops
-from jaxssl.methods import _target
+from jaxssl.methods import _checks, _target
+from jaxssl.methods._scheduled import Scheduled
 from jaxssl.models.forward import forward
 from jaxssl.models.i_jepa import Blocks, JEPANetwork, JEPAPredictor
 from jaxssl.models.vit import ViT
@@ -43,10 +44,10 @@ class IJEPA:
   each block in the predictor; the shortest of 128 contexts, to which the authors' code would cut all, has about 25 %.
   """
 
-  encoder: ViT  # The paper's has class_token=False and pool='mean'.
-  predictor: JEPAPredictor
+  encoder: ViT  # images [b, h, w, c] -> tokens [b, t, d]; the paper's has class_token=False and pool='mean'.
+  predictor: JEPAPredictor  # tokens of the context -> those of the targets; 12 blocks beside ViT-L and larger ones.
   optimizer: optax.GradientTransformation  # AdamW, 1e-3, batch 2048, weight decay 0.04 to 0.4 (appendix A.1).
-  momentum: _target.Scheduled = 0.996  # The paper raises it to 1 in a straight line: {'name': 'linear', …} in a config.
+  momentum: Scheduled = 0.996  # The paper raises it to 1 in a straight line: {'name': 'linear', …} in a config.
   num_targets: int = 4  # Section 3, as the three that follow.
   target_scale: Range = (0.15, 0.2)
   target_aspect: Range = (0.75, 1.5)
@@ -54,12 +55,9 @@ class IJEPA:
   context_share: float = 0.6  # Of the patches: room for so many of the context.
 
   def __post_init__(self):
-    for name, kind in (('encoder', ViT), ('predictor', JEPAPredictor)):
-      if not isinstance(getattr(self, name), kind):
-        raise ValueError(f'{name} must be a {kind.__name__}, got {type(getattr(self, name)).__name__}')
-    _target.check_momentum(self.momentum)
-    if self.num_targets < 1:
-      raise ValueError(f'num_targets must be at least 1, got {self.num_targets}')
+    _checks.kinds(encoder=(self.encoder, ViT), predictor=(self.predictor, JEPAPredictor))
+    _checks.momentum(self.momentum)
+    _checks.positive(num_targets=self.num_targets)
     for name, most in (('target_scale', 1.0), ('target_aspect', math.inf), ('context_scale', 1.0)):
       value = getattr(self, name)
       if len(value) != 2 or not 0 < value[0] <= value[1] <= most or value[1] == math.inf:
@@ -69,12 +67,12 @@ class IJEPA:
       raise ValueError(f'context_share must lie in (0, 1], got {self.context_share}')
 
   @property
-  def network(self) -> JEPANetwork:
-    return JEPANetwork(self.encoder, self.predictor)
-
-  @property
   def representations(self) -> tuple[str, ...]:
     return ('mean', 'online', *(('class',) if self.encoder.class_token else ()))
+
+  @property
+  def network(self) -> JEPANetwork:
+    return JEPANetwork(self.encoder, self.predictor)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
     x = ops.single(batch['views'])
@@ -162,10 +160,7 @@ class IJEPA:
     h = self.represent(state, batch['views'], 'mean')
     return (h - jnp.mean(h, axis=0, keepdims=True),)
 
-  def health(self, state: core.State, batch: core.Batch) -> core.Metrics:
-    """Returns how far the target is from the network, relative to its length."""
-    del batch
-    return {'target_distance': _target.distance(state.params, state.stats['target']['params'])}
+  health = _target.health
 
 
 def place_block(u: jax.Array, grid: tuple[int, int], scale: Range, aspect: Range) -> jax.Array:

@@ -12,7 +12,7 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses
-from jaxssl.methods import _projected, _target
+from jaxssl.methods import _checks, _projected
 from jaxssl.models.forward import forward_views
 from jaxssl.models.heads import MLP, Projected
 
@@ -34,14 +34,14 @@ class LeJEPA:
   def __post_init__(self):
     if not 0 < self.weight < 1:
       raise ValueError(f'weight must lie in (0, 1), got {self.weight}')
-    _target.check_positive(directions=self.directions, global_views=self.global_views)
+    _checks.positive(directions=self.directions, global_views=self.global_views)
 
   @property
   def network(self) -> Projected:
     return Projected(self.encoder, self.head)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
-    _target.check_views(batch)
+    _checks.views(batch)
     if self.global_views > len(batch['views']):
       raise ValueError(f'global_views must be at most the {len(batch["views"])} views, got {self.global_views}')
     return core.init_state(self.network, self.optimizer, key, batch['views'][0])

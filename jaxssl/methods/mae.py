@@ -13,6 +13,7 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses, ops
+from jaxssl.methods import _checks
 from jaxssl.models.forward import forward
 from jaxssl.models.mae import MAEDecoder, MAENetwork
 from jaxssl.models.vit import ViT
@@ -32,26 +33,24 @@ class Masking(NamedTuple):
 class MAE:
   """Reconstructs the first view, whose side must be a multiple of the encoder's patch."""
 
-  encoder: ViT
-  decoder: MAEDecoder
+  encoder: ViT  # images [b, h, w, c] -> tokens [b, t, d]
+  decoder: MAEDecoder  # tokens of the visible patches -> patches [b, n, p]; its defaults are those of table 1.
   optimizer: optax.GradientTransformation  # AdamW, b2 .95, weight decay .05, 1.5e-4 x batch / 256 (table 8).
   mask_ratio: float = 0.75  # Figure 5.
   normalize_targets: bool = True  # Each patch to mean 0 and variance 1 (table 1d).
 
   def __post_init__(self):
-    for name, kind in (('encoder', ViT), ('decoder', MAEDecoder)):
-      if not isinstance(getattr(self, name), kind):
-        raise ValueError(f'{name} must be a {kind.__name__}, got {type(getattr(self, name)).__name__}')
+    _checks.kinds(encoder=(self.encoder, ViT), decoder=(self.decoder, MAEDecoder))
     if not 0 < self.mask_ratio < 1:
       raise ValueError(f'mask_ratio must lie in (0, 1), got {self.mask_ratio}')
 
   @property
-  def network(self) -> MAENetwork:
-    return MAENetwork(self.encoder, self.decoder)
-
-  @property
   def representations(self) -> tuple[str, ...]:
     return ('mean', 'class') if self.encoder.class_token else ('mean',)
+
+  @property
+  def network(self) -> MAENetwork:
+    return MAENetwork(self.encoder, self.decoder)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
     x = ops.single(batch['views'])
@@ -103,32 +102,6 @@ class MAE:
     pool = core.choose(name, {each: each for each in self.representations})
     return self.encoder.clone(pool=pool), {'params': state.params['encoder']}
 
-  def embed(self, state: core.State, batch: core.Batch) -> tuple[jax.Array, ...]:
-    """Returns the mean of the first view's tokens [b, d], less that of the batch, for the health of the embedding."""
-    h = self.represent(state, batch['views'], 'mean')
-    return (h - jnp.mean(h, axis=0, keepdims=True),)
-
-  def score(self, state: core.State, inputs: Any, key: jax.Array, samples: int = 1) -> core.Metrics:
-    """Returns errors of each image [b], means over `samples` masks.
-
-    `masked_error`: of the hidden patches' pixels, in the units of the target, which is the loss.
-    `masked_error_of_mean_patch`: the same where each is predicted to be the mean of the image's visible patches.
-    """
-    x = ops.single(inputs)
-    found = jax.lax.map(lambda key: self._score(state, x, key), jax.random.split(key, samples))
-    return {name: jnp.mean(each, axis=0) for name, each in found.items()}
-
-  def _score(self, state: core.State, x: jax.Array, key: jax.Array) -> core.Metrics:
-    prediction, masking = self._predict(state, x, key)
-    target, hidden = self.target(x), masking.mask.astype(jnp.float32)
-    mean_patch = jnp.mean(jnp.take_along_axis(target, masking.keep[..., None], axis=1), axis=1, keepdims=True)
-    over_hidden = lambda guess: jnp.sum(
-        jnp.mean(jnp.square(guess - target), axis=-1) * hidden, axis=1) / jnp.sum(hidden, axis=1)
-    return {
-        'masked_error': over_hidden(prediction),
-        'masked_error_of_mean_patch': over_hidden(mean_patch),
-    }
-
   def reconstruct(self, state: core.State, inputs: Any, key: jax.Array) -> dict[str, jax.Array]:
     """Returns images [b, h, w, c] with hidden patches in grey, and with their predictions in place.
 
@@ -140,10 +113,36 @@ class MAE:
     grey = jnp.full_like(prediction, GREY)
     return {'masked': self._paste(x, grey, masking.mask), 'reconstruction': self._picture(x, prediction, masking.mask)}
 
+  def score(self, state: core.State, inputs: Any, key: jax.Array, samples: int = 1) -> core.Metrics:
+    """Returns errors of each image [b], means over `samples` masks.
+
+    `masked_error`: of the hidden patches' pixels, in the units of the target, which is the loss.
+    `masked_error_of_mean_patch`: the same where each is predicted to be the mean of the image's visible patches.
+    """
+    x = ops.single(inputs)
+    found = jax.lax.map(lambda key: self._score(state, x, key), jax.random.split(key, samples))
+    return {name: jnp.mean(each, axis=0) for name, each in found.items()}
+
+  def embed(self, state: core.State, batch: core.Batch) -> tuple[jax.Array, ...]:
+    """Returns the mean of the first view's tokens [b, d], less that of the batch, for the health of the embedding."""
+    h = self.represent(state, batch['views'], 'mean')
+    return (h - jnp.mean(h, axis=0, keepdims=True),)
+
   def _predict(self, state: core.State, x: jax.Array, key: jax.Array) -> tuple[jax.Array, Masking]:
     masking = self.draw_mask(key, x)
     prediction: Any = self.network.apply({'params': state.params, **state.stats}, x, masking.keep, masking.restore)
     return prediction, masking
+
+  def _score(self, state: core.State, x: jax.Array, key: jax.Array) -> core.Metrics:
+    prediction, masking = self._predict(state, x, key)
+    target, hidden = self.target(x), masking.mask.astype(jnp.float32)
+    mean_patch = jnp.mean(jnp.take_along_axis(target, masking.keep[..., None], axis=1), axis=1, keepdims=True)
+    over_hidden = lambda guess: jnp.sum(
+        jnp.mean(jnp.square(guess - target), axis=-1) * hidden, axis=1) / jnp.sum(hidden, axis=1)
+    return {
+        'masked_error': over_hidden(prediction),
+        'masked_error_of_mean_patch': over_hidden(mean_patch),
+    }
 
   def _picture(self, x: jax.Array, prediction: jax.Array, mask: jax.Array) -> jax.Array:
     """Undoes the targets' normalisation, and pastes predictions over the hidden patches."""

@@ -12,7 +12,8 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses
-from jaxssl.methods import _projected, _queue, _target
+from jaxssl.methods import _checks, _projected, _queue, _scheduled, _target
+from jaxssl.methods._scheduled import Scheduled
 from jaxssl.models.forward import forward
 from jaxssl.models.heads import MLP, Projected
 
@@ -21,7 +22,7 @@ OBJECTIVES = ('info_nce', 'ml_cpc', 'relational')
 
 @dataclasses.dataclass(frozen=True)
 class MoCo:
-  """Of the first two views, one is the query and the other the key.
+  """Needs two views: the first is the query, the second the key.
 
   Batch norm spans the whole batch, so that there is no need to shuffle it over devices, as the paper does; in a small
   batch its statistics may still tell which key is of the same batch.
@@ -31,28 +32,25 @@ class MoCo:
   head: MLP  # h [b, d] -> z [b, p]; v2: MLP((2048, 128), hidden_bn=False, output_bn=False, output_bias=True).
   optimizer: optax.GradientTransformation  # SGD, 0.03, momentum 0.9, weight decay 1e-4, batch 256.
   temperature: float = 0.2  # v2; v1: 0.07.
-  momentum: _target.Scheduled = 0.999
+  momentum: Scheduled = 0.999  # This and the size of the queue are the defaults of the authors' code.
   queue_size: int = 65_536
   objective: str = 'info_nce'  # Or 'ml_cpc'; 'relational': ReSSL (arXiv:2107.09282), whose second view is a weak one.
   # Of 'ml_cpc', multi-label CPC (arXiv:2007.09852); may be a schedule of the step. The loss is not divided by it.
-  alpha: _target.Scheduled = 1.0
+  alpha: Scheduled = 1.0
   target_temperature: float = 0.04  # Of the keys' similarities in 'relational', beside temperature 0.1.
 
   def __post_init__(self):
-    _target.check_positive(temperature=self.temperature, target_temperature=self.target_temperature)
-    _target.check_momentum(self.momentum)
-    if self.objective not in OBJECTIVES:
-      raise ValueError(f'objective must be one of {", ".join(map(repr, OBJECTIVES))}, got {self.objective!r}')
-    if self.objective != 'ml_cpc' and self.alpha != 1:
-      found = 'a schedule' if callable(self.alpha) else self.alpha
-      raise ValueError(f"alpha is of objective='ml_cpc' alone, got {found} with {self.objective!r}")
+    _checks.positive(temperature=self.temperature, target_temperature=self.target_temperature)
+    _checks.momentum(self.momentum)
+    _checks.choice('objective', self.objective, OBJECTIVES)
+    _checks.alpha(self.alpha, self.objective)
 
   @property
   def network(self) -> Projected:
     return Projected(self.encoder, self.head)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
-    _target.check_views(batch, most=2)
+    _checks.views(batch, most=2)
     _queue.check_size('queue_size', self.queue_size, len(batch['views'][0]))
     network_key, queue_key = jax.random.split(key)
     state = core.init_state(self.network, self.optimizer, network_key, batch['views'][0])
@@ -74,7 +72,7 @@ class MoCo:
   def _contrast(self, step):
     """The loss of queries and keys [b, p], and a queue."""
     if self.objective == 'ml_cpc':
-      return functools.partial(losses.multi_label_info_nce, alpha=_target.at(self.alpha, step))
+      return functools.partial(losses.multi_label_info_nce, alpha=_scheduled.at(self.alpha, step))
     if self.objective == 'relational':
       return functools.partial(losses.relational, target_temperature=self.target_temperature)
     return losses.info_nce
@@ -85,8 +83,4 @@ class MoCo:
 
   representations = property(_projected.representations)  # h, the layers of the head, z.
   represent, backbone, embed = _projected.represent, _projected.backbone, _projected.embed
-
-  def health(self, state: core.State, batch: core.Batch) -> core.Metrics:
-    """Returns how far the target is from the network, relative to its length."""
-    del batch
-    return {'target_distance': _target.distance(state.params, state.stats['target']['params'])}
+  health = _target.health

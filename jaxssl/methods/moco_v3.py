@@ -11,7 +11,8 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses
-from jaxssl.methods import _projected, _target
+from jaxssl.methods import _checks, _projected, _target
+from jaxssl.methods._scheduled import Scheduled
 from jaxssl.models.forward import forward
 from jaxssl.models.heads import MLP, Predicted, Projected
 
@@ -20,7 +21,7 @@ PATCHES = 'patch_embed'  # What a ViT calls its linear map of patches.
 
 @dataclasses.dataclass(frozen=True)
 class MoCoV3:
-  """Contrasts two views, both ways. Each has a forward pass, and batch statistics, of its own."""
+  """Needs two views, and contrasts them both ways. Each has a forward pass, and batch statistics, of its own."""
 
   encoder: nn.Module  # images [b, h, w, c] -> h [b, d]
   # h [b, d] -> z [b, p]; ViT: MLP((4096, 4096, 256), output_scale=False), ResNet: MLP((4096, 256), output_scale=False).
@@ -29,19 +30,19 @@ class MoCoV3:
   predictor: MLP
   optimizer: optax.GradientTransformation  # ViT: AdamW, 1.5e-4 x batch / 256, weight decay 0.1; batch 4096.
   temperature: float = 0.2  # Of ViTs; the code's default, for ResNets, is 1.0.
-  momentum: _target.Scheduled = 0.99  # The paper raises it to 1 along a cosine.
+  momentum: Scheduled = 0.99  # The paper raises it to 1 along a cosine.
   freeze_patches: bool = False  # A ViT's map of patches stays random, which makes training stable (section 4.2).
 
   def __post_init__(self):
-    _target.check_positive(temperature=self.temperature)
-    _target.check_momentum(self.momentum)
+    _checks.positive(temperature=self.temperature)
+    _checks.momentum(self.momentum)
 
   @property
   def network(self) -> Predicted:
     return Predicted(self.encoder, self.head, self.predictor)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
-    _target.check_views(batch, most=2)
+    _checks.views(batch, most=2)
     state = core.init_state(self.network, self.optimizer, key, batch['views'][0])
     if self.freeze_patches and PATCHES not in state.params['encoder']:
       raise ValueError('freeze_patches=True is for a ViT, and encoder has no map of patches')
@@ -75,8 +76,4 @@ class MoCoV3:
 
   representations = property(_projected.representations)  # h, the layers of the head, z.
   represent, backbone, embed = _projected.represent, _projected.backbone, _projected.embed
-
-  def health(self, state: core.State, batch: core.Batch) -> core.Metrics:
-    """Returns how far the target is from the network, relative to its length."""
-    del batch
-    return {'target_distance': _target.distance(state.params, state.stats['target']['params'])}
+  health = _target.health

@@ -12,14 +12,14 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses, ops
-from jaxssl.methods import _projected, _queue, _target
+from jaxssl.methods import _checks, _projected, _queue, _target
 from jaxssl.models.forward import forward
 from jaxssl.models.heads import MLP, Predicted
 
 
 @dataclasses.dataclass(frozen=True)
 class NNCLR:
-  """Contrasts the first two views, both ways. Each has a forward pass, and batch statistics, of its own."""
+  """Needs two views, and contrasts them both ways. Each has a forward pass, and batch statistics, of its own."""
 
   encoder: nn.Module  # images [b, h, w, c] -> h [b, d]
   head: MLP  # h [b, d] -> z [b, p]; MLP((2048, 2048, 256), output_bias=True) (section 4.1).
@@ -29,14 +29,14 @@ class NNCLR:
   queue_size: int = 98_304  # Of the support set, filled with the first view's embeddings (section 4.1).
 
   def __post_init__(self):
-    _target.check_positive(temperature=self.temperature)
+    _checks.positive(temperature=self.temperature)
 
   @property
   def network(self) -> Predicted:
     return Predicted(self.encoder, self.head, self.predictor)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
-    _target.check_views(batch, most=2)
+    _checks.views(batch, most=2)
     _queue.check_size('queue_size', self.queue_size, len(batch['views'][0]))
     network_key, queue_key = jax.random.split(key)
     state = core.init_state(self.network, self.optimizer, network_key, batch['views'][0])

@@ -13,7 +13,8 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses
-from jaxssl.methods import _projected, _target
+from jaxssl.methods import _checks, _projected, _scheduled
+from jaxssl.methods._scheduled import Scheduled
 from jaxssl.models.forward import forward_views
 from jaxssl.models.heads import MLP, Projected
 
@@ -34,25 +35,22 @@ class SimCLR:
   objective: str = 'nt_xent'
   # Of multi-label CPC; may be a schedule of the step. As in CPC the loss is not divided by it: the steps of Adam and of
   # LARS have a length of their own; with SGD, raise the learning rate where alpha is small.
-  alpha: _target.Scheduled = 1.0
+  alpha: Scheduled = 1.0
   # Parts of the batch whose images are negatives of one another alone; 1: the whole batch. As many as devices are what
   # codes without gathered embeddings do.
   negative_groups: int = 1
 
   def __post_init__(self):
-    if not self.temperature > 0:
-      raise ValueError(f'temperature must be positive, got {self.temperature}')
-    if self.objective not in OBJECTIVES:
-      raise ValueError(f'objective must be one of {", ".join(map(repr, OBJECTIVES))}, got {self.objective!r}')
-    if self.objective != 'ml_cpc' and self.alpha != 1:
-      found = 'a schedule' if callable(self.alpha) else self.alpha
-      raise ValueError(f"alpha is of objective='ml_cpc' alone, got {found} with {self.objective!r}")
+    _checks.positive(temperature=self.temperature)
+    _checks.choice('objective', self.objective, OBJECTIVES)
+    _checks.alpha(self.alpha, self.objective)
 
   @property
   def network(self) -> Projected:
     return Projected(self.encoder, self.head)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
+    _checks.views(batch)
     if self.objective == 'supervised' and 'label' not in batch:
       raise ValueError("objective='supervised' needs labels, which the data have not")
     return core.init_state(self.network, self.optimizer, key, batch['views'][0])
@@ -68,7 +66,7 @@ class SimCLR:
   def _of_pair(self, z1, z2, step, label):
     arrays = (z1, z2)
     if self.objective == 'ml_cpc':
-      loss = functools.partial(losses.multi_label_nt_xent, alpha=_target.at(self.alpha, step))
+      loss = functools.partial(losses.multi_label_nt_xent, alpha=_scheduled.at(self.alpha, step))
     elif self.objective == 'supervised':
       loss, arrays = _of_classes, (z1, z2, label)
     else:

@@ -11,7 +11,7 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses
-from jaxssl.methods import _projected, _target
+from jaxssl.methods import _checks, _projected
 from jaxssl.models.forward import forward
 from jaxssl.models.heads import MLP, Predicted
 
@@ -40,7 +40,7 @@ class SimSiam:
     return optax.partition({'predictor': self.predictor_optimizer, 'rest': self.optimizer}, which)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
-    _target.check_views(batch)
+    _checks.views(batch)
     return core.init_state(self.network, self.both_optimizers, key, batch['views'][0])
 
   def loss(self, params, stats, views):

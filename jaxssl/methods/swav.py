@@ -5,7 +5,6 @@ Assignments", NeurIPS 2020, https://arxiv.org/abs/2006.09882, Algorithm 1.
 """
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses
-from jaxssl.methods import _projected, _queue, _target
+from jaxssl.methods import _checks, _projected, _prototypes, _queue
 from jaxssl.models.forward import forward_views
 from jaxssl.models.heads import MLP, Assigned, Prototypes
 
@@ -29,7 +28,7 @@ class SwAV:
   head: MLP  # h [b, d] -> z [b, p]; MLP((2048, 128), output_bn=False, output_bias=True).
   prototypes: Prototypes  # z [b, p] -> scores [b, k]; Prototypes(3000).
   optimizer: optax.GradientTransformation  # LARS, 4.8 for batch 4096, weight decay 1e-6, cosine to 0.0048, 800 epochs.
-  temperature: float = 0.1
+  temperature: float = 0.1  # This, and what follows but for the queue, are the defaults of the authors' code.
   epsilon: float = 0.05  # Of the assignments: larger ones are softer.
   iterations: int = 3  # Of Sinkhorn and Knopp.
   freeze_steps: int = 313  # In which the prototypes stay as they are: an epoch of ImageNet at batch 4096.
@@ -39,10 +38,9 @@ class SwAV:
   queue_start: int = 0  # The step from which on the queue is filled; once full it is used.
 
   def __post_init__(self):
-    _target.check_positive(temperature=self.temperature, epsilon=self.epsilon, iterations=self.iterations)
-    for name in ('freeze_steps', 'queue_size', 'queue_start'):
-      if getattr(self, name) < 0:
-        raise ValueError(f'{name} must not be negative, got {getattr(self, name)}')
+    _checks.positive(temperature=self.temperature, epsilon=self.epsilon, iterations=self.iterations)
+    _checks.not_negative(
+        freeze_steps=self.freeze_steps, queue_size=self.queue_size, queue_start=self.queue_start)
     if self.prototypes.weight_norm:
       raise ValueError('weight_norm of the prototypes must be False: SwAV scales them after each update')
 
@@ -51,7 +49,7 @@ class SwAV:
     return Assigned(self.encoder, self.head, self.prototypes)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
-    _target.check_views(batch)
+    _checks.views(batch)
     state = core.init_state(self.network, self.optimizer, key, batch['views'][0])
     if not self.queue_size:
       return state
@@ -76,7 +74,7 @@ class SwAV:
       stats = {**stats, 'queues': jnp.where(step >= self.queue_start, jnp.stack(filled), queues)}
     each = [losses.soft_cross_entropy(scores[i], code, temperature=self.temperature)
             for j, code in enumerate(codes) for i in range(len(scores)) if i != j]
-    return sum(each) / len(each), (stats, assignments(jnp.concatenate(codes)))
+    return sum(each) / len(each), (stats, _prototypes.usage(jnp.concatenate(codes)))
 
   def _assign(self, scores):
     return losses.sinkhorn(scores, epsilon=self.epsilon, iterations=self.iterations)
@@ -91,24 +89,12 @@ class SwAV:
   def step(self, state: core.State, batch: core.Batch, key: jax.Array) -> tuple[core.State, core.Metrics]:
     del key  # All randomness is in the views.
 
-    def of_length_one(new, old):
-      kernel = Prototypes.normalized(new['prototypes']['kernel'])
-      kernel = jnp.where(state.step < self.freeze_steps, old['prototypes']['kernel'], kernel)
-      return {**new, 'prototypes': {'kernel': kernel}}
+    def kept(new, old):
+      of_length_one = {'kernel': Prototypes.normalized(new['prototypes']['kernel'])}
+      return _prototypes.kept({**new, 'prototypes': of_length_one}, old, state.step < self.freeze_steps)
 
     return core.descend(
-        lambda params: self.loss(params, state.stats, batch['views'], state.step), self.optimizer, state, of_length_one)
+        lambda params: self.loss(params, state.stats, batch['views'], state.step), self.optimizer, state, kept)
 
   representations = property(_projected.representations)  # h, the layers of the head, z.
   represent, backbone, embed = _projected.represent, _projected.backbone, _projected.embed
-
-
-def assignments(codes: jax.Array) -> core.Metrics:
-  """Returns how many prototypes assignments [n, k] use, and how undecided they are.
-
-  `prototypes_used`: the exponential of the entropy of the mean assignment, from 1, the same one for all examples, to k.
-  `assignment_entropy`: the mean entropy, in shares of log k: from 0, one prototype an example, to 1, all alike.
-  """
-  entropy = lambda p: -jnp.sum(p * jnp.log(jnp.maximum(p, 1e-30)), axis=-1)
-  undecided = jnp.mean(entropy(codes)) / max(math.log(codes.shape[1]), 1e-9)
-  return {'prototypes_used': jnp.exp(entropy(jnp.mean(codes, axis=0))), 'assignment_entropy': undecided}

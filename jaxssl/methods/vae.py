@@ -6,7 +6,6 @@ ICLR 2017. The importance-weighted bound: Burda, Grosse, Salakhutdinov 2015, htt
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,6 +14,8 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses, ops
+from jaxssl.methods import _checks, _scheduled
+from jaxssl.methods._scheduled import Scheduled
 from jaxssl.models.autoencoder import Coded, VariationalNetwork
 from jaxssl.models.forward import forward
 
@@ -32,7 +33,7 @@ class VAE:
   decoder: nn.Module  # z [b, latent_size], shape -> [b, *shape].
   optimizer: optax.GradientTransformation
   latent_size: int = 64
-  beta: float | Callable[[jax.Array], jax.Array] = 1.0  # May be a schedule of the step, such as a warm-up from 0.
+  beta: Scheduled = 1.0  # May be a schedule of the step, such as a warm-up from 0.
   likelihood: str = 'bernoulli'  # Of a pixel: 'bernoulli', or 'gaussian'.
   variance: float | None = 1.0  # Of a Gaussian pixel; None: learned, one for all.
   # Draw black or white for every pixel, anew at each step, with its grey as the probability (Burda et al., 5): then a
@@ -42,14 +43,11 @@ class VAE:
   representations = ('z', 'h')  # The mean of q(z | x), and the layer before it.
 
   def __post_init__(self):
-    if self.latent_size < 1:
-      raise ValueError(f'latent_size must be positive, got {self.latent_size}')
-    if self.likelihood not in LIKELIHOODS:
-      raise ValueError(f'likelihood must be one of {", ".join(map(repr, LIKELIHOODS))}, got {self.likelihood!r}')
+    _checks.positive(latent_size=self.latent_size)
+    _checks.choice('likelihood', self.likelihood, LIKELIHOODS)
     if self.variance is not None and not 0 < self.variance < math.inf:
-      raise ValueError(f'variance must be positive or None, got {self.variance}')
-    if not callable(self.beta) and not 0 <= self.beta < math.inf:
-      raise ValueError(f'beta must be finite and not negative, got {self.beta}')
+      raise ValueError(f'variance must be positive and finite, or None, got {self.variance}')
+    _checks.not_negative(beta=self.beta)
     if self.binarize and self.likelihood != 'bernoulli':
       raise ValueError(f"binarize is for likelihood='bernoulli', got {self.likelihood!r}")
 
@@ -76,7 +74,7 @@ class VAE:
         self.network, params, stats, target, noise, rngs={'dropout': jax.random.fold_in(key, 2)})
     log_likelihood = self._log_likelihood(params, output, target)
     kl = jnp.sum(losses.gaussian_kl(mean, log_variance), axis=1)
-    beta = self.beta(step) if callable(self.beta) else self.beta
+    beta = _scheduled.at(self.beta, step)
     metrics = {'elbo': losses.elbo(log_likelihood, kl), 'log_likelihood': jnp.mean(log_likelihood),
                'kl': jnp.mean(kl), 'beta': jnp.float32(beta)}
     return -losses.elbo(log_likelihood, kl, beta=beta), (stats, metrics)

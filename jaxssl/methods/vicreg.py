@@ -13,7 +13,7 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses
-from jaxssl.methods import _projected, _target
+from jaxssl.methods import _checks, _projected
 from jaxssl.models.forward import forward
 from jaxssl.models.heads import MLP, Projected
 
@@ -30,14 +30,14 @@ class VICReg:
   covariance: float = 1.0  # nu.
 
   def __post_init__(self):
-    _target.check_not_negative(invariance=self.invariance, variance=self.variance, covariance=self.covariance)
+    _checks.not_negative(invariance=self.invariance, variance=self.variance, covariance=self.covariance)
 
   @property
   def network(self) -> Projected:
     return Projected(self.encoder, self.head)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
-    _target.check_views(batch)
+    _checks.views(batch)
     return core.init_state(self.network, self.optimizer, key, batch['views'][0])
 
   def loss(self, params, stats, views):

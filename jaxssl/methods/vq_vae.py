@@ -13,6 +13,7 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses, ops
+from jaxssl.methods import _checks
 from jaxssl.models.forward import forward
 from jaxssl.models.vector_quantizer import VectorQuantizer, follow
 
@@ -99,14 +100,10 @@ class VQVAE:
   representations = ('h', 'h_mean', 'z', 'z_mean')  # The encoder's output and the codes, side by side or averaged.
 
   def __post_init__(self):
-    for name in ('num_codes', 'code_dim', 'groups'):
-      if getattr(self, name) < 1:
-        raise ValueError(f'{name} must be positive, got {getattr(self, name)}')
+    _checks.positive(num_codes=self.num_codes, code_dim=self.code_dim, groups=self.groups)
+    _checks.not_negative(commitment=self.commitment, restart_below=self.restart_below)
     if self.decay is not None and not 0 <= self.decay < 1:
       raise ValueError(f'decay must lie in [0, 1), or be None, got {self.decay}')
-    for name in ('commitment', 'restart_below'):
-      if not 0 <= getattr(self, name) < float('inf'):
-        raise ValueError(f'{name} must be finite and not negative, got {getattr(self, name)}')
     if self.decay is None and self.restart_below:
       raise ValueError(f'restart_below is of a codebook with decay alone, got {self.restart_below} with decay=None')
 

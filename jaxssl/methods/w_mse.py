@@ -13,7 +13,7 @@ import optax
 from flax import linen as nn
 
 from jaxssl import core, losses
-from jaxssl.methods import _projected, _target
+from jaxssl.methods import _checks, _projected
 from jaxssl.models.forward import forward_views
 from jaxssl.models.heads import MLP, Projected
 
@@ -30,16 +30,15 @@ class WMSE:
   shrinkage: float = 1e-4  # Of their covariance towards the identity, ours; 0 in the paper's code.
 
   def __post_init__(self):
-    if not 0 <= self.shrinkage < 1:
-      raise ValueError(f'shrinkage must lie in [0, 1), got {self.shrinkage}')
-    _target.check_positive(whitening_size=self.whitening_size, whitening_draws=self.whitening_draws)
+    _checks.positive(whitening_size=self.whitening_size, whitening_draws=self.whitening_draws)
+    _checks.below_one(shrinkage=self.shrinkage)
 
   @property
   def network(self) -> Projected:
     return Projected(self.encoder, self.head)
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
-    _target.check_views(batch)
+    _checks.views(batch)
     b = len(batch['views'][0])
     if b % self.whitening_size:
       raise ValueError(f'whitening_size must divide the batch, {b}, got {self.whitening_size}')

@@ -13,6 +13,8 @@ from jaxssl.models.autoencoder import (
 from jaxssl.models.bigan import BidirectionalNetwork, JointDiscriminator, MLPJointDiscriminator, Scores
 from jaxssl.models.cpc import (
   AudioEncoder,
+  CPCNetwork,
+  CPCRepresentation,
   LinearPredictor,
   LogMelEncoder,
   RNNContext,
@@ -22,7 +24,14 @@ from jaxssl.models.cpc import (
   audio_encoder_8khz,
   log_mel_encoder_8khz,
 )
-from jaxssl.models.cpc_image import GridPredictor, MaskedConvContext, PatchEncoder, RowGRUContext
+from jaxssl.models.cpc_image import (
+  CPCImageNetwork,
+  CPCImageRepresentation,
+  GridPredictor,
+  MaskedConvContext,
+  PatchEncoder,
+  RowGRUContext,
+)
 from jaxssl.models.critics import ConcatenatedCritic, LogBaseline, SeparableCritic
 from jaxssl.models.gan import (
   ConvDiscriminator,
@@ -63,6 +72,10 @@ __all__ = [
   'AudioEncoder',
   'AutoencoderNetwork',
   'BidirectionalNetwork',
+  'CPCImageNetwork',
+  'CPCImageRepresentation',
+  'CPCNetwork',
+  'CPCRepresentation',
   'Blocks',
   'ByShape',
   'Coded',

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxssl import ops
+from jaxssl.models import _checks
 from jaxssl.models.resnet import pooled
 
 
@@ -65,7 +66,7 @@ class ConvEncoder(nn.Module):
   @nn.compact
   def layers(self, x: jax.Array, train: bool = False) -> list[jax.Array]:
     """Returns the output of every convolution and block, after its ReLU, [b, h, w, width], the last at the end."""
-    _check_widths('widths', self.widths)
+    _checks.sizes('widths', self.widths)
     if x.ndim != 4:
       raise ValueError(f'x must be images [b, h, w, c], got shape {list(x.shape)}')
     outputs = []
@@ -98,7 +99,7 @@ class MLPEncoder(nn.Module):
   @nn.compact
   def layers(self, x: jax.Array, train: bool = False) -> list[jax.Array]:
     """Returns the output of every layer, after its ReLU, [b, size], the last at the end."""
-    _check_widths('features', self.features)
+    _checks.sizes('features', self.features)
     outputs, x = [], x.reshape(x.shape[0], -1)
     for i, size in enumerate(self.features):
       x = nn.Dense(size, use_bias=not self.batch_norm, dtype=self.dtype, name=f'linear{i + 1}')(x)
@@ -135,7 +136,7 @@ class ConvDecoder(nn.Module):
       shape: (h, w, c) of one image.
       train: whether batch norm uses the batch.
     """
-    _check_widths('widths', self.widths)
+    _checks.sizes('widths', self.widths)
     if len(shape) != 3:
       raise ValueError(f'shape must be (h, w, c) for ConvDecoder, got {tuple(shape)}; vectors take MLPDecoder')
     sizes = [tuple(-(-side // 2**i) for side in shape[:2]) for i in range(len(self.widths), -1, -1)]
@@ -288,8 +289,3 @@ def doubled(x: jax.Array) -> jax.Array:
   b, h, w, c = x.shape
   x = x.reshape(b, h, w, 2, 2, c // 4)
   return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, c // 4)
-
-
-def _check_widths(name: str, widths: tuple[int, ...]) -> None:
-  if not widths or min(widths) < 1:
-    raise ValueError(f'{name} must hold at least one size, all positive, got {tuple(widths)}')

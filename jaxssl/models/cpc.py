@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxssl import spectral
+from jaxssl import ops, spectral
+from jaxssl.models import _checks
 from jaxssl.models.heads import MLP
 
 NORMS = ('batch', 'channel', None)
@@ -80,17 +81,16 @@ class AudioEncoder(nn.Module):
     return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=name)(x) if self.norm == 'channel' else x
 
   def _check(self, waveform: jax.Array) -> None:
-    if self.norm not in NORMS:
-      raise ValueError(f'norm must be one of {NORMS}, got {self.norm!r}.')
+    _checks.choice('norm', self.norm, NORMS)
     if len(self.kernels) != len(self.strides) or any(k < s for k, s in zip(self.kernels, self.strides, strict=True)):
       raise ValueError(
           f'kernels and strides must have one entry a layer, no kernel smaller than its stride, got {self.kernels} and '
-          f'{self.strides}.')
+          f'{self.strides}')
     if waveform.ndim not in (2, 3):
-      raise ValueError(f'waveform must be [b, samples] or [b, samples, channels], got shape {waveform.shape}.')
+      raise ValueError(f'waveform must be [b, samples] or [b, samples, channels], got shape {waveform.shape}')
     if waveform.shape[1] < self.downsample:
       raise ValueError(
-          f'waveform must hold at least the {self.downsample} samples of one step, got shape {waveform.shape}.')
+          f'waveform must hold at least the {self.downsample} samples of one step, got shape {waveform.shape}')
 
 
 def audio_encoder_8khz(**fields: Any) -> AudioEncoder:
@@ -131,7 +131,7 @@ class LogMelEncoder(nn.Module):
     window, hop = spectral.frame_sizes(self.rate)
     if waveform.ndim not in (2, 3) or waveform.shape[1] < hop:
       raise ValueError(f'waveform must be [b, samples] or [b, samples, channels], with at least the {hop} samples of '
-                       f'one step, got shape {waveform.shape}.')
+                       f'one step, got shape {waveform.shape}')
     mono = waveform.mean(axis=2) if waveform.ndim == 3 else waveform
     before = (window - hop + 1) // 2
     mel = spectral.log_mel(jnp.pad(mono, ((0, 0), (before, window - hop - before))), self.rate, self.mels)
@@ -187,8 +187,7 @@ class RNNContext(nn.Module):
 
   @nn.compact
   def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
-    if self.kind not in CELLS:
-      raise ValueError(f'kind must be one of {tuple(CELLS)}, got {self.kind!r}.')
+    _checks.choice('kind', self.kind, CELLS)
     _check_sequence('z', z)
     for i in range(self.layers):
       cell = CELLS[self.kind](self.features, dtype=self.dtype, name=f'{self.kind}{i + 1}')
@@ -218,7 +217,7 @@ class TransformerContext(nn.Module):
   @nn.compact
   def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
     if self.features % 2 or self.features % self.heads:
-      raise ValueError(f'features must be even and a multiple of heads = {self.heads}, got {self.features}.')
+      raise ValueError(f'features must be even and a multiple of heads = {self.heads}, got {self.features}')
     _check_sequence('z', z)
     x = nn.Dense(self.features, dtype=self.dtype, name='embed')(z)
     x = x + sinusoidal_positions(z.shape[1], self.features)[None]
@@ -326,12 +325,55 @@ class TransformerPredictor(nn.Module):
     return all_steps(self.features, self.heads, self.dtype, name='steps')(c).astype(jnp.float32)
 
 
+class CPCNetwork(nn.Module):
+  """Encoder g_enc, context g_ar and predictors W_k: sequences [b, n, ...] -> (z [b, t, d], c [b, t, e], W_k c_t)."""
+
+  encoder: nn.Module
+  context: nn.Module
+  predictor: nn.Module
+
+  def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array, jax.Array]:
+    z = self.encoder(x, train=train)
+    c = self.context(z, train=train)
+    return z, c, self.predictor(c, train=train)  # [b, t, K, d].
+
+
+class CPCRepresentation(nn.Module):
+  """z, or with a context c, of sequences: each step's, [b, t, d], or their means over the steps that count, [b, d]."""
+
+  encoder: nn.Module
+  context: nn.Module | None
+  pooled: bool
+  downsample: int | None = None  # Inputs of a step.
+
+  def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
+    steps = self.encoder(silenced(x, mask), train=train)
+    if self.context is not None:
+      steps = self.context(steps, train=train)
+    if not self.pooled:
+      return steps
+    valid = jnp.ones(steps.shape[:2], bool)
+    if mask is not None:
+      valid = ops.step_mask(mask, steps.shape[1], self.downsample)
+    share = valid / jnp.maximum(jnp.sum(valid, axis=1, keepdims=True), 1)
+    return jnp.einsum('bt,btd->bd', share, steps)
+
+
+def silenced(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+  """Returns inputs [b, n, ...] with zeros for what the mask [b, n] calls padding, which may hold anything, NaN too."""
+  if mask is None:
+    return x
+  if mask.shape != x.shape[:2]:
+    raise ValueError(f'mask must have shape {list(x.shape[:2])}, that of the inputs, got {list(mask.shape)}')
+  return jnp.where(mask.reshape(*mask.shape, *[1] * (x.ndim - 2)), x, 0)
+
+
 def _check_sequence(name: str, x: jax.Array) -> None:
   if x.ndim != 3:
-    raise ValueError(f'{name} must be sequences [b, t, d], got shape {x.shape}.')
+    raise ValueError(f'{name} must be sequences [b, t, d], got shape {x.shape}')
 
 
 def _check_ahead(steps: int, features: int) -> None:
   for name, value in {'steps': steps, 'features': features}.items():
     if value < 1:
-      raise ValueError(f'{name} must be at least 1, got {value}.')
+      raise ValueError(f'{name} must be at least 1, got {value}')

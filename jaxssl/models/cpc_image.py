@@ -15,6 +15,8 @@ from flax import linen as nn
 from jaxssl import ops
 from jaxssl.models.cpc import RNNContext
 
+Pairs = dict[str, tuple[jax.Array, jax.Array]]  # By direction: predictions [s, t, K, d], targets [s, t, d].
+
 # Quarter turns, counter-clockwise, that make each direction of prediction 'down'.
 DIRECTIONS = {'down': 0, 'left': 1, 'up': 2, 'right': 3}
 
@@ -46,7 +48,7 @@ class PatchEncoder(nn.Module):
     patches = x if x.ndim == 6 else ops.patchify(x, self.size, self.stride)
     grid, patch = patches.shape[:3], patches.shape[3:]
     if patch[:2] != (self.size, self.size):
-      raise ValueError(f'x must be patches [b, rows, columns, {self.size}, {self.size}, c], got shape {x.shape}.')
+      raise ValueError(f'x must be patches [b, rows, columns, {self.size}, {self.size}, c], got shape {x.shape}')
     return self.network(patches.reshape(-1, *patch), train=train).reshape(*grid, -1)
 
 
@@ -104,7 +106,7 @@ class RowGRUContext(nn.Module):
   def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
     _check_grid(z)
     if self.mix < 1 or self.mix % 2 == 0:
-      raise ValueError(f'mix must be odd and positive, got {self.mix}.')
+      raise ValueError(f'mix must be odd and positive, got {self.mix}')
     side = self.mix // 2
     x = nn.Conv(self.features, (1, self.mix), padding=((0, 0), (side, side)), dtype=self.dtype, name='mix')(z)
     c = RNNContext('gru', self.features, dtype=self.dtype, name='rows')(columns(nn.relu(x)))
@@ -135,17 +137,17 @@ class GridPredictor(nn.Module):
   def setup(self):
     wrong = set(self.directions) - set(DIRECTIONS)
     if wrong or not self.directions or len(set(self.directions)) < len(self.directions):
-      raise ValueError(f'directions must be some of {tuple(DIRECTIONS)}, each once, got {self.directions}.')
+      raise ValueError(f'directions must be some of {tuple(DIRECTIONS)}, each once, got {self.directions}')
     if not isinstance(self.skip, int) or self.skip < 0:
-      raise ValueError(f'skip must be an integer of at least 0, got {self.skip!r}.')
+      raise ValueError(f'skip must be an integer of at least 0, got {self.skip!r}')
     if self.target_features is not None and self.target_features < 1:
-      raise ValueError(f'target_features must be at least 1, or None, got {self.target_features}.')
+      raise ValueError(f'target_features must be at least 1, or None, got {self.target_features}')
     self.contexts = {direction: self.context.clone() for direction in self.directions}
     self.predictors = {direction: self.predictor.clone() for direction in self.directions}
     if self.target_features is not None:
       self.targets = {direction: nn.Dense(self.target_features) for direction in self.directions}
 
-  def __call__(self, z: jax.Array, train: bool = False) -> dict[str, tuple[jax.Array, jax.Array]]:
+  def __call__(self, z: jax.Array, train: bool = False) -> Pairs:
     """Returns, for each direction, predictions [b columns, t, K, d] and targets [b columns, t, d], t = rows - skip.
 
     Row b and column q of the turned grid is sequence b columns + q. predictions[:, i, k - 1] is for targets[:, i + k],
@@ -161,7 +163,7 @@ class GridPredictor(nn.Module):
       turned = turn(z, direction)
       length = turned.shape[1] - self.skip
       if length < 2:
-        raise ValueError(f'skip must leave two rows in direction {direction!r} of z {z.shape}, got {self.skip}.')
+        raise ValueError(f'skip must leave two rows in direction {direction!r} of z {z.shape}, got {self.skip}')
       predictions = self.predictors[direction](columns(self.contexts[direction](turned, train=train)), train=train)
       targets = columns(turned)
       if self.target_features is not None:
@@ -175,6 +177,30 @@ class GridPredictor(nn.Module):
         turn_back(self.contexts[direction](turn(z, direction), train=train), direction)
         for direction in self.directions]
     return jnp.concatenate(contexts, axis=-1)
+
+
+class CPCImageNetwork(nn.Module):
+  """Encoder and predictions: images or their patches -> (z [b, rows, columns, d], pairs)."""
+
+  encoder: PatchEncoder
+  predictor: GridPredictor
+
+  def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, Pairs]:
+    z = self.encoder(x, train=train)
+    return z, self.predictor(z, train=train)
+
+
+class CPCImageRepresentation(nn.Module):
+  """z, or with a predictor its contexts c, of images [b, h, w, c], averaged over the patches: [b, d]."""
+
+  encoder: PatchEncoder
+  predictor: GridPredictor | None = None
+
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    grid = self.encoder(x, train=train)
+    if self.predictor is not None:
+      grid = self.predictor.represent(grid, train=train)
+    return grid.mean(axis=(1, 2))
 
 
 def turn(grid: jax.Array, direction: str) -> jax.Array:
@@ -195,4 +221,4 @@ def columns(grid: jax.Array) -> jax.Array:
 
 def _check_grid(z: jax.Array) -> None:
   if z.ndim != 4:
-    raise ValueError(f'z must be a grid [b, rows, columns, d], got shape {z.shape}.')
+    raise ValueError(f'z must be a grid [b, rows, columns, d], got shape {z.shape}')

@@ -69,7 +69,7 @@ class LogBaseline(nn.Module):
 
 def _flat(name: str, x: jax.Array) -> jax.Array:
   if x.ndim < 2 or not x.size:
-    raise ValueError(f'{name} must have shape [n, ...], none of it 0, got {list(x.shape)}.')
+    raise ValueError(f'{name} must have shape [n, ...], none of it 0, got {list(x.shape)}')
   return x.reshape(len(x), -1).astype(jnp.float32)
 
 

@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxssl.models import _checks
+
 OUTPUTS = {'sigmoid': nn.sigmoid, 'tanh': nn.tanh, 'linear': lambda x: x}
 NORMS = (None, 'batch', 'layer')
 LEAK = 0.2  # Of leaky ReLU, in DCGAN, BiGAN and WGAN-GP's code.
@@ -37,8 +39,7 @@ class Generator(nn.Module):
   output: str = 'sigmoid'
 
   def __call__(self, z: jax.Array, shape: tuple[int, ...], train: bool = False) -> jax.Array:
-    if self.output not in OUTPUTS:
-      raise ValueError(f'output must be one of {", ".join(map(repr, OUTPUTS))}, got {self.output!r}')
+    _checks.choice('output', self.output, OUTPUTS)
     return OUTPUTS[self.output](self.decoder(z, shape, train))
 
 
@@ -60,7 +61,7 @@ class ResNetDecoder(nn.Module):
 
   @nn.compact
   def __call__(self, z: jax.Array, shape: tuple[int, ...], train: bool = False) -> jax.Array:
-    _check_widths('widths', self.widths)
+    _checks.sizes('widths', self.widths)
     if z.ndim != 2 or len(shape) != 3:
       raise ValueError(f'z must be [b, d] and shape (h, w, c), got shape {list(z.shape)} and {tuple(shape)}')
     sizes = [tuple(-(-side // 2**i) for side in shape[:2]) for i in range(len(self.widths) - 1, -1, -1)]
@@ -124,7 +125,7 @@ class ConvDiscriminator(nn.Module):
   @nn.compact
   def layers(self, x: jax.Array, train: bool = False) -> tuple[dict[str, jax.Array], jax.Array]:
     """Returns the output of every convolution, [b, h, w, width], by name, and the scores [b]."""
-    _check_widths('widths', self.widths)
+    _checks.sizes('widths', self.widths)
     _check_images(x)
     outputs = {}
     for i, width in enumerate(self.widths):
@@ -169,7 +170,7 @@ class ResNetDiscriminator(nn.Module):
   @nn.compact
   def layers(self, x: jax.Array, train: bool = False) -> tuple[dict[str, jax.Array], jax.Array]:
     """Returns the output of every block, [b, h, w, width], and their sum over places, by name, and the scores [b]."""
-    _check_widths('widths', self.widths)
+    _checks.sizes('widths', self.widths)
     if not 0 <= self.downsamplings <= len(self.widths):
       raise ValueError(
           f'downsamplings must be at least 0 and at most the {len(self.widths)} blocks, got {self.downsamplings}')
@@ -243,7 +244,7 @@ class MLPDiscriminator(nn.Module):
       self, x: jax.Array, train: bool = False, z: jax.Array | None = None
   ) -> tuple[dict[str, jax.Array], jax.Array]:
     """Returns the output of every hidden layer, [b, size], by name, and the scores [b]."""
-    _check_widths('features', self.features)
+    _checks.sizes('features', self.features)
     outputs, x = {}, x.reshape(len(x), -1)
     for i, size in enumerate(self.features):
       norm = self.norm if i else None
@@ -296,8 +297,7 @@ def max_pooled(x: jax.Array, places: int) -> jax.Array:
 
 
 def _normalized(x: jax.Array, norm: str | None, train: bool, name: str) -> jax.Array:
-  if norm not in NORMS:
-    raise ValueError(f'norm must be one of {", ".join(map(repr, NORMS))}, got {norm!r}')
+  _checks.choice('norm', norm, NORMS)
   if norm == 'batch':
     return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=x.dtype, name=name)(x)
   if norm == 'layer':  # Over the whole example, as in WGAN-GP.
@@ -321,8 +321,3 @@ def _scores(layer: nn.Module, x: jax.Array, spectral_norm: bool, train: bool) ->
 def _check_images(x: jax.Array, least: int = 1) -> None:
   if x.ndim != 4 or min(x.shape[1:3]) < least:
     raise ValueError(f'x must be images [b, h, w, c], sides at least {least}, got shape {list(x.shape)}')
-
-
-def _check_widths(name: str, widths: tuple[int, ...]) -> None:
-  if not widths or min(widths) < 1:
-    raise ValueError(f'{name} must hold at least one size, all positive, got {tuple(widths)}')

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxssl import ops
+from jaxssl.models import _checks
 from jaxssl.models.norm import batch_norm
 
 ACTIVATIONS: dict[str, Callable] = {'relu': nn.relu, 'gelu': lambda x: nn.gelu(x, approximate=False)}
@@ -56,11 +57,9 @@ class MLP(nn.Module):
   def layers(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
     """Returns `x` and every layer's output after its activation: entry i is SimCLRv2's `ft_proj_selector` = i."""
     if x.ndim != 2:
-      raise ValueError(f'x must be features [b, d], got shape {x.shape}.')
-    if not self.features or min(self.features) < 1:
-      raise ValueError(f'features must hold at least one size, all positive, got {self.features}.')
-    if self.activation not in ACTIVATIONS:
-      raise ValueError(f'activation must be one of {", ".join(map(repr, ACTIVATIONS))}, got {self.activation!r}.')
+      raise ValueError(f'x must be features [b, d], got shape {x.shape}')
+    _checks.sizes('features', self.features)
+    _checks.choice('activation', self.activation, ACTIVATIONS)
     outputs = [x.astype(jnp.float32)]
     for i, size in enumerate(self.features):
       last = i == len(self.features) - 1
@@ -116,13 +115,9 @@ class Predicted(nn.Module):
   predictor: nn.Module
 
   def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array, jax.Array]:
-    h, z = self.project(x, train)
-    return h, z, self.predictor(z, train=train)
-
-  def project(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
-    """Returns (h, z), of inputs whose prediction nobody asks for."""
     h = self.encoder(x, train=train)
-    return h, self.head(h, train=train)
+    z = self.head(h, train=train)
+    return h, z, self.predictor(z, train=train)
 
 
 class Prototypes(nn.Module):
@@ -140,7 +135,7 @@ class Prototypes(nn.Module):
   @nn.compact
   def __call__(self, z: jax.Array) -> jax.Array:
     if self.count < 1:
-      raise ValueError(f'count of the prototypes must be positive, got {self.count}.')
+      raise ValueError(f'count of the prototypes must be positive, got {self.count}')
     kernel = self.param('kernel', _unit_columns, (z.shape[-1], self.count))
     directions = self.normalized(kernel) if self.weight_norm else kernel
     return ops.l2_normalize(z) @ directions
@@ -156,7 +151,13 @@ def _unit_columns(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 class Assigned(nn.Module):
-  """An encoder with a projection head and prototypes: inputs -> (h [b, d], z [b, p], scores [b, k])."""
+  """An encoder with a projection head and prototypes: inputs -> (h [b, d], z [b, p], scores [b, k]).
+
+  Attributes:
+    encoder: a module of inputs and `train` that returns [b, d].
+    head: an `MLP`, or any module of [b, d] and `train`.
+    prototypes: of the head's output.
+  """
 
   encoder: nn.Module
   head: nn.Module

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxssl import ops
+from jaxssl.models import _checks
 from jaxssl.models.vit import TOKEN_INIT, Block, RowDense, ViT, sincos_positions
 
 
@@ -45,10 +46,7 @@ class MAEDecoder(nn.Module):
       pixels: numbers of a patch.
       num_prefix: how many tokens belong to no patch, such as the class token.
     """
-    if min(self.width, self.depth, self.heads) < 1 or self.width % self.heads:
-      raise ValueError(
-          f'{self.name or type(self).__name__}: width must be a multiple of heads, and depth positive, got '
-          f'{self.width}, {self.heads} and {self.depth}.')
+    _checks.transformer(self)
     dense = lambda features, name: RowDense(
         features, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype, name=name)
     x = dense(self.width, 'embed')(tokens).astype(jnp.float32)

@@ -6,6 +6,7 @@ https://arxiv.org/abs/1903.06586, in the form of SimCLRv2, Chen et al. 2020, htt
 """
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jaxssl.models import _checks
 from jaxssl.models.norm import batch_norm
 
 Layer = Callable[..., nn.Module]
@@ -26,8 +28,7 @@ NORMS = ('batch', 'layer', None)
 
 def pooled(grid: jax.Array, pool: str) -> jax.Array:
   """Returns a grid of features [b, h, w, d] as it is, flattened to [b, h w d], or averaged to [b, d]; float32."""
-  if pool not in POOLS:
-    raise ValueError(f'pool must be one of {", ".join(map(repr, POOLS))}, got {pool!r}.')
+  _checks.choice('pool', pool, POOLS)
   if pool == 'mean':
     return grid.mean(axis=(1, 2), dtype=jnp.float32)
   grid = grid.astype(jnp.float32)
@@ -216,22 +217,18 @@ class ResNet(nn.Module):
     return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))) if self.stem in ('imagenet', 'd') else x
 
   def _check(self, x: jax.Array) -> None:
-    if self.stem not in STEMS:
-      raise ValueError(f'stem must be one of {STEMS}, got {self.stem!r}.')
-    if self.block not in BLOCKS:
-      raise ValueError(f'block must be one of {BLOCKS}, got {self.block!r}.')
-    if self.norm not in NORMS:
-      raise ValueError(f'norm must be one of {NORMS}, got {self.norm!r}.')
+    for name, choices in (('stem', STEMS), ('block', BLOCKS), ('norm', NORMS)):
+      _checks.choice(name, getattr(self, name), choices)
     if min(*self.stage_sizes, *self.widths, self.width_multiplier) < 1:
       raise ValueError(
           f'stage_sizes, widths and width_multiplier must be positive, got {self.stage_sizes}, {self.widths} and '
-          f'{self.width_multiplier}.')
+          f'{self.width_multiplier}')
     if len(self.stage_sizes) != len(self.widths):
-      raise ValueError(f'stage_sizes and widths must have one entry a stage, got {self.stage_sizes} and {self.widths}.')
+      raise ValueError(f'stage_sizes and widths must have one entry a stage, got {self.stage_sizes} and {self.widths}')
     if self.sk_ratio and self.block == 'basic':
-      raise ValueError(f"sk_ratio needs block='bottleneck', got sk_ratio={self.sk_ratio} with block='basic'.")
+      raise ValueError(f"sk_ratio needs block='bottleneck', got sk_ratio={self.sk_ratio} with block='basic'")
     if x.ndim != 4:
-      raise ValueError(f'x must be images [b, h, w, c], got shape {x.shape}.')
+      raise ValueError(f'x must be images [b, h, w, c], got shape {x.shape}')
 
 
 def resnet18(**fields: Any) -> ResNet:
@@ -278,12 +275,17 @@ def load_torchvision(state_dict: Mapping[str, Any]) -> dict[str, Any]:
 
   Returns:
     `{'params': ..., 'batch_stats': ...}` of float32 arrays for `ResNet.apply`.
+
+  Raises:
+    ValueError: for a weight that ResNet has no place for.
   """
   variables: dict[str, Any] = {'params': {}, 'batch_stats': {}}
   for name, value in state_dict.items():
-    module, leaf = name.rsplit('.', 1)
+    module, _, leaf = name.rpartition('.')
     if module == 'fc' or leaf == 'num_batches_tracked':
       continue
+    if not re.fullmatch(r'conv1|bn1|conv1\.\d|layer\d\.\d+\..+', module) or leaf not in ('weight', *_LEAVES):
+      raise ValueError(f'state_dict must be of a ResNet, got the weight {name!r}')
     array = np.asarray(value, np.float32)
     if leaf == 'weight':
       collection, leaf = 'params', 'kernel' if array.ndim == 4 else 'scale'
@@ -316,7 +318,7 @@ def dump_torchvision(network: ResNet, variables: Mapping[str, Any]) -> dict[str,
   if network.sk_ratio or network.norm != 'batch':
     raise ValueError(
         f"network must have norm='batch' and sk_ratio=0 to have torchvision's names, got norm={network.norm!r} and "
-        f'sk_ratio={network.sk_ratio}.')
+        f'sk_ratio={network.sk_ratio}')
   stem = {ours: theirs for theirs, ours in _STEM_D.items()} if network.stem == 'd' else {}
   leaves = {ours: theirs for theirs, (_, ours) in _LEAVES.items()} | {'kernel': 'weight', 'scale': 'weight'}
   # timm's shortcut that averages has the average in front.

@@ -18,6 +18,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxssl import ops
+from jaxssl.models import _checks
 
 POOLS = ('class', 'mean')
 POSITIONS = ('sincos', 'learned', 'rotary')
@@ -76,7 +77,7 @@ class Block(nn.Module):
     """What is added to the residual stream, float32."""
     y = y.astype(jnp.float32)
     if self.drop_path and not self.has_rng('dropout'):
-      raise ValueError("drop_path must be 0: this training passes no rng 'dropout', as DINO, MAE and I-JEPA do.")
+      raise ValueError("drop_path must be 0: this training passes no rng 'dropout', as DINO, MAE and I-JEPA do")
     if self.layer_scale is not None:
       y = y * self.param(f'layer_scale{i}', nn.initializers.constant(self.layer_scale), y.shape[-1:])[None, None]
     return nn.Dropout(self.drop_path, broadcast_dims=(1, 2), name=f'drop_path{i}')(y, deterministic=False)
@@ -130,7 +131,7 @@ class ViT(nn.Module):
     if self.pool not in POOLS or (self.pool == 'class' and not self.class_token):
       choices = POOLS if self.class_token else ('mean',)
       raise ValueError(
-          f'pool must be one of {choices} with class_token={self.class_token}, got {self.pool!r}.')
+          f'pool must be one of {", ".join(map(repr, choices))} with class_token={self.class_token}, got {self.pool!r}')
     tokens = self.tokens(x, train=train)
     return tokens[:, 0] if self.pool == 'class' else tokens[:, self.num_prefix:].mean(axis=1)
 
@@ -196,7 +197,7 @@ class ViT(nn.Module):
       if found != shape:
         raise ValueError(
             f'x must be of the size that the learned positions are for, {found[0] - int(self.class_token)} patches; '
-            f"it has {grid[0]} x {grid[1]}. positions='sincos' and 'rotary' suit every size.")
+            f"it has {grid[0]} x {grid[1]}. positions='sincos' and 'rotary' suit every size")
     return self.param('positions', TOKEN_INIT, shape)
 
   def _angles(self, grid: tuple[int, int], keep: jax.Array | None) -> jax.Array:
@@ -210,16 +211,15 @@ class ViT(nn.Module):
     if min(self.width, self.depth, self.heads) < 1 or self.registers < 0:
       raise ValueError(
           f'{name}: width, depth and heads must be positive, and registers not negative, got {self.width}, '
-          f'{self.depth}, {self.heads} and {self.registers}.')
-    if self.positions not in POSITIONS:
-      raise ValueError(f'{name}: positions must be one of {POSITIONS}, got {self.positions!r}.')
+          f'{self.depth}, {self.heads} and {self.registers}')
+    _checks.choice(f'{name}: positions', self.positions, POSITIONS)
     if self.width % self.heads:
-      raise ValueError(f'{name}: width must be a multiple of heads = {self.heads}, got {self.width}.')
+      raise ValueError(f'{name}: width must be a multiple of heads = {self.heads}, got {self.width}')
     if self.positions == 'rotary' and self.width // self.heads % 4:
       raise ValueError(
-          f"{name}: width / heads must be a multiple of 4 for positions='rotary', got {self.width} / {self.heads}.")
+          f"{name}: width / heads must be a multiple of 4 for positions='rotary', got {self.width} / {self.heads}")
     if not 0 <= self.drop_path < 1:
-      raise ValueError(f'{name}: drop_path must lie in [0, 1), got {self.drop_path}.')
+      raise ValueError(f'{name}: drop_path must lie in [0, 1), got {self.drop_path}')
 
 
 def sincos_positions(grid: tuple[int, int], width: int) -> np.ndarray:
@@ -232,7 +232,7 @@ def sincos_positions(grid: tuple[int, int], width: int) -> np.ndarray:
     ValueError: unless `width` is a multiple of 4.
   """
   if width % 4:
-    raise ValueError(f"width must be a multiple of 4 for positions='sincos', got {width}.")
+    raise ValueError(f"width must be a multiple of 4 for positions='sincos', got {width}")
   row, column = np.divmod(np.arange(math.prod(grid)), grid[1])
   frequency = 10_000 ** (-np.arange(0, width, 4) / width)
   angles = [place[:, None] * frequency[None] for place in (column, row)]
@@ -302,8 +302,12 @@ def load_timm(state_dict: Mapping[str, Any], grid: tuple[int, int] | None = None
     `{'params': ...}` of float32 arrays for `ViT.apply`.
 
   Raises:
-    ValueError: for a weight that ViT has no place for, or positions of another number than `grid` has patches.
+    ValueError: for a weight that is missing or that ViT has no place for, or positions that do not fit `grid`.
   """
+  for name in ('patch_embed.proj.weight', 'patch_embed.proj.bias', 'pos_embed'):
+    if name not in state_dict:
+      raise ValueError(f'state_dict must be of a plain VisionTransformer, which has {name!r}, got '
+                       f'{next(iter(state_dict), None)!r} and others')
   arrays = {name: np.asarray(value, np.float32) for name, value in state_dict.items()
             if not name.startswith(('head.', 'decoder_', 'mask_token'))}
   params: dict[str, Any] = _special(arrays, grid)
@@ -316,7 +320,7 @@ def load_timm(state_dict: Mapping[str, Any], grid: tuple[int, int] | None = None
     elif place and layer in _LAYERS:
       path = [place, _LAYERS[layer]]
     else:
-      raise ValueError(f'state_dict must be of a plain VisionTransformer, found the weight {name!r}.')
+      raise ValueError(f'state_dict must be of a plain VisionTransformer, got the weight {name!r}')
     scope = params
     for key in path[:-1]:
       scope = scope.setdefault(key, {})
@@ -339,8 +343,8 @@ def _special(arrays: dict[str, np.ndarray], grid: tuple[int, int] | None) -> dic
   of_prefix = len(positions) - (math.prod(grid) if grid else math.isqrt(len(positions)) ** 2)
   if of_prefix not in (0, before):
     raise ValueError(
-        f'grid must have as many patches as state_dict has positions, found {len(positions)}, those of up to {before} '
-        f'other tokens included, with grid={grid}.')
+        f'grid must have as many patches as state_dict has positions, got {len(positions)}, those of up to {before} '
+        f'other tokens included, with grid={grid}')
   # Registers have no position of their own here, and the class token of a model without one has 0.
   own = positions[:of_prefix] if of_prefix else np.zeros((before, positions.shape[1]), np.float32)
   params: dict[str, Any] = {'patch_embed': embed}
@@ -360,7 +364,7 @@ def dump_timm(network: ViT, variables: Mapping[str, Any], grid: tuple[int, int])
     ValueError: for rotary positions, which a plain VisionTransformer has not, or positions of another grid.
   """
   if network.positions == 'rotary':
-    raise ValueError("network must have positions='learned' or 'sincos' to have timm's names, got 'rotary'.")
+    raise ValueError("network must have positions='learned' or 'sincos' to have timm's names, got 'rotary'")
   params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), dict(variables['params']))
   state = _dump_special(network, params, grid)
   layers = {ours: theirs for theirs, ours in _LAYERS.items()}
@@ -385,7 +389,7 @@ def _dump_special(network: ViT, params: dict[str, Any], grid: tuple[int, int]) -
   table = params.pop('positions') if network.positions == 'learned' else sincos_positions(grid, network.width)
   learned_class = network.class_token and network.positions == 'learned'
   if len(table) != learned_class + math.prod(grid):
-    raise ValueError(f'grid must have the {len(table) - learned_class} patches of the learned positions, got {grid}.')
+    raise ValueError(f'grid must have the {len(table) - learned_class} patches of the learned positions, got {grid}')
   before = np.zeros((network.num_prefix, network.width), np.float32)
   if learned_class:
     before[0], table = table[0], table[1:]

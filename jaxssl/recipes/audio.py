@@ -107,5 +107,5 @@ def speech(
   _checks.within('strength', strength, 5.0)
   half = 0.5 if strength else 0.0
   return Audio(
-      rate, window, views, input_seconds, tempo=0.1 * strength, noise=min(half * strength, 1.0), gain=(
-          -6.0 * strength, 6.0 * strength), time_mask=half, polarity=half)
+      rate, window, views, input_seconds, tempo=0.1 * strength, noise=min(half * strength, 1.0), time_mask=half,
+      gain=(-6.0 * strength, 6.0 * strength), polarity=half)

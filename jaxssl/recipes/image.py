@@ -62,7 +62,7 @@ class View:
 
   def __post_init__(self):
     for name in ('area', 'ratio', 'sigma'):
-      object.__setattr__(self, name, _checks.range(name, getattr(self, name)))
+      object.__setattr__(self, name, _checks.positive_interval(name, getattr(self, name)))
     if self.area[1] > 1:
       raise ValueError(f'area must lie in (0, 1], got {self.area}')
     for name in ('flip', 'jitter', 'grey', 'blur', 'solarize'):
@@ -115,8 +115,7 @@ class Patches:
       _checks.at_least(name, getattr(self, name), 1)
     for name in ('flip', 'color_drop'):
       _checks.within(name, getattr(self, name), 1.0)
-    if not 0 < self.subcrop <= 1:
-      raise ValueError(f'subcrop must lie in (0, 1], got {self.subcrop}')
+    _checks.share('subcrop', self.subcrop)
     if self.view is not None and self.view.size != self.size:
       raise ValueError(f'view must be of the size of the patches, {self.size}, got {self.view.size}')
 
@@ -161,8 +160,7 @@ class Recipe:
     if self.modalities and self.patches is not None:
       raise ValueError('patches are of whole images: modalities must be () beside them')
     _checks.at_least('input_size', self.input_size, 1)
-    if not 0 < self.input_crop <= 1:
-      raise ValueError(f'input_crop must lie in (0, 1], got {self.input_crop}')
+    _checks.share('input_crop', self.input_crop)
     if self.patches is not None:
       for view in self.views:
         _fits(view.size, self.patches)

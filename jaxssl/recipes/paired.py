@@ -23,8 +23,7 @@ class Paired:
 
   def __post_init__(self):
     _checks.within('noise', self.noise, float('inf'))
-    if not 0 < self.input_crop <= 1:
-      raise ValueError(f'input_crop must lie in (0, 1], got {self.input_crop}')
+    _checks.share('input_crop', self.input_crop)
 
   @property
   def input_size(self) -> int:

@@ -56,7 +56,7 @@ def attempt(*arguments):
     ('data.recipe.size=1000000000', 'config.data.recipe: a batch of its views takes 178,813,934,326.2 GiB, more than'),
     ('method.name=simclrr', "config.method.name cannot be 'simclrr'; did you mean 'simclr'?"),
     ('method.temperature=nan', 'config.method.temperature must be float, got nan'),
-    ('method.temperature=-1', 'config.method: temperature must be positive, got -1.0'),
+    ('method.temperature=-1', 'config.method: temperature must be positive and finite, got -1.0'),
     ('method.temperature=(1,2)', 'flag --config.method.temperature=(1,2): it must be a number'),
     ('method.encoder=resnet18', 'flag --config.method.encoder=resnet18: it is a section'),
     ('method.encoder={}', 'config.method.encoder must be a section with a name, got {}. The choices are: '),

@@ -93,7 +93,7 @@ def test_preview(finished, tmp_path):
     ('method.predictor.skip', 4, "skip must leave two rows in direction 'down'"),
     ('method.predictor.predictor.steps', 9, 'predictor foresees 9 rows down, but the grid has only 3 past the first'),
     ('method.predictor.predictor.features', 3, 'predictor must predict 4 features, as many as its targets have, got 3'),
-    ('method.negatives', 'group', "negatives must be 'batch' or 'image', got 'group'"),
+    ('method.negatives', 'group', "negatives must be one of 'batch', 'image', got 'group'"),
     ('method.encoder', {'name': 'mlp', 'features': (4,)},
      'config.method.encoder must be a section that makes a PatchEncoder, got MLP'),
     ('data.recipe.patch_stride', 5, r'config.data.recipe: size must be .* plus a multiple of their stride, 5, got 12'),

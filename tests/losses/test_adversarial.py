@@ -246,16 +246,16 @@ def test_a_critic_finds_the_wasserstein_distance_of_two_gaussians():
 
 
 @pytest.mark.parametrize('call, message', [
-    (lambda: adversarial.hinge(np.ones((3, 1)), np.ones(3)), r'real must be scores \[n\], .* found shape \[3, 1\]'),
-    (lambda: adversarial.wasserstein(np.ones(3), np.ones(0)), r'fake must be scores \[n\], .* found shape \[0\]'),
-    (lambda: adversarial.jensen_shannon(np.ones(3, int), np.ones(3)), 'real must be a floating-point array, found int'),
+    (lambda: adversarial.hinge(np.ones((3, 1)), np.ones(3)), r'real must be scores \[n\], .* got shape \[3, 1\]'),
+    (lambda: adversarial.wasserstein(np.ones(3), np.ones(0)), r'fake must be scores \[n\], .* got shape \[0\]'),
+    (lambda: adversarial.jensen_shannon(np.ones(3, int), np.ones(3)), 'real must be a floating-point array, got int'),
     (lambda: adversarial.least_squares(REAL, FAKE, coding='ternary'),
-     "coding must be one of 'binary', 'pearson', found 'ternary'"),
-    (lambda: adversarial.relativistic(REAL, FAKE[:4]), 'fake must hold one score for each of the 9 real, found 4'),
+     "coding must be one of 'binary', 'pearson', got 'ternary'"),
+    (lambda: adversarial.relativistic(REAL, FAKE[:4]), 'fake must hold one score for each of the 9 real, got 4'),
     (lambda: adversarial.zero_centered_penalty(lambda x: x, np.ones((3, 2))),
-     r'critic must return scores \[3\], found shape \[3, 2\]'),
+     r'critic must return scores \[3\], got shape \[3, 2\]'),
     (lambda: adversarial.gradient_penalty(lambda x: x[:, 0], np.ones((3, 2)), np.ones((4, 2)), jax.random.key(0)),
-     r'fake must have the shape of real, \[3, 2\], found \[4, 2\]'),
+     r'fake must have the shape of real, \[3, 2\], got \[4, 2\]'),
 ])
 def test_mistakes_are_named(call, message):
   with pytest.raises(ValueError, match=message):

@@ -159,14 +159,14 @@ def test_the_implementation_is_chosen_by_size(name, monkeypatch):
 
 @pytest.mark.parametrize('implementation', ['ring', 'pallas_tpu', 'Dense'])
 def test_errors_name_the_implementations(name, implementation):
-  message = f"implementation must be one of None, 'dense', 'tiled', found '{implementation}'"
+  message = f"implementation must be one of None, 'dense', 'tiled', got '{implementation}'"
   with pytest.raises(ValueError, match=message):
     LOSSES[name][0](*views(), implementation=implementation)
 
 
 def test_a_margin_is_dense():
   z1, z2 = views()
-  with pytest.raises(ValueError, match="implementation must be None or 'dense' where a margin is given, found 'tiled'"):
+  with pytest.raises(ValueError, match="implementation must be None or 'dense' where a margin is given, got 'tiled'"):
     losses.nt_logistic(z1, z2, margin=0.5, implementation='tiled')
   alike = [losses.nt_logistic(z1, z2, margin=0.5, implementation=implementation) for implementation in (None, 'dense')]
   assert alike[0] == alike[1]

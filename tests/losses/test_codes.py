@@ -141,21 +141,21 @@ def test_half_precision_is_computed_in_float32(name, dtype):
 
 
 @pytest.mark.parametrize('call, message', [
-    (lambda: losses.sparsity_kl(ACTIVATIONS[0]), r'activations must have shape \[n, d\], neither of them 0, found'),
-    (lambda: losses.sparsity_kl(ACTIVATIONS, target=1.0), r'target must be a Python number, in \[0, 1\), found 1.0'),
-    (lambda: losses.sparsity_kl(ACTIVATIONS, target=0.0), 'target must be positive, found 0.0'),
-    (lambda: losses.l1_sparsity(jnp.arange(3)), 'codes must be a floating-point array, found int32'),
-    (lambda: losses.l1_sparsity(1.0), r'codes must have shape \[b, ...\], none of them 0, found \[\]'),
-    (lambda: losses.k_sparse(CODES, 0), 'k must be an integer from 1 to the length of a code, 6, found 0'),
-    (lambda: losses.k_sparse(CODES, 7), 'k must be an integer from 1 to the length of a code, 6, found 7'),
-    (lambda: losses.k_sparse(CODES, 2.0), 'k must be an integer from 1 to the length of a code, 6, found 2.0'),
-    (lambda: losses.k_sparse(CODES[0], 1), r'codes must have shape \[n, d\], neither of them 0, found \[6\]'),
-    (lambda: losses.codebook_loss(Z_E, CODES), r'codes must have the shape of z_e, \[16, 2, 3, 4\], found \[16, 6\]'),
+    (lambda: losses.sparsity_kl(ACTIVATIONS[0]), r'activations must have shape \[n, d\], neither of them 0, got'),
+    (lambda: losses.sparsity_kl(ACTIVATIONS, target=1.0), r'target must be a Python number, in \[0, 1\), got 1.0'),
+    (lambda: losses.sparsity_kl(ACTIVATIONS, target=0.0), 'target must be positive, got 0.0'),
+    (lambda: losses.l1_sparsity(jnp.arange(3)), 'codes must be a floating-point array, got int32'),
+    (lambda: losses.l1_sparsity(1.0), r'codes must have shape \[b, ...\], none of them 0, got \[\]'),
+    (lambda: losses.k_sparse(CODES, 0), 'k must be an integer from 1 to the length of a code, 6, got 0'),
+    (lambda: losses.k_sparse(CODES, 7), 'k must be an integer from 1 to the length of a code, 6, got 7'),
+    (lambda: losses.k_sparse(CODES, 2.0), 'k must be an integer from 1 to the length of a code, 6, got 2.0'),
+    (lambda: losses.k_sparse(CODES[0], 1), r'codes must have shape \[n, d\], neither of them 0, got \[6\]'),
+    (lambda: losses.codebook_loss(Z_E, CODES), r'codes must have the shape of z_e, \[16, 2, 3, 4\], got \[16, 6\]'),
     (lambda: losses.commitment_loss(Z_E, CODES), 'codes must have the shape of z_e'),
-    (lambda: losses.commitment_loss(Z_E.astype(int), Z_E), 'z_e must be a floating-point array, found int32'),
+    (lambda: losses.commitment_loss(Z_E.astype(int), Z_E), 'z_e must be a floating-point array, got int32'),
     (lambda: losses.straight_through(CODES, Z_E), 'codes must have the shape of z_e'),
-    (lambda: losses.codebook_perplexity(CODES), r'counts must be \[K\], found shape \[16, 6\]'),
-    (lambda: losses.codebook_perplexity(jnp.zeros(0)), r'counts must be \[K\], found shape \[0\]'),
+    (lambda: losses.codebook_perplexity(CODES), r'counts must be \[K\], got shape \[16, 6\]'),
+    (lambda: losses.codebook_perplexity(jnp.zeros(0)), r'counts must be \[K\], got shape \[0\]'),
 ])
 def test_mistakes_are_named(call, message):
   with pytest.raises(ValueError, match=message):

@@ -255,21 +255,21 @@ def test_accuracy_at_its_ends(implementation):
 ])
 def test_errors_name_the_array(kernel, first, second):
   z = jnp.ones((4, 8))
-  with pytest.raises(ValueError, match=rf'{first} must have shape \[n, d\].*found \[8\]'):
+  with pytest.raises(ValueError, match=rf'{first} must have shape \[n, d\].*got \[8\]'):
     kernel(z[0], z)
-  with pytest.raises(ValueError, match=rf'{first} must have shape \[n, d\].*found \[0, 8\]'):
+  with pytest.raises(ValueError, match=rf'{first} must have shape \[n, d\].*got \[0, 8\]'):
     kernel(z[:0], z[:0])
-  with pytest.raises(ValueError, match=rf'{second} must have the shape of {first}, \[4, 8\], found \[4, 7\]'):
+  with pytest.raises(ValueError, match=rf'{second} must have the shape of {first}, \[4, 8\], got \[4, 7\]'):
     kernel(z, z[:, :7])
-  with pytest.raises(ValueError, match=f'{second} must be a floating-point array, found int32'):
+  with pytest.raises(ValueError, match=f'{second} must be a floating-point array, got int32'):
     kernel(z, z.astype(jnp.int32))
 
 
 def test_errors_name_temperature_and_implementation(name):
   z = jnp.ones((4, 8))
-  with pytest.raises(ValueError, match=r'temperature must be a scalar, found shape \[4\]'):
+  with pytest.raises(ValueError, match=r'temperature must be a scalar, got shape \[4\]'):
     KERNELS[name](z, z, temperature=jnp.ones(4))
-  choices = "implementation must be one of None, 'dense', 'tiled', 'ring', 'pallas_tpu', 'mosaic_gpu', found 'Dense'"
+  choices = "implementation must be one of None, 'dense', 'tiled', 'ring', 'pallas_tpu', 'mosaic_gpu', got 'Dense'"
   with pytest.raises(ValueError, match=choices):
     KERNELS[name](z, z, implementation='Dense')
   with pytest.raises(ValueError, match="implementation='ring' .*needs an axis_name, or a mesh"):
@@ -279,7 +279,7 @@ def test_errors_name_temperature_and_implementation(name):
 @pytest.mark.parametrize('shape', [(8,), (3, 7), (3, 2, 8), (4, 2, 7), (4, 1, 2, 8)])
 def test_errors_name_negatives(shape):
   z = jnp.ones((4, 8))
-  with pytest.raises(ValueError, match=r'negatives must have shape \[m, 8\] or \[4, m, 8\], found'):
+  with pytest.raises(ValueError, match=r'negatives must have shape \[m, 8\] or \[4, m, 8\], got'):
     losses.info_nce(z, z, jnp.ones(shape))
 
 

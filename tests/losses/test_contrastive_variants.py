@@ -156,19 +156,19 @@ def test_tiny_temperature_stays_finite(pair):
 
 
 @pytest.mark.parametrize('call, message', [
-    (lambda z: losses.supervised_contrastive(z, jnp.ones(6)), r'labels must be integers of shape \[6\], found float32'),
-    (lambda z: losses.supervised_contrastive(z, jnp.arange(5)), r'labels must be integers .* found int32 \[5\]'),
-    (lambda z: losses.multi_positive_info_nce(z, z, jnp.eye(6)), 'positives must be boolean .* found float32'),
-    (lambda z: losses.multi_positive_info_nce(z, z, jnp.ones((6, 5), bool)), r'have shape \[6, 6\].*found \[6, 5\]'),
-    (lambda z: losses.debiased_nt_xent(z, z, prior=1.0), r'prior must be a Python number, in \[0, 1\), found 1.0'),
-    (lambda z: losses.decoupled_nt_xent(z, z, sigma=0.0), 'sigma must be a Python number, at least 0.05, found 0.0'),
+    (lambda z: losses.supervised_contrastive(z, jnp.ones(6)), r'labels must be integers of shape \[6\], got float32'),
+    (lambda z: losses.supervised_contrastive(z, jnp.arange(5)), r'labels must be integers .* got int32 \[5\]'),
+    (lambda z: losses.multi_positive_info_nce(z, z, jnp.eye(6)), 'positives must be boolean .* got float32'),
+    (lambda z: losses.multi_positive_info_nce(z, z, jnp.ones((6, 5), bool)), r'have shape \[6, 6\].*got \[6, 5\]'),
+    (lambda z: losses.debiased_nt_xent(z, z, prior=1.0), r'prior must be a Python number, in \[0, 1\), got 1.0'),
+    (lambda z: losses.decoupled_nt_xent(z, z, sigma=0.0), 'sigma must be a Python number, at least 0.05, got 0.0'),
     (lambda z: losses.decoupled_nt_xent(z, z, sigma=jnp.ones(3)), 'sigma must be a Python number'),
-    (lambda z: losses.nt_logistic(z, z, margin=-0.1), 'margin must be a Python number, at least 0, found -0.1'),
+    (lambda z: losses.nt_logistic(z, z, margin=-0.1), 'margin must be a Python number, at least 0, got -0.1'),
     (lambda z: losses.margin_triplet(z, z, margin=jnp.ones(6)), 'margin must be a Python number, at least 0'),
-    (lambda z: losses.decoupled_nt_xent(z, z, temperature='x'), "temperature must be a number, found 'x'"),
-    (lambda z: losses.decoupled_nt_xent(z, z, temperature=None), 'temperature must be a number, found None'),
-    (lambda z: losses.decoupled_nt_xent(z, z, temperature=1j), 'temperature must be a real number, found complex64'),
-    (lambda z: losses.debiased_nt_xent(z, z, hardness=-1.0), 'hardness must be a Python number, at least 0, found -1'),
+    (lambda z: losses.decoupled_nt_xent(z, z, temperature='x'), "temperature must be a number, got 'x'"),
+    (lambda z: losses.decoupled_nt_xent(z, z, temperature=None), 'temperature must be a number, got None'),
+    (lambda z: losses.decoupled_nt_xent(z, z, temperature=1j), 'temperature must be a real number, got complex64'),
+    (lambda z: losses.debiased_nt_xent(z, z, hardness=-1.0), 'hardness must be a Python number, at least 0, got -1'),
     (lambda z: losses.decoupled_nt_xent(z, z[:3]), r'z2 must have the shape of z1'),
 ])
 def test_errors_name_the_argument(call, message):
@@ -178,7 +178,7 @@ def test_errors_name_the_argument(call, message):
 
 def test_labels_that_would_wrap_around_are_refused():
   z = jnp.eye(3)
-  with pytest.raises(ValueError, match='labels must fit into int32, found values from 0 to 8589934592: number them'):
+  with pytest.raises(ValueError, match='labels must fit into int32, got values from 0 to 8589934592: number them'):
     losses.supervised_contrastive(z, np.arange(3) * 2**32)
   np.testing.assert_array_equal(
       losses.supervised_contrastive(z, np.arange(3)), losses.supervised_contrastive(z, jnp.arange(3)))

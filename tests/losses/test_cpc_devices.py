@@ -150,7 +150,7 @@ def test_alpha_is_checked_against_the_global_batch():
   arrays = [jnp.float32(x) for x in encode(PARAMS, BATCH, np.tanh)]
   local = functools.partial(losses.cpc_info_nce, axis_name='i', alpha=40.0)
   mapped = jax.vmap(local, axis_name='i')
-  with pytest.raises(ValueError, match='the number of candidates, 40, found 40.0'):
+  with pytest.raises(ValueError, match='the number of candidates, 40, got 40.0'):
     mapped(*(x.reshape(2, 4, *x.shape[1:]) for x in arrays))
 
 

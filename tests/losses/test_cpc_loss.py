@@ -10,6 +10,7 @@ import pytest
 
 from jaxssl import losses
 from jaxssl.losses import _cpc
+from jaxssl.losses.cpc import NEGATIVES
 
 RNG = np.random.default_rng(0)
 B, T, STEPS, D = 6, 7, 3, 4
@@ -33,10 +34,10 @@ def pair(**settings):
 
 
 CASES = {
-    **{negatives: pair(negatives=negatives, group=GROUP) for negatives in _cpc.NEGATIVES},
-    **{f'{negatives}, padded': pair(negatives=negatives, group=GROUP, mask=MASK) for negatives in _cpc.NEGATIVES},
+    **{negatives: pair(negatives=negatives, group=GROUP) for negatives in NEGATIVES},
+    **{f'{negatives}, padded': pair(negatives=negatives, group=GROUP, mask=MASK) for negatives in NEGATIVES},
     **{f'{negatives}, drawn': pair(negatives=negatives, group=GROUP, mask=MASK, num_negatives=5)
-       for negatives in _cpc.NEGATIVES},
+       for negatives in NEGATIVES},
     'holes': pair(mask=HOLES),
     'more drawn than there are': pair(num_negatives=100, negatives='sequence', mask=HOLES),
     'alpha-CPC': pair(alpha=0.3, negatives='group', group=GROUP),
@@ -144,7 +145,7 @@ def test_perfect_foresight_reaches_the_ceiling():
 
 
 @pytest.mark.parametrize('objective', ['info_nce', 'ml_cpc'])
-@pytest.mark.parametrize('negatives', _cpc.NEGATIVES)
+@pytest.mark.parametrize('negatives', NEGATIVES)
 def test_the_order_of_sequences_does_not_matter(negatives, objective):
   order = RNG.permutation(B)
   settings = {'negatives': negatives, 'objective': objective, 'alpha': 0.5}
@@ -192,7 +193,7 @@ def test_a_distance_without_contexts_is_left_out():
   assert accuracy[2] == bound[2] == 0 and bound[0] != 0
 
 
-@pytest.mark.parametrize('negatives', _cpc.NEGATIVES)
+@pytest.mark.parametrize('negatives', NEGATIVES)
 def test_every_step_in_scope_is_drawn_equally_often(negatives):
   number = reference.drawn(KEY, negatives, HOLES, GROUP, 20_000)
   for s in range(B):
@@ -243,24 +244,24 @@ def test_memory_of_drawn_negatives():
 
 
 @pytest.mark.parametrize('changed, message', [
-    ({'negatives': 'speaker'}, "negatives must be one of 'batch', 'sequence', .*, found 'speaker'"),
-    ({'objective': 'nce'}, "objective must be one of 'info_nce', 'ml_cpc', found 'nce'"),
-    ({'num_negatives': 0, 'key': KEY}, 'num_negatives must be at least 1, or None, found 0'),
+    ({'negatives': 'speaker'}, "negatives must be one of 'batch', 'sequence', .*, got 'speaker'"),
+    ({'objective': 'nce'}, "objective must be one of 'info_nce', 'ml_cpc', got 'nce'"),
+    ({'num_negatives': 0, 'key': KEY}, 'num_negatives must be at least 1, or None, got 0'),
     ({'num_negatives': 4}, 'key must be given for num_negatives=4'),
-    ({'chunk': 0}, 'chunk must be at least 1, or None, found 0'),
+    ({'chunk': 0}, 'chunk must be at least 1, or None, got 0'),
     ({'negatives': 'group'}, "group must be given for negatives='group'"),
     ({'negatives': 'group', 'group': GROUP[:4]}, r'group must be integers of shape \[6\]'),
-    ({'mask': MASK[:, :3]}, r'mask must be boolean of shape \[6, 7\], found bool \[6, 3\]'),
-    ({'mask': np.ones((B, T))}, r'mask must be boolean of shape \[6, 7\], found float'),
-    ({'z': Z[:, :3]}, r'z must have shape \[6, 7, 4\], that of predictions without K, found \[6, 3, 4\]'),
-    ({'z': np.arange(3)}, 'z must be a floating-point array, found int'),
+    ({'mask': MASK[:, :3]}, r'mask must be boolean of shape \[6, 7\], got bool \[6, 3\]'),
+    ({'mask': np.ones((B, T))}, r'mask must be boolean of shape \[6, 7\], got float'),
+    ({'z': Z[:, :3]}, r'z must have shape \[6, 7, 4\], that of predictions without K, got \[6, 3, 4\]'),
+    ({'z': np.arange(3)}, 'z must be a floating-point array, got int'),
     ({'predictions': Z}, r'predictions must have shape \[b, t, K, d\]'),
     ({'predictions': PREDICTIONS[:, :3], 'z': Z[:, :3]}, 'K = 3 steps, which sequences of t = 3 steps do not have'),
-    ({'alpha': 0.0}, 'alpha must lie between 0 and the number of candidates, 42, found 0.0'),
-    ({'alpha': 7, 'negatives': 'sequence'}, 'the number of candidates, 7, found 7'),
-    ({'alpha': 36.0, 'negatives': 'others'}, 'the number of candidates, 36, found 36.0'),
-    ({'alpha': 5.0, 'num_negatives': 4, 'key': KEY}, 'the number of candidates, 5, found 5.0'),
-    ({'alpha': jnp.ones(2)}, r'alpha must be a scalar, found shape \[2\]'),
+    ({'alpha': 0.0}, 'alpha must lie between 0 and the number of candidates, 42, got 0.0'),
+    ({'alpha': 7, 'negatives': 'sequence'}, 'the number of candidates, 7, got 7'),
+    ({'alpha': 36.0, 'negatives': 'others'}, 'the number of candidates, 36, got 36.0'),
+    ({'alpha': 5.0, 'num_negatives': 4, 'key': KEY}, 'the number of candidates, 5, got 5.0'),
+    ({'alpha': jnp.ones(2)}, r'alpha must be a scalar, got shape \[2\]'),
 ])
 def test_errors_name_the_argument(changed, message):
   arguments = {'predictions': PREDICTIONS, 'z': Z, **changed}

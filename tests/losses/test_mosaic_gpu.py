@@ -134,9 +134,9 @@ def test_a_loss_is_not_below_zero(name, temperature):
 
 
 def test_wide_embeddings_are_refused():
-  with pytest.raises(ValueError, match="implementation='mosaic_gpu' takes embeddings of up to 256 values, found 257"):
+  with pytest.raises(ValueError, match="implementation='mosaic_gpu' takes embeddings of up to 256 values, got 257"):
     losses.nt_xent(jnp.ones((4, 257)), jnp.ones((4, 257)), implementation='mosaic_gpu')
-  with pytest.raises(ValueError, match="implementation='pallas_tpu' takes embeddings of up to 512 values, found 513"):
+  with pytest.raises(ValueError, match="implementation='pallas_tpu' takes embeddings of up to 512 values, got 513"):
     losses.nt_xent(jnp.ones((4, 513)), jnp.ones((4, 513)), implementation='pallas_tpu')
 
 
@@ -146,5 +146,5 @@ def test_other_gpus_are_refused(monkeypatch):
 
   monkeypatch.setattr(_choice.jax, 'default_backend', lambda: 'gpu')
   monkeypatch.setattr(_choice.jax, 'devices', lambda: [Ampere()])
-  with pytest.raises(ValueError, match="'mosaic_gpu' needs a Hopper GPU .* found NVIDIA A100: choose 'dense'"):
+  with pytest.raises(ValueError, match="'mosaic_gpu' needs a Hopper GPU .* got NVIDIA A100: choose 'dense'"):
     losses.nt_xent(jnp.ones((4, 8)), jnp.ones((4, 8)), implementation='mosaic_gpu')

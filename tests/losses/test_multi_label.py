@@ -197,22 +197,22 @@ def test_errors_name_the_argument(kernel, first, second):
   z = jnp.ones((4, 8))
   m = 4 if first == 'query' else 7
   for arguments, settings, message in [
-      ((z[0], z), {}, rf'{first} must have shape \[n, d\].*found \[8\]'),
-      ((z, z[:, :7]), {}, rf'{second} must have the shape of {first}, \[4, 8\], found \[4, 7\]'),
-      ((z, z), {'temperature': z}, r'temperature must be a scalar, found shape \[4, 8\]'),
-      ((z, z), {'alpha': 0.0}, f'alpha must lie between 0 and the number of candidates, {m}, found 0.0'),
-      ((z, z), {'alpha': np.float32(m)}, f'alpha must lie between 0 and the number of candidates, {m}, found {m}'),
-      ((z, z), {'alpha': z[0]}, r'alpha must be a scalar, found shape \[8\]'),
-      ((z, z), {'implementation': 'ring'}, "implementation must be one of None, 'dense', 'tiled', found 'ring'"),
-      ((z[:1], z[:1]), {}, f'{first} must hold two rows or more.* found 1')]:
+      ((z[0], z), {}, rf'{first} must have shape \[n, d\].*got \[8\]'),
+      ((z, z[:, :7]), {}, rf'{second} must have the shape of {first}, \[4, 8\], got \[4, 7\]'),
+      ((z, z), {'temperature': z}, r'temperature must be a scalar, got shape \[4, 8\]'),
+      ((z, z), {'alpha': 0.0}, f'alpha must lie between 0 and the number of candidates, {m}, got 0.0'),
+      ((z, z), {'alpha': np.float32(m)}, f'alpha must lie between 0 and the number of candidates, {m}, got {m}'),
+      ((z, z), {'alpha': z[0]}, r'alpha must be a scalar, got shape \[8\]'),
+      ((z, z), {'implementation': 'ring'}, "implementation must be one of None, 'dense', 'tiled', got 'ring'"),
+      ((z[:1], z[:1]), {}, f'{first} must hold two rows or more.* got 1')]:
     with pytest.raises(ValueError, match=message):
       kernel(*arguments, **settings)
 
 
 @pytest.mark.parametrize('shape, message', [
-    ((3, 7), r'negatives must have shape \[m, 8\] or \[4, m, 8\], found \[3, 7\]'),
-    ((0, 8), r'negatives must not be empty, found shape \[0, 8\]'),
-    ((4, 0, 8), r'negatives must not be empty, found shape \[4, 0, 8\]')])
+    ((3, 7), r'negatives must have shape \[m, 8\] or \[4, m, 8\], got \[3, 7\]'),
+    ((0, 8), r'negatives must not be empty, got shape \[0, 8\]'),
+    ((4, 0, 8), r'negatives must not be empty, got shape \[4, 0, 8\]')])
 def test_errors_name_negatives(shape, message):
   with pytest.raises(ValueError, match=message):
     losses.multi_label_info_nce(jnp.ones((4, 8)), jnp.ones((4, 8)), jnp.ones(shape))
@@ -223,9 +223,9 @@ def test_geometric_alpha():
   np.testing.assert_allclose(found, [5, 5 * 100**-0.25, 0.5, 0.05, 0.05], rtol=1e-6)
   np.testing.assert_allclose(jax.jit(losses.geometric_alpha, static_argnums=1)(jnp.int32(50), 100), 1, rtol=1e-6)
   for name, value in [('high', 0.0), ('low', -1.0)]:
-    with pytest.raises(ValueError, match=f'{name} must be positive, found {value}'):
+    with pytest.raises(ValueError, match=f'{name} must be positive, got {value}'):
       losses.geometric_alpha(0, 100, **{name: value})
-  with pytest.raises(ValueError, match='steps must be positive, found 0'):
+  with pytest.raises(ValueError, match='steps must be positive, got 0'):
     losses.geometric_alpha(0, 0)
 
 
@@ -266,11 +266,11 @@ def test_properties_of_the_bounds():
 @pytest.mark.parametrize('bound', [losses.cpc_bound, losses.ml_cpc_bound])
 def test_errors_of_the_bounds(bound):
   for positive, negatives, alpha, message in [
-      (jnp.ones((5, 1)), jnp.ones((5, 6)), 1.0, r'positive must have shape \[n\], n not 0, found \[5, 1\]'),
-      (jnp.ones(5), jnp.ones((4, 6)), 1.0, r'negatives must have shape \[5, m - 1\], .* found \[4, 6\]'),
-      (jnp.ones(5), jnp.ones((5, 0)), 1.0, r'negatives must have shape .* found \[5, 0\]'),
-      (jnp.ones(5), jnp.ones((5, 6)), 7.0, 'alpha must lie between 0 and the number of candidates, 7, found 7.0'),
-      (jnp.ones(5), jnp.ones((5, 6)), -1, 'alpha must lie between 0 and .* found -1'),
+      (jnp.ones((5, 1)), jnp.ones((5, 6)), 1.0, r'positive must have shape \[n\], n not 0, got \[5, 1\]'),
+      (jnp.ones(5), jnp.ones((4, 6)), 1.0, r'negatives must have shape \[5, m - 1\], .* got \[4, 6\]'),
+      (jnp.ones(5), jnp.ones((5, 0)), 1.0, r'negatives must have shape .* got \[5, 0\]'),
+      (jnp.ones(5), jnp.ones((5, 6)), 7.0, 'alpha must lie between 0 and the number of candidates, 7, got 7.0'),
+      (jnp.ones(5), jnp.ones((5, 6)), -1, 'alpha must lie between 0 and .* got -1'),
   ]:
     with pytest.raises(ValueError, match=message):
       bound(positive, negatives, alpha=alpha)

@@ -108,24 +108,24 @@ def test_all_functions_are_tested():
 
 @pytest.mark.parametrize('name', OF_SCORES)
 @pytest.mark.parametrize('scores, message', [
-    (jnp.ones((1, 1)), r'scores must have shape \[n, n\], n above 1, found \[1, 1\]'),
-    (jnp.ones((0, 0)), r'found \[0, 0\]'), (jnp.ones((3, 4)), r'found \[3, 4\]'), (jnp.ones(3), r'found \[3\]'),
-    (jnp.ones((3, 3), int), 'scores must be a floating-point array, found int32')])
+    (jnp.ones((1, 1)), r'scores must have shape \[n, n\], n above 1, got \[1, 1\]'),
+    (jnp.ones((0, 0)), r'got \[0, 0\]'), (jnp.ones((3, 4)), r'got \[3, 4\]'), (jnp.ones(3), r'got \[3\]'),
+    (jnp.ones((3, 3), int), 'scores must be a floating-point array, got int32')])
 def test_wrong_scores(name, scores, message):
   with pytest.raises(ValueError, match=message):
     OF_SCORES[name](scores)
 
 
 @pytest.mark.parametrize('call, message', [
-    (lambda s: mi.alpha_cpc(s, 0.0), 'alpha must lie between 0 and the number of candidates, 3, found 0.0'),
-    (lambda s: mi.ml_cpc(s, 3), 'alpha must lie between 0 and the number of candidates, 3, found 3'),
-    (lambda s: mi.ml_cpc(s, jnp.ones(2)), r'alpha must be a scalar, found shape \[2\]'),
-    (lambda s: mi.alpha_tuba(s, 0.0, 1.5), r'alpha must lie in \[0, 1\], found 1.5'),
-    (lambda s: mi.alpha_tuba(s, 0.0, -0.5), r'alpha must lie in \[0, 1\], found -0.5'),
-    (lambda s: mi.tuba(s, jnp.ones(2)), r'log_baseline must be a scalar or of shape \[3\], found \[2\]'),
-    (lambda s: mi.tuba(s, jnp.ones((3, 1))), r'log_baseline must be a scalar or of shape \[3\], found \[3, 1\]'),
-    (lambda s: mi.smile(s, 0.0), 'clip must be positive, found 0.0'),
-    (lambda s: mi.mine(s, jnp.ones(3)), r'moving_average must be a scalar, found shape \[3\]')])
+    (lambda s: mi.alpha_cpc(s, 0.0), 'alpha must lie between 0 and the number of candidates, 3, got 0.0'),
+    (lambda s: mi.ml_cpc(s, 3), 'alpha must lie between 0 and the number of candidates, 3, got 3'),
+    (lambda s: mi.ml_cpc(s, jnp.ones(2)), r'alpha must be a scalar, got shape \[2\]'),
+    (lambda s: mi.alpha_tuba(s, 0.0, 1.5), r'alpha must lie in \[0, 1\], got 1.5'),
+    (lambda s: mi.alpha_tuba(s, 0.0, -0.5), r'alpha must lie in \[0, 1\], got -0.5'),
+    (lambda s: mi.tuba(s, jnp.ones(2)), r'log_baseline must be a scalar or of shape \[3\], got \[2\]'),
+    (lambda s: mi.tuba(s, jnp.ones((3, 1))), r'log_baseline must be a scalar or of shape \[3\], got \[3, 1\]'),
+    (lambda s: mi.smile(s, 0.0), 'clip must be positive, got 0.0'),
+    (lambda s: mi.mine(s, jnp.ones(3)), r'moving_average must be a scalar, got shape \[3\]')])
 def test_wrong_arguments(call, message):
   with pytest.raises(ValueError, match=message):
     call(jnp.ones((3, 3)))

@@ -56,12 +56,12 @@ def test_extremes_are_finite():
 
 
 @pytest.mark.parametrize('change, message', [
-    ({'negatives': np.ones((3, 4))}, r'negatives must have shape \[m, 5\] or \[7, m, 5\], found \[3, 4\]'),
-    ({'negatives': np.ones((0, 5))}, 'negatives must hold at least one, found none'),
-    ({'key': np.ones((6, 5))}, r'key must have the shape of query, \[7, 5\], found \[6, 5\]'),
-    ({'num_examples': 0}, 'num_examples must be at least 1, found 0'),
-    ({'normalizer': np.ones(2)}, r'normalizer must be a scalar, found shape \[2\]'),
-    ({'implementation': 'ring'}, "implementation must be one of None, 'dense', 'tiled', found 'ring'"),
+    ({'negatives': np.ones((3, 4))}, r'negatives must have shape \[m, 5\] or \[7, m, 5\], got \[3, 4\]'),
+    ({'negatives': np.ones((0, 5))}, 'negatives must hold at least one, got none'),
+    ({'key': np.ones((6, 5))}, r'key must have the shape of query, \[7, 5\], got \[6, 5\]'),
+    ({'num_examples': 0}, 'num_examples must be at least 1, got 0'),
+    ({'normalizer': np.ones(2)}, r'normalizer must be a scalar, got shape \[2\]'),
+    ({'implementation': 'ring'}, "implementation must be one of None, 'dense', 'tiled', got 'ring'"),
 ])
 def test_mistakes_are_named(change, message):
   arguments = {'query': QUERY, 'key': KEY, 'negatives': BANK, **SETTINGS, **change}

@@ -27,5 +27,5 @@ def test_the_other_rows_of_the_same_side_do_not_count():
 def test_ties_are_misses_and_a_single_pair_is_found():
   assert losses.retrieval_accuracy(jnp.ones((4, 3)), jnp.ones((4, 3))) == 0
   assert losses.retrieval_accuracy(jnp.ones((1, 3)), jnp.ones((1, 3))) == 1
-  with pytest.raises(ValueError, match=r'b must have the shape of a, \[4, 3\], found \[3, 3\]'):
+  with pytest.raises(ValueError, match=r'b must have the shape of a, \[4, 3\], got \[3, 3\]'):
     losses.retrieval_accuracy(jnp.ones((4, 3)), jnp.ones((3, 3)))

@@ -150,7 +150,7 @@ def test_an_encoder_for_each_view_and_the_layers_they_all_have():
     ({'temperature': float('nan')}, 'temperature must be above 0 .* got nan'),
     ({'temperature': 0.01, 'contrast': 'memory_nce'}, "must be above 0.012 for contrast='memory_nce', got 0.01"),
     ({'momentum': 1.0}, r'momentum must lie in \[0, 1\), got 1.0'),
-    ({'num_negatives': 0}, 'num_negatives must be at least 1, got 0'),
+    ({'num_negatives': 0}, 'num_negatives must be positive, got 0'),
     ({'contrast': 'memory'}, "num_examples must be the size of the data set for contrast='memory', got 0"),
 ])
 def test_mistakes_are_named(fields, message):

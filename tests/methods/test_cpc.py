@@ -123,6 +123,14 @@ def test_a_step_is_real_with_all_its_samples(state):
     METHOD.represent(state, waves, 'z', jnp.ones((1, 30), bool))
 
 
+@pytest.mark.parametrize('changed, message', [
+    ({'negatives': 'speaker'}, "negatives must be one of 'batch', .*'group_others', got 'speaker'"),
+    ({'objective': 'nce'}, "objective must be one of 'info_nce', 'ml_cpc', got 'nce'")])
+def test_errors_name_the_field(changed, message):
+  with pytest.raises(ValueError, match=message):
+    dataclasses.replace(METHOD, **changed)
+
+
 def test_group_negatives_need_the_groups(state):
   method = dataclasses.replace(METHOD, negatives='group')
   batch = {name: value for name, value in make_batch().items() if name != 'group'}

@@ -300,7 +300,7 @@ def test_stochastic_depth_is_of_the_context_alone():
     ({'encoder': models.ConvEncoder((4,))}, 'encoder must be a ViT, got ConvEncoder'),
     ({'predictor': models.MAEDecoder()}, 'predictor must be a JEPAPredictor, got MAEDecoder'),
     ({'momentum': 1.5}, r'momentum must lie in \[0, 1\], or be a schedule, got 1.5'),
-    ({'num_targets': 0}, 'num_targets must be at least 1, got 0'),
+    ({'num_targets': 0}, 'num_targets must be positive, got 0'),
     ({'target_scale': (0.2, 0.15)}, r'target_scale must be two numbers in \(0, 1\], .* first, got \(0.2, 0.15\)'),
     ({'target_scale': (0.0, 0.2)}, r'target_scale must be two numbers in \(0, 1\]'),
     ({'target_aspect': (1.0, math.inf)}, r'target_aspect must be two numbers above 0, .* got \(1.0, inf\)'),

@@ -34,7 +34,7 @@ def test_directions_are_drawn_anew():
 
 @pytest.mark.parametrize('fields, message', [
     ({'weight': 1.0}, r'weight must lie in \(0, 1\), got 1.0'),
-    ({'directions': 0}, 'directions must be positive and finite, got 0'),
+    ({'directions': 0}, 'directions must be positive, got 0'),
     ({'global_views': 3}, 'global_views must be at most the 2 views, got 3'),
 ])
 def test_mistakes_are_named(fields, message):

@@ -123,3 +123,10 @@ def test_accuracy_is_over_the_key_and_the_queue():
   query, key = jnp.float32([[2, 0, 0], [0, 1, 0], [0, 0, 1]]), jnp.float32([[1, 0, 0], [1, 1, 0], [0, 0.5, 3]])
   queue = jnp.float32([[0.9, 0.1, 0.4], [0.3, 0.9, 0.3]])
   assert _queue.accuracy(query, key, queue / jnp.linalg.norm(queue, axis=1, keepdims=True)) == pytest.approx(2 / 3)
+
+
+def test_places_in_a_long_queue_do_not_overflow():
+  step, rows = 98_301, jnp.ones((32_768, 1))  # Their product is more than 2^31.
+  queue = _queue.enqueue(jnp.zeros((98_304, 1)), rows, jnp.int32(step))
+  place = (step * len(rows) + np.arange(len(rows))) % len(queue)
+  np.testing.assert_array_equal(np.flatnonzero(queue), np.sort(place))

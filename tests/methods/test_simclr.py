@@ -72,12 +72,17 @@ def test_multi_label_follows_the_schedule_of_alpha(state):
 
 
 @pytest.mark.parametrize('changed, message', [
-    ({'temperature': 0.0}, 'temperature must be positive, got 0.0'),
+    ({'temperature': 0.0}, 'temperature must be positive and finite, got 0.0'),
     ({'objective': 'info_nce'}, "objective must be one of 'nt_xent', .* 'supervised', got 'info_nce'"),
     ({'alpha': 0.5}, "alpha is of objective='ml_cpc' alone, got 0.5 with 'nt_xent'")])
 def test_errors_name_the_field(changed, message):
   with pytest.raises(ValueError, match=message):
     dataclasses.replace(METHOD, **changed)
+
+
+def test_one_view_is_refused():
+  with pytest.raises(ValueError, match='views must be 2 or more, got 1'):
+    METHOD.init(jax.random.key(0), {'views': make_views((8,))})
 
 
 def test_decoupled_is_without_the_positive_in_the_denominator(state):

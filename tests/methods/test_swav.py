@@ -7,7 +7,7 @@ import pytest
 from joint import ENCODER, HEAD, OPTIMIZER, B, unit, views
 
 from jaxssl import losses, methods
-from jaxssl.methods.swav import assignments
+from jaxssl.methods._prototypes import usage
 from jaxssl.models import Prototypes
 
 METHOD = methods.SwAV(ENCODER, HEAD, Prototypes(5), OPTIMIZER, epsilon=0.5, freeze_steps=2)
@@ -64,10 +64,10 @@ def test_queue():
 
 def test_assignments_tell_collapse():
   same, spread = jnp.eye(4)[jnp.zeros(8, int)], jnp.eye(4)[jnp.arange(8) % 4]
-  np.testing.assert_allclose(assignments(same)['prototypes_used'], 1, rtol=1e-5)
-  np.testing.assert_allclose(assignments(spread)['prototypes_used'], 4, rtol=1e-5)
-  np.testing.assert_allclose(assignments(spread)['assignment_entropy'], 0, atol=1e-5)
-  np.testing.assert_allclose(assignments(jnp.full((8, 4), 0.25))['assignment_entropy'], 1, rtol=1e-5)
+  np.testing.assert_allclose(usage(same)['prototypes_used'], 1, rtol=1e-5)
+  np.testing.assert_allclose(usage(spread)['prototypes_used'], 4, rtol=1e-5)
+  np.testing.assert_allclose(usage(spread)['assignment_entropy'], 0, atol=1e-5)
+  np.testing.assert_allclose(usage(jnp.full((8, 4), 0.25))['assignment_entropy'], 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize('fields, message', [

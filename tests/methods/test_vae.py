@@ -157,7 +157,7 @@ def test_samples_come_from_the_prior():
 @pytest.mark.parametrize('fields, message', [
     ({'latent_size': 0}, 'latent_size must be positive, got 0'),
     ({'likelihood': 'poisson'}, "likelihood must be one of 'bernoulli', 'gaussian', got 'poisson'"),
-    ({'variance': 0.0}, 'variance must be positive or None, got 0.0'),
+    ({'variance': 0.0}, 'variance must be positive and finite, or None, got 0.0'),
     ({'beta': -1.0}, 'beta must be finite and not negative, got -1.0'),
     ({'binarize': True, 'likelihood': 'gaussian'}, "binarize is for likelihood='bernoulli', got 'gaussian'"),
 ])

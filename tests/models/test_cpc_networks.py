@@ -344,12 +344,12 @@ def test_bfloat16_keeps_float32_outside(network, shape):
 
 
 @pytest.mark.parametrize('network, shape, message', [
-    (TINY.clone(norm='layer'), (1, 16), r"norm must be one of \('batch', 'channel', None\), got 'layer'"),
+    (TINY.clone(norm='layer'), (1, 16), r"norm must be one of 'batch', 'channel', None, got 'layer'"),
     (TINY.clone(strides=(2,)), (1, 16), r'one entry a layer, no kernel smaller than its stride, got \(4, 3\) and \(2,'),
     (TINY.clone(strides=(5, 2)), (1, 16), r'no kernel smaller than its stride, got \(4, 3\) and \(5, 2\)'),
     (models.AudioEncoder(), (2, 159), r'at least the 160 samples of one step, got shape \(2, 159\)'),
     (models.AudioEncoder(), (2000,), r'waveform must be \[b, samples\] or \[b, samples, channels\], got shape \(2000,'),
-    (models.RNNContext('rnn'), (2, 3, 4), r"kind must be one of \('gru', 'lstm'\), got 'rnn'"),
+    (models.RNNContext('rnn'), (2, 3, 4), r"kind must be one of 'gru', 'lstm', got 'rnn'"),
     (models.TransformerContext(6, 1, 4), (2, 3, 4), 'must be even and a multiple of heads = 4, got 6'),
     (models.RNNContext(), (3, 4), r'z must be sequences \[b, t, d\], got shape \(3, 4\)'),
     (models.LinearPredictor(), (3, 4), r'c must be sequences \[b, t, d\], got shape \(3, 4\)'),

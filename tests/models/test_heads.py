@@ -183,7 +183,8 @@ def test_predictor_stands_on_the_projection():
   x = jax.random.normal(jax.random.key(0), (5, 3))
   variables = network.init(jax.random.key(1), x)
   h, z, prediction = network.apply(variables, x)
-  np.testing.assert_array_equal(z, network.apply(variables, x, method='project')[1])
+  of_head = {kind: {name: tree[name] for name in ('encoder', 'head')} for kind, tree in variables.items()}
+  np.testing.assert_array_equal(z, models.Projected(network.encoder, network.head).apply(of_head, x)[1])
   kernel = variables['params']['predictor']['linear1']['kernel']
   assert h.shape == (5, 6)
   np.testing.assert_allclose(prediction, z @ kernel, atol=1e-6)

@@ -266,9 +266,9 @@ def test_stem_resolution_and_channels(stem, resolution):
 @pytest.mark.parametrize(
   'fields, shape, message',
   [
-    ({'stem': 'cifar'}, (1, 8, 8, 3), r"stem must be one of \('imagenet', 'small', 'strided', 'd'\), got 'cifar'"),
-    ({'norm': 'group'}, (1, 8, 8, 3), r"norm must be one of \('batch', 'layer', None\), got 'group'"),
-    ({'block': 'wide'}, (1, 8, 8, 3), r"block must be one of \('basic', 'bottleneck'\), got 'wide'"),
+    ({'stem': 'cifar'}, (1, 8, 8, 3), r"stem must be one of 'imagenet', 'small', 'strided', 'd', got 'cifar'"),
+    ({'norm': 'group'}, (1, 8, 8, 3), r"norm must be one of 'batch', 'layer', None, got 'group'"),
+    ({'block': 'wide'}, (1, 8, 8, 3), r"block must be one of 'basic', 'bottleneck', got 'wide'"),
     ({'stage_sizes': (1, 1, 1)}, (1, 8, 8, 3), r'one entry a stage, got \(1, 1, 1\) and \(8, 16\)'),
     ({'sk_ratio': 0.0625}, (1, 8, 8, 3), "needs block='bottleneck', got sk_ratio=0.0625"),
     ({}, (8, 8, 3), r'x must be images \[b, h, w, c\], got shape \(8, 8, 3\)'),
