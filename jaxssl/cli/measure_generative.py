@@ -18,6 +18,7 @@ from jaxssl.build import Experiment, Source
 from jaxssl.cli.runs import Run
 from jaxssl.evaluation import pca, reconstruction
 from jaxssl.evaluation.clustering import clustering_accuracy
+from jaxssl.evaluation.subsets import evenly_spread
 from jaxssl.evaluation.table import NONE
 
 PROTOCOL = 'reconstruction'
@@ -117,8 +118,7 @@ def sizes(run: Run, source: Source, name: str) -> Sizes:
 
 def fit_pca(run: Run, train: Source, size: Sizes) -> pca.PCA:
   """Fits PCA on training inputs, as the encoder sees them, for the larger of the representation and the code."""
-  count = min(len(train), pca.LIMIT, max(pca.MOST_VALUES // size.inputs, 1))
-  chosen = np.unique(np.linspace(0, len(train) - 1, count).round().astype(int))
+  chosen = evenly_spread(len(train), min(pca.LIMIT, max(pca.MOST_VALUES // size.inputs, 1)))
   adapt = adapter(run)
   x = evaluation.extract(
       jax.jit(lambda images: evaluation.flatten(adapt(images))), evaluation.Subset(train.inputs, chosen),

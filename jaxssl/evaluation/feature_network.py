@@ -20,6 +20,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from jaxssl.evaluation import finetune, supervised
+from jaxssl.evaluation.subsets import evenly_spread
 from jaxssl.models.autoencoder import MLPEncoder
 from jaxssl.models.forward import forward
 from jaxssl.models.resnet import ResNet
@@ -98,14 +99,13 @@ def train(
 def fingerprint(shape: tuple[int, ...], images: Any, labels: np.ndarray, recipe: Any, steps: int) -> str:
   """Returns what tells whether a stored network is the one that `train` would return, in hexadecimal.
 
-  It is of all that the training depends on, but of the examples only of 1,000, evenly spread, and of all labels.
+  It is of all that the training depends on, but of the examples only of `REMEMBERED`, evenly spread, and of all labels.
   """
   about = {'shape': list(shape), 'architecture': repr(architecture(shape)), 'recipe': repr(recipe), 'steps': steps,
            'optimizer': [BATCH_SIZE, RATE, WEIGHT_DECAY, SEED], 'count': len(images)}
   digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
   digest.update(np.ascontiguousarray(labels, np.int64).tobytes())
-  seen = np.unique(np.linspace(0, len(images) - 1, min(len(images), REMEMBERED)).round().astype(int))
-  for array in jax.tree.leaves(images[seen]):
+  for array in jax.tree.leaves(images[evenly_spread(len(images), REMEMBERED)]):
     digest.update(np.ascontiguousarray(array).tobytes())
   return digest.hexdigest()
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxssl.evaluation.subsets import evenly_spread
+
 Path = str | os.PathLike
 Images = np.ndarray | Sequence[np.ndarray]
 
@@ -145,7 +147,7 @@ def embedding_map(
 def _colour_classes(axes, points: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:
   from matplotlib import colormaps
   classes = np.unique(labels)
-  shown = classes[np.unique(np.linspace(0, len(classes) - 1, min(len(classes), MAX_CLASSES)).round().astype(int))]
+  shown = classes[evenly_spread(len(classes), MAX_CLASSES)]
   # The darker colour of each of tab20's pairs first; its greys (14, 15) would pass for the background.
   colours = [colormaps['tab20'](i) for i in (*range(0, 20, 2), *range(1, 20, 2)) if i not in (14, 15)]
   for i, label in enumerate(shown):

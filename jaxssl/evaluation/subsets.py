@@ -1,4 +1,4 @@
-"""Class-balanced subsets of a labelled set, and what two sets share."""
+"""Parts of a set, class by class or evenly spread, and what two sets share."""
 
 from typing import Any
 
@@ -39,6 +39,11 @@ def proportional_subset(labels: np.ndarray, count: int, seed: int = 0) -> np.nda
   order, classes, counts, rank = _ranked(labels, seed)
   first = np.argsort((rank + 0.5) / counts[classes], kind='stable')[:count]
   return np.sort(order[first])
+
+
+def evenly_spread(n: int, count: int) -> np.ndarray:
+  """Returns at most `count` of n indices, evenly spread from the first to the last; all where n is no more."""
+  return np.unique(np.linspace(0, n - 1, min(n, count)).round().astype(int))
 
 
 def _ranked(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
