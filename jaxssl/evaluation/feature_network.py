@@ -8,7 +8,6 @@ but by texture rather than by what is shown.
 import dataclasses
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,6 +23,7 @@ from jaxssl.evaluation.subsets import evenly_spread
 from jaxssl.models.autoencoder import MLPEncoder
 from jaxssl.models.forward import forward
 from jaxssl.models.resnet import ResNet
+from jaxssl.training import files
 
 STEPS, BATCH_SIZE, RATE, WEIGHT_DECAY = 500, 128, 0.02, 1e-4  # Of AdamW; the rate is at batch size 256.
 SEED = 0  # Whatever the run's: all runs on the same data have the same judge.
@@ -111,13 +111,11 @@ def fingerprint(shape: tuple[int, ...], images: Any, labels: np.ndarray, recipe:
 
 
 def save(network: FeatureNetwork, file: str, mark: str) -> None:
-  """Writes a trained network and its fingerprint `mark` to an .npz, at once."""
+  """Writes a trained network and its fingerprint `mark` to an .npz; a reader sees the old file or the new one."""
   flat = traverse_util.flatten_dict({**network.variables, 'head': network.head}, sep='/')
   arrays: dict[str, Any] = {name: np.asarray(x) for name, x in flat.items()}
-  temporary = f'{file}.{os.getpid()}.tmp'
-  with open(temporary, 'wb') as f:
+  with files.replacing(file) as temporary, open(temporary, 'wb') as f:
     np.savez(f, **arrays, classes=network.classes, fingerprint=mark)
-  os.replace(temporary, file)
 
 
 def load(file: str, shape: tuple[int, ...], mark: str) -> FeatureNetwork:
