@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxssl import evaluation
-from jaxssl.cli import measure, runs, workdir
+from jaxssl.cli import runs, workdir
 
 
 class Loaded(NamedTuple):
@@ -39,7 +39,7 @@ def load(path: str | os.PathLike, *, step: int | None = None, representation: st
   run = runs.restore(path, step)
   if run.hears:
     raise ValueError(f'path must be a run on images, found one on audio in {path}')
-  name = representation or measure.representation(run)
+  name = representation or run.representations[0]
   method, recipe, channels, state = run.experiment.method, run.experiment.recipe, run.channels, run.whole().state
   if name not in method.representations:
     raise ValueError(f'representation must be one of {", ".join(map(repr, method.representations))}, got {name!r}')

@@ -67,25 +67,14 @@ def encoders(run: Run) -> dict[tuple[str, str], sequences.EncodeSteps]:
   """Returns (kind, representation) -> encoder: MFCC, and each representation of the random and the trained encoder."""
   method = run.experiment.method
   learnt = {(kind, name): sequences.steps_of(method, state, name)
-            for name in representations(run) for kind, state in (('random', run.initial), ('trained', run.state))}
+            for name in run.representations for kind, state in (('random', run.initial), ('trained', run.state))}
   return {('mfcc', 'inputs'): mfcc.steps(run.experiment.recipe.rate), **learnt}
 
 
 def summary(run: Run) -> Callable[[Any, Any], jax.Array]:
   """Returns (state, (waves, mask)) -> what `sequences.summarize` gives of the first representation of the config."""
-  method, name = run.experiment.method, representations(run)[0]
+  method, name = run.experiment.method, run.representations[0]
   return lambda state, pair: sequences.summarize(sequences.steps_of(method, state, name))(pair)
-
-
-def representations(run: Run) -> tuple[str, ...]:
-  """Returns the names of the representations to evaluate: the config's, or all, without those of single steps."""
-  chosen = run.config.evaluation.representation
-  return tuple(name.strip() for name in chosen.split(',')) if chosen else whole(run.experiment.method.representations)
-
-
-def whole(names: tuple[str, ...]) -> tuple[str, ...]:
-  """Returns the representations of whole sequences among those of a method."""
-  return tuple(name for name in names if not name.endswith('_steps'))
 
 
 def _spread(key: tuple[str, str], whole: np.ndarray, run: Run, limit: int = 2048) -> list[Row]:

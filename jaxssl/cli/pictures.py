@@ -66,7 +66,7 @@ def draw(run: runs.Run, train: Source, test: Source, path: str) -> dict[str, str
   shown = evenly_spread(len(test), POINTS)
   features = encode(Subset(test.inputs, shown))
   points, method = plots.project(features, seed=run.config.seed)
-  caption = f'{method} of the {measure.representation(run)} of test images'
+  caption = f'{method} of the {run.representations[0]} of test images'
   labels = None if test.labels is None else test.labels[shown]
   plots.embedding_map(points, labels, file('embedding.png'), class_names=test.class_names, title=caption)
   found[caption] = file('embedding.png')

@@ -14,7 +14,7 @@ from PIL import Image
 
 from jaxssl import core
 from jaxssl.build import Experiment, Source, build, load_source, views
-from jaxssl.cli import measure, measure_generative, pictures_generative, runs, workdir
+from jaxssl.cli import evaluation_options, measure, measure_generative, pictures_generative, runs, workdir
 from jaxssl.cli.eval import evaluate
 from jaxssl.cli.train import train
 
@@ -136,7 +136,7 @@ def test_cutmix_of_vectors_is_refused_before_the_run(vectors, tmp_path):
 
 def test_cutmix_of_vectors_is_refused_before_anything_is_measured(vectors):
   stored = workdir.read_config(str(vectors / 'run'))
-  measure.complete(stored.evaluation)
+  evaluation_options.complete(stored.evaluation)
   stored.update_from_flattened_dict({'evaluation.protocols': ('knn', 'finetune'), 'evaluation.finetune.cutmix': 1.0})
   with pytest.raises(ValueError, match=r'config.evaluation.finetune.cutmix must be 0 for what is not images .* got 1'):
     evaluate(stored, str(vectors / 'run'))
@@ -163,9 +163,9 @@ def test_bernoulli_refuses_a_single_test_vector_outside_0_and_1(vectors, tmp_pat
 
 def test_what_a_run_stored_as_none_can_be_set_afterwards(vectors):
   stored = workdir.read_config(str(vectors / 'run'))
-  measure.complete(stored.evaluation)
+  evaluation_options.complete(stored.evaluation)
   again = ConfigDict(stored.evaluation.to_dict())  # As results of train.py are stored.
-  measure.complete(again)
+  evaluation_options.complete(again)
   again.finetune.layer_decay = 0.5
   assert again.finetune.layer_decay == 0.5 and again.finetune.drop_path is None
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from jaxssl.build import load_source
-from jaxssl.cli import measure, measure_generative, pictures_samples, runs, workdir
+from jaxssl.cli import evaluation_options, measure_generative, pictures_samples, runs, workdir
 from jaxssl.cli.eval import evaluate
 from jaxssl.cli.train import train
 from jaxssl.evaluation import feature_network
@@ -230,7 +230,7 @@ def test_the_section_can_be_set_from_the_command_line(given, expected):
     del options['samples']
     if given is not None:
       options.samples = given
-    measure.complete(options)
+    evaluation_options.complete(options)
   assert options.samples.to_dict() == expected
   options.samples.count = 50
   options.samples.steps = 8
@@ -239,7 +239,7 @@ def test_the_section_can_be_set_from_the_command_line(given, expected):
 
 def test_other_methods_have_no_such_section():
   options = get_config().evaluation
-  measure.complete(options)
+  evaluation_options.complete(options)
   assert 'samples' not in options
 
 
