@@ -13,10 +13,10 @@ from jaxssl.build import Experiment, Source
 from jaxssl.cli import evaluation_options, measure_audio, measure_generative, measure_samples
 from jaxssl.cli.runs import Run
 from jaxssl.evaluation import finetune, geometry, sgd_probe, subsets, supervised
+from jaxssl.evaluation.table import Row
 
 WORDS = {'sgd': 'SGD probe', 'finetune': 'Fine-tuning'}
 Encode = Callable[[jax.Array], jax.Array]
-Row = dict[str, Any]
 
 
 def measure(
@@ -65,7 +65,7 @@ def _of_inputs(run: Run, train: Source, test: Source) -> list[Row]:
       del compared['raw']
     elif labelled and basis is not None and basis.dimensions:  # None where all examples are the same.
       compared['pca'] = measure_generative.pca_encoder(run, basis.first(size.representation))
-    rows += _labelled(run, train, test, name, compared) if labelled else spread(run, test, name, compared)
+    rows += _labelled(run, train, test, name, compared) if labelled else _unlabelled(run, test, name, compared)
   if labelled and measure_generative.clusters(run.experiment.method):
     rows += measure_generative.clustering(run, train, test)
   for row in rows:
@@ -188,25 +188,21 @@ def _telling(protocol: str, what: str, classifier: Callable[..., float]) -> Call
   return train
 
 
-def spread(run: Run, source: Source, name: str, compared: dict[str, Encode], limit: int = 2048) -> list[Row]:
-  """Returns what needs no labels, of at most `limit` examples: the effective rank and uniformity of `compared`.
+def _unlabelled(run: Run, source: Source, name: str, compared: dict[str, Encode]) -> list[Row]:
+  """Returns what needs no labels, of at most `geometry.MOST` examples: effective rank and uniformity of `compared`.
 
   Of several views also how often z of a view finds z of its counterpart.
   """
-  images = evaluation.Subset(source.inputs, np.arange(min(limit, len(source))))
+  method, seed = run.experiment.method, run.config.seed
+  images = evaluation.Subset(source.inputs, np.arange(min(geometry.MOST, len(source))))
+  extract = functools.partial(evaluation.extract, images=images, batch_size=run.config.evaluation.batch_size)
   rows = []
   for features, encode in compared.items():
-    h = jnp.asarray(evaluation.extract(encode, images, batch_size=run.config.evaluation.batch_size))
-    for metric, value in (('effective_rank', geometry.effective_rank(h)), ('uniformity', geometry.uniformity(h))):
-      rows.append({
-          'protocol': 'geometry', 'label': 'none', 'split': 'test',
-          'representation': 'inputs' if features == 'raw' else name,
-          'features': features, 'seed': run.config.seed, 'metric': metric, 'value': float(value),
-          'num_test': len(images)})
-  views = len(run.experiment.method.seen('z')) if hasattr(run.experiment.method, 'seen') else 1
+    rows += geometry.rows(jnp.asarray(extract(encode)), features, 'inputs' if features == 'raw' else name, seed)
+  views = len(method.seen('z')) if hasattr(method, 'seen') else 1
   for features, encode in encoders(run, 'z').items() if views > 1 else ():
     if features != 'raw':
-      z = evaluation.extract(encode, images, batch_size=run.config.evaluation.batch_size)
+      z = jnp.asarray(extract(encode).reshape(len(images), views, -1))
       rows.append({**rows[0], 'protocol': 'retrieval', 'representation': name, 'features': features,
-                   'metric': 'accuracy', 'value': float(geometry.retrieval(jnp.asarray(z.reshape(len(z), views, -1))))})
+                   'metric': 'accuracy', 'value': float(geometry.retrieval(z))})
   return rows

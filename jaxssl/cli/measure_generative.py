@@ -19,10 +19,9 @@ from jaxssl.cli.runs import Run
 from jaxssl.evaluation import pca, reconstruction
 from jaxssl.evaluation.clustering import clustering_accuracy
 from jaxssl.evaluation.subsets import evenly_spread
-from jaxssl.evaluation.table import NONE
+from jaxssl.evaluation.table import NONE, Row
 
 PROTOCOL = 'reconstruction'
-Row = dict[str, Any]
 
 
 class Sizes(NamedTuple):

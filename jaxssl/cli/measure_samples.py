@@ -18,6 +18,7 @@ from jaxssl.cli import measure_generative
 from jaxssl.cli.runs import Run
 from jaxssl.evaluation import feature_network, fidelity, supervised
 from jaxssl.evaluation.subsets import evenly_spread
+from jaxssl.evaluation.table import Row
 from jaxssl.training import hosts, mesh
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,6 @@ FILE = 'fidelity.npz'  # In the work directory: the network that judges.
 MOST = 10_000  # Samples, unless told, and test examples that they stand beside.
 LEAST = {'count': fidelity.K + 1, 'steps': 1}  # Of each key of the section.
 DRAWS = 1 << 30  # Apart from the numbers of the steps, in the keys.
-Row = dict[str, Any]
 
 
 def check(options: ConfigDict, experiment: Experiment) -> None:
