@@ -50,11 +50,7 @@ def load_folder(name: str | None, path: str | None, split: str, size: int | None
   Within view_0 classes and splits are as in a folder of images. Examples that are not in every view are left out, and
   reported. `name` is not read.
   """
-  if path is None:
-    raise ValueError("path=None: source='folder' needs the path of a folder")
-  root = pathlib.Path(path)
-  if not root.is_dir():
-    raise FileNotFoundError(f'path={path!r}: there is no such folder')
+  root = folder.root_of(path)
   folders: list[pathlib.Path] = []
   while (root / f'view_{len(folders)}').is_dir():
     folders.append(root / f'view_{len(folders)}')
