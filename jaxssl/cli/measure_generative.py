@@ -25,14 +25,11 @@ PROTOCOL = 'reconstruction'
 
 
 class Sizes(NamedTuple):
-  """Of a flat input, of the representation that is evaluated, and of the code z that is decoded.
+  """How many numbers an input, a representation and a code have."""
 
-  The latter is 0 without one, and of entries of a codebook: these are no more numbers than each has bits.
-  """
-
-  inputs: int
-  representation: int
-  code: int
+  inputs: int  # Of a flat input.
+  representation: int  # Of the one that is evaluated.
+  code: int  # Of z, which is decoded; 0 without one, and where it is of discrete entries of a codebook.
 
 
 def check(options: ConfigDict, experiment: Experiment) -> None:
@@ -59,10 +56,11 @@ def trace(experiment: Experiment, state: Any, inputs: Any) -> None:
   keys = jax.random.split(key, jax.tree.leaves(inputs)[0].shape[0])
   if hasattr(method, 'score'):
     jax.eval_shape(reconstruction.per_example(method.score), state, inputs, keys)
-  for name in ('reconstruct', 'latent_kl', 'codes', 'clusters'):
-    if clusters(method) if name == 'clusters' else hasattr(method, name):
-      arguments = (state, inputs, key) if name == 'reconstruct' else (state, inputs)
-      jax.eval_shape(getattr(method, name), *arguments)
+  if hasattr(method, 'reconstruct'):
+    jax.eval_shape(method.reconstruct, state, inputs, key)
+  for name in ('latent_kl', 'codes', *(['clusters'] if clusters(method) else [])):
+    if hasattr(method, name):
+      jax.eval_shape(getattr(method, name), state, inputs)
   if decodes(method):
     shape = jax.tree.leaves(inputs)[0].shape
     made = jax.eval_shape(lambda state, x: method.decode(state, method.represent(state, x, 'z'), shape[1:]),

@@ -3,7 +3,7 @@
 import functools
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from jaxssl import evaluation
+from jaxssl import evaluation, schema
 from jaxssl.build import Experiment, Source
 from jaxssl.cli import measure_generative
 from jaxssl.cli.runs import Run
@@ -38,7 +38,7 @@ def check(options: ConfigDict, experiment: Experiment) -> None:
     raise ValueError(f'config.evaluation.protocols: {PROTOCOL!r} is for methods that generate; '
                      f'{type(experiment.method).__name__} does not')
   section = options.get(PROTOCOL, {})
-  if not isinstance(section, Mapping | ConfigDict):
+  if not schema.is_section(section):
     raise ValueError(f'config.evaluation.{PROTOCOL} must be a section of {" and ".join(LEAST)}, got {section!r}')
   if unknown := set(section) - set(LEAST):
     raise ValueError(f'config.evaluation.{PROTOCOL} has {" and ".join(LEAST)} alone; got '
