@@ -89,14 +89,14 @@ def extract(
     FloatingPointError: if a feature is NaN or infinite, which k-NN and probes would score as if it were nothing.
   """
   if not len(images):
-    raise ValueError('images is empty: there is nothing to encode.')
+    raise ValueError('images is empty: there is nothing to encode')
   if batch_size < 1:
-    raise ValueError(f'batch_size must be at least 1, got {batch_size}.')
+    raise ValueError(f'batch_size must be at least 1, got {batch_size}')
   rows = []
   for features in _one_behind(encode(prepare(batch)) for batch, _ in batches(images, batch_size)):
     if features.ndim != 2 or features.shape[0] != shared_size(batch_size):
       raise ValueError(f'encode must return [b, d] for b = {shared_size(batch_size)} images, '
-                       f'got shape {list(features.shape)}.')
+                       f'got shape {list(features.shape)}')
     rows.append(np.asarray(mesh.to_host(features), np.float32))
   found = np.concatenate(rows)[:len(images)]
   check_finite('images', found)

@@ -77,7 +77,7 @@ def health(z1: jax.Array, z2: jax.Array | None = None) -> dict[str, jax.Array]:
   """
   if z1.ndim != 2 or z1.shape[0] < 2 or (z2 is not None and z1.shape != z2.shape):
     found = [list(z.shape) for z in (z1, z2) if z is not None]
-    raise ValueError(f'z1 and z2 must be [n, d], alike, n >= 2; got {" and ".join(map(str, found))}.')
+    raise ValueError(f'z1 and z2 must be [n, d], alike, n >= 2; got {" and ".join(map(str, found))}')
   views = (z1,) if z2 is None else (z1, z2)
   mean = lambda measure: sum(map(measure, views)) / len(views)
   rank = mean(effective_rank)

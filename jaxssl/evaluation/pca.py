@@ -52,9 +52,9 @@ def fit(x: np.ndarray, dimensions: int) -> PCA:
     ValueError: if x is not [n, p] with n at least 1, or `dimensions` is not positive.
   """
   if x.ndim != 2 or not x.size:
-    raise ValueError(f'x must be [n, p] and not empty, got shape {list(x.shape)}.')
+    raise ValueError(f'x must be [n, p] and not empty, got shape {list(x.shape)}')
   if dimensions < 1:
-    raise ValueError(f'dimensions must be at least 1, got {dimensions}.')
+    raise ValueError(f'dimensions must be at least 1, got {dimensions}')
   mean = np.asarray(np.mean(x, axis=0, dtype=np.float64))
   if min(x.shape) > EXACT:
     squares, components = _iterated(x, mean, dimensions)

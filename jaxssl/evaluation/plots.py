@@ -68,7 +68,7 @@ def loss_curve(rows: Sequence[Mapping[str, Any]], path: Path, name: str = 'loss'
     ValueError: if no row has it.
   """
   if name not in metric_names(rows):
-    raise ValueError(f'no row has the metric {name!r}; there are {", ".join(metric_names(rows)) or "none"}.')
+    raise ValueError(f'no row has the metric {name!r}; there are {", ".join(metric_names(rows)) or "none"}')
   figure = figure_of(7, 3.5)
   _curve(figure.subplots(), rows, name)
   figure.savefig(path)
@@ -82,7 +82,7 @@ def metric_curves(rows: Sequence[Mapping[str, Any]], path: Path, columns: int = 
   """
   names = metric_names(rows)
   if not names:
-    raise ValueError('rows hold no metric to draw.')
+    raise ValueError('rows hold no metric to draw')
   columns = min(columns, len(names))
   lines = -(-len(names) // columns)
   figure = figure_of(3.6 * columns, 2.3 * lines)
@@ -226,7 +226,7 @@ def neighbours_sheet(
     ValueError: if there are no queries.
   """
   if not len(queries):
-    raise ValueError('queries is empty: there is nothing to draw.')
+    raise ValueError('queries is empty: there is nothing to draw')
   rows = []
   for i, (query, found) in enumerate(zip(queries, neighbours, strict=True)):
     frames = [PLAIN] * len(found)
@@ -279,7 +279,7 @@ def preview(
   signed = tuple(signed) or (False,) * len(views)
   views = [[picture(each, sign) for each in view] for view, sign in zip(views, signed, strict=True)]
   if not len(images) or not len(views):
-    raise ValueError(f'a preview needs images and views, got {len(images)} images and {len(views)} views.')
+    raise ValueError(f'a preview needs images and views, got {len(images)} images and {len(views)} views')
   rows = [[_tile(image, size, PLAIN) for image in row] for row in zip(images, *views, strict=True)]
   _sheet(rows, path, ('original', 'views'))
 

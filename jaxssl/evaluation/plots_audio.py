@@ -36,7 +36,7 @@ def sequences_sheet(
     ValueError: if there are no sequences.
   """
   if not len(spectra):
-    raise ValueError('spectra is empty: there is nothing to draw.')
+    raise ValueError('spectra is empty: there is nothing to draw')
   bands = {name: colours(each) for name, each in steps.items()}
   columns = min(columns, len(spectra))
   lines = -(-len(spectra) // columns)

@@ -58,7 +58,7 @@ def sheet(
   lines = [list(row) for row in (rows.values() if isinstance(rows, Mapping) else rows)]
   columns = len(lines[0]) if lines else 0
   if not columns or any(len(line) != columns for line in lines):
-    raise ValueError(f'a sheet needs rows of as many images each, got {[len(line) for line in lines]}.')
+    raise ValueError(f'a sheet needs rows of as many images each, got {[len(line) for line in lines]}')
   height, width = tile_size(lines[0][0])
   left = 2 * GAP + (8 + max(map(_text_width, captions)) if any(captions) else 0)
   top = 2 * GAP + (18 if heads else 0)
@@ -113,7 +113,7 @@ def animation(frames: Mapping[str, Path], path: Path, *, seconds: float = 0.2, l
   """
   from PIL import Image, ImageDraw
   if not frames:
-    raise ValueError('frames is empty: there is nothing to show.')
+    raise ValueError('frames is empty: there is nothing to show')
   made = []
   for caption, file in frames.items():
     with Image.open(file) as picture:

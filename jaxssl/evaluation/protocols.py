@@ -31,9 +31,9 @@ class Labelled(Protocol):
 
 def _labels(source: Labelled, name: str) -> np.ndarray:
   if source.labels is None:
-    raise ValueError(f'{name} has no labels: k-NN and linear probes need them.')
+    raise ValueError(f'{name} has no labels: k-NN and linear probes need them')
   if len(source.labels) != len(source.inputs):
-    raise ValueError(f'{name} has {len(source.inputs)} images but {len(source.labels)} labels.')
+    raise ValueError(f'{name} has {len(source.inputs)} images but {len(source.labels)} labels')
   return np.asarray(source.labels)
 
 

@@ -130,7 +130,7 @@ def evaluate(
     ValueError: if neither classes nor groups are known.
   """
   if labels.classes is None and labels.groups is None:
-    raise ValueError('the sequences have neither labels nor groups: k-NN and linear probes need them.')
+    raise ValueError('the sequences have neither labels nor groups: k-NN and linear probes need them')
   rows = []
   for task, folds, targets in _tasks(labels):
     sizes = {'num_train': int((~folds[0]).sum()), 'num_test': sum(int(test.sum()) for test in folds),

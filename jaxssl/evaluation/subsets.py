@@ -20,7 +20,7 @@ def balanced_subset(labels: np.ndarray, fraction: float, seed: int = 0) -> np.nd
     ValueError: if `fraction` is outside (0, 1].
   """
   if not 0 < fraction <= 1:
-    raise ValueError(f'fraction must be in (0, 1], got {fraction}.')
+    raise ValueError(f'fraction must be in (0, 1], got {fraction}')
   order, classes, counts, rank = _ranked(labels, seed)
   kept = np.maximum(np.floor(fraction * counts + 0.5), 1)
   return np.sort(order[rank < kept[classes]])
