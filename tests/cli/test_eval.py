@@ -15,6 +15,7 @@ from jaxssl.cli.eval import evaluate
 from jaxssl.cli.train import train
 
 sys.path.insert(0, os.path.dirname(__file__))
+from processes import rows_of
 from tiny_config import get_config
 
 
@@ -32,10 +33,6 @@ def stored(run, **overrides):
   config = workdir.read_config(str(run))
   config.update_from_flattened_dict(overrides)
   return config
-
-
-def rows_of(run):
-  return json.loads((run / 'results.json').read_text())['rows']
 
 
 def folder(path, sizes, labelled=True):

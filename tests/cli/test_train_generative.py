@@ -1,7 +1,6 @@
 """The commands on generative methods: table, pictures, another number of samples, vectors, what is refused."""
 
 import dataclasses
-import json
 import os
 import sys
 
@@ -19,6 +18,7 @@ from jaxssl.cli.eval import evaluate
 from jaxssl.cli.train import train
 
 sys.path.insert(0, os.path.dirname(__file__))
+from processes import rows_of
 from tiny_config import get_config
 
 PAIRED = {'name': 'paired', 'size': 12}
@@ -41,10 +41,6 @@ def config(method, data=None, **overrides):
     made.evaluation.update({'protocols': ('knn', 'reconstruction'), 'pictures': True, 'reconstruction': {'samples': 1}})
     made.update_from_flattened_dict(overrides)
   return made
-
-
-def rows_of(path):
-  return json.loads((path / 'results.json').read_text())['rows']
 
 
 def values(path, protocol='reconstruction'):

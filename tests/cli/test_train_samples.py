@@ -11,13 +11,14 @@ import pytest
 from PIL import Image
 
 from jaxssl.build import load_source
-from jaxssl.cli import evaluation_options, measure_generative, pictures_samples, runs, workdir
+from jaxssl.cli import evaluation_options, measure_generative, pictures_samples, runs
 from jaxssl.cli.eval import evaluate
 from jaxssl.cli.train import train
 from jaxssl.evaluation import feature_network
 from jaxssl.training.checkpoints import checksum
 
 sys.path.insert(0, os.path.dirname(__file__))
+from processes import rows_of
 from tiny_config import get_config
 
 FIGURES = ('frechet_distance', 'precision', 'recall')
@@ -44,10 +45,6 @@ def config(data, method=None, **overrides):
     made.evaluation.update({'protocols': ('samples',), 'samples': {'count': 50, 'steps': 2}})
     made.update_from_flattened_dict(overrides)
   return made
-
-
-def rows_of(path):
-  return workdir.read_json(str(path / 'results.json'))['rows']
 
 
 def values(path):
