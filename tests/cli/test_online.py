@@ -24,7 +24,6 @@ sys.path.insert(0, os.path.dirname(__file__))
 import faulty_config
 import processes
 import test_train_audio
-from processes import rows_of
 from test_train_hosts import ALL_DEVICES, Processes
 from tiny_config import get_config
 
@@ -107,7 +106,7 @@ def test_results_with_batch_norm_are_the_same_bit_for_bit_without_it(tmp_path):
     train(config(get_config(), **{'evaluation.online.every': every}), str(tmp_path / str(every)))
   assert [*curves(tmp_path / '3')] == [3, 6, 9, 12]
   assert checksum(state_of(tmp_path / '0')) == checksum(state_of(tmp_path / '3'))
-  rows = [rows_of(tmp_path / each) for each in '03']
+  rows = [processes.rows_of(tmp_path / each) for each in '03']
   assert rows[0] == rows[1]
 
 
