@@ -53,7 +53,7 @@ def figures(
   """Returns protocol, value and the protocol's own keys of k-NN and linear probes on (features, labels) of two sets."""
   found: list[Row] = []
   if knn is not None:
-    options = {'k': 200, 'temperature': 0.1, **knn}
+    options = {'k': knn_lib.K, 'temperature': knn_lib.TEMPERATURE, **knn}
     options['k'] = min(options['k'], len(train[0]))
     found.append({'protocol': 'knn', 'value': knn_lib.accuracy(*train, *test, **options), **options})
   for fraction in (1.0, *fractions) if linear is not None else ():
