@@ -13,7 +13,7 @@ import numpy as np
 from jaxssl import ops
 from jaxssl.evaluation.features import check_finite
 
-K, TEMPERATURE = 200, 0.1  # As in lightly's benchmarks, beside which ours stand.
+K, TEMPERATURE = 200, 0.1  # Those of the benchmarks that lightly publishes.
 
 
 @functools.partial(jax.jit, static_argnames='k')
