@@ -9,7 +9,7 @@ from jaxssl.data import arrays, folder
 from jaxssl.data._source import Source, Views, split_off
 
 log = logging.getLogger(__name__)
-LARGEST = 1e15  # Whose square is a float32 still.
+LARGEST = 1e15  # Its square is still a float32.
 LAYOUT = (
   "an .npz file of paired views holds 'view_0', 'view_1', … [n, ...] (a fifth is held out for testing), or "
   "'train_view_0', … and, where there is one, 'test_view_0', …; view_0 alone will do for methods of single "

@@ -99,7 +99,7 @@ def train(
 def fingerprint(shape: tuple[int, ...], images: Any, labels: np.ndarray, recipe: Any, steps: int) -> str:
   """Returns what tells whether a stored network is the one that `train` would return, in hexadecimal.
 
-  It is of all that the training depends on, but of the examples only of `REMEMBERED`, evenly spread, and of all labels.
+  It covers all that the training depends on: all labels, but of the examples only `REMEMBERED`, evenly spread.
   """
   about = {'shape': list(shape), 'architecture': repr(architecture(shape)), 'recipe': repr(recipe), 'steps': steps,
            'optimizer': [BATCH_SIZE, RATE, WEIGHT_DECAY, SEED], 'count': len(images)}

@@ -81,7 +81,7 @@ def extract(
   Args:
     encode: a function of images [b, h, w, c] in [0, 1], returning features [b, d]; best jitted.
     images: n images: an array, or anything with `len()` and `images[index array] -> [k, h, w, c]`, or a tuple of views.
-    batch_size: images per call of `encode`; up to the next number that the devices divide.
+    batch_size: images per call of `encode`, rounded up to a multiple of the devices that share it.
     prepare: turns a batch as it is stored into what `encode` takes.
 
   Raises:
@@ -125,7 +125,7 @@ def check_finite(name: str, features: np.ndarray) -> None:
 
 
 def shared_size(batch_size: int) -> int:
-  """Returns the next number from `batch_size` on that the devices which share a batch divide."""
+  """Returns `batch_size`, rounded up to a multiple of the devices that share a batch."""
   devices = mesh.ambient()
   return batch_size + (-batch_size % devices.size if devices else 0)
 

@@ -121,8 +121,8 @@ def fit(
     features: [n, d]; standardised here with their own mean and standard deviation.
     labels: [n] integers.
     l2: strength of the penalty on the weights, see `objective`.
-    tolerance: the fit ends when no entry of the gradient exceeds this share of the largest one at zero weights,
-    max_iterations: or after so many iterations of L-BFGS.
+    tolerance: the fit ends when no entry of the gradient exceeds this share of the largest one at zero weights.
+    max_iterations: of L-BFGS, after which the fit ends in any case.
 
   Raises:
     ValueError: if features and labels do not fit, or there are fewer than two classes.

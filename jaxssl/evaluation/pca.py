@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
-LIMIT = 20_000  # Examples that are fitted on, at most,
-MOST_VALUES = 2**28  # so many that they take no more than a gigabyte.
+LIMIT = 20_000  # Examples to fit on, at most.
+MOST_VALUES = 2**28  # Of all these examples together: a gigabyte.
 EXACT = 4096  # Side of the largest matrix whose eigenvectors are computed exactly, in about half a minute.
 SWEEPS, SPARE = 8, 16  # Of subspace iteration: passes, and directions beyond those asked for.
 BLOCK = 1024  # Rows or columns in float64 at a time.
