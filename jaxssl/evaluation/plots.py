@@ -95,12 +95,16 @@ def metric_curves(rows: Sequence[Mapping[str, Any]], path: Path, columns: int = 
 
 
 def pca(features: np.ndarray, dimensions: int = 2) -> np.ndarray:
-  """Returns the first principal components [n, dimensions] of features [n, d]; the largest loading is positive."""
+  """Returns the first principal components [n, dimensions] of features [n, d]; the largest loading is positive.
+
+  Where d is less than `dimensions`, the others are 0.
+  """
   centred = np.asarray(features, np.float64) - np.mean(features, axis=0, dtype=np.float64)
   _, axes = np.linalg.eigh(centred.T @ centred)
   axes = axes.T[::-1][:dimensions]
   largest = np.take_along_axis(axes, np.argmax(np.abs(axes), axis=1)[:, None], axis=1)
-  return centred @ (axes * np.where(largest < 0, -1, 1)).T
+  components = centred @ (axes * np.where(largest < 0, -1, 1)).T
+  return np.pad(components, ((0, 0), (0, dimensions - components.shape[1])))
 
 
 def project(features: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str]:

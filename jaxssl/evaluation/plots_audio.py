@@ -13,7 +13,6 @@ def colours(steps: Sequence[np.ndarray]) -> list[np.ndarray]:
   The components are those of all sequences together, each scaled so that 1 % of the steps lies beyond either end.
   """
   points = pca(np.concatenate(steps), 3)
-  points = np.pad(points, ((0, 0), (0, 3 - points.shape[1])))
   low, high = np.percentile(points, [1, 99], axis=0)
   scaled = np.clip((points - low) / np.maximum(high - low, 1e-12), 0, 1)
   return np.split(scaled, np.cumsum([len(each) for each in steps])[:-1])
