@@ -39,6 +39,11 @@ def load(path: str | os.PathLike, *, step: int | None = None, representation: st
   run = runs.restore(path, step)
   if run.hears:
     raise ValueError(f'path must be a run on images, found one on audio in {path}')
+  return of_run(run, representation)
+
+
+def of_run(run: runs.Run, representation: str | None = None) -> Loaded:
+  """Returns the trained encoder of a run on images; `load` has the arguments."""
   name = representation or run.representations[0]
   method, recipe, channels, state = run.experiment.method, run.experiment.recipe, run.channels, run.whole().state
   if name not in method.representations:
