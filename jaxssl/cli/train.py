@@ -98,11 +98,10 @@ def train(config: ConfigDict, path: str, preview: bool = False, interrupt: Inter
 def prepare(
     config: ConfigDict, path: str, source: Source, load: Callable[..., Source] = load_source,
 ) -> tuple[Experiment, Mesh, dict[str, Any], Source | None]:
-  """Builds what trains on `source` in the work directory `path`; returns it, the mesh and the description of a batch.
+  """Builds what trains on `source` in the work directory `path`; writes nothing there.
 
-  And the labelled examples to evaluate with while it trains, if any.
-
-  Writes nothing, and raises ValueError for what would fail later. `load` opens the test set.
+  Returns the experiment, the mesh, the description of a batch, and what online evaluation draws its examples from, if
+  it is wanted. `load` opens the test set. Raises ValueError for what would fail later.
   """
   experiment = build(config.to_dict(), len(source))
   measure.check_range(experiment, source)

@@ -26,7 +26,7 @@ from jax.sharding import PartitionSpec as P
 from jaxssl.training import mesh
 
 T = TypeVar('T')
-# Of a user, who is told the message alone.
+# Those that a user can mend, who is told the message alone.
 ERRORS = (ValueError, OSError, ImportError, FloatingPointError)
 LOST = ('Gloo', 'Connection reset', 'Connection closed', 'UNAVAILABLE', 'NCCL')  # In the errors of what met no answer.
 POLL = 0.5  # Seconds between two looks at the store.
