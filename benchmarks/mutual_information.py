@@ -211,9 +211,12 @@ def consistency(options, estimators):
     print(f'| {e} | {text(one)} | {text(found["independent"][e])} | {text(processed / one)} | {text(two / one)} |')
 
 
+PARTS = {'staircase': staircase, 'consistency': consistency}
+
+
 def main():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--parts', nargs='+', default=['staircase'], choices=['staircase', 'consistency'])
+  parser.add_argument('--parts', nargs='+', default=['staircase'], choices=PARTS)
   parser.add_argument('--estimators', nargs='+', default=ESTIMATORS, help='such as smile:5; default: all')
   parser.add_argument('--critic', default='separable', choices=CRITICS)
   parser.add_argument('--cubic', action='store_true')
@@ -226,7 +229,7 @@ def main():
   began = time.perf_counter()
   print(f'{hardware()}\n')
   for part in options.parts:
-    globals()[part](options, estimators)
+    PARTS[part](options, estimators)
   print(f'\n{(time.perf_counter() - began) / 60:.1f} minutes, without what had been computed before.')
 
 

@@ -2,7 +2,8 @@
 
   python benchmarks/objectives.py --data cifar10.npz --out objectives.json [--seeds 3] [--steps 500]
 
-FILE.npz and --out are as in cmc_claims.py, and so are the network's widths and how its features are measured.
+FILE.npz and --out are as in cmc_claims.py, and so is how features are measured. The encoder is that of
+configs/default.py.
 """
 
 import functools

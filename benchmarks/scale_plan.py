@@ -13,7 +13,6 @@ import re
 import sys
 import time
 
-CASE = '--case='
 PARTS = ('loss', 'batch norm', 'gradients')
 
 

@@ -7,7 +7,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxssl.build import Source, load_source
-from jaxssl.cli import conclusion, measure, runs, workdir
+from jaxssl.cli import conclusion, evaluation_options, runs, workdir
 from jaxssl.cli.launch import define_hosts, given, launch, parsing
 from jaxssl.training import hosts, mesh
 from jaxssl.training.interrupt import Interrupt
@@ -25,7 +25,7 @@ def main() -> None:
   embed = flags.DEFINE_string('embed', None, 'Also write features, labels and file names to this .npz.')
   with parsing():
     stored = ConfigDict() if path is None else workdir.read_config(path)
-    measure.complete(stored.get('evaluation', {}))
+    evaluation_options.complete(stored.get('evaluation', {}))
     config = config_flags.DEFINE_config_dict('config', stored, 'Overrides: --config.KEY=VALUE.')
   join = define_hosts()
 
@@ -47,7 +47,7 @@ def evaluate(config: ConfigDict, path: str, step: int | None = None, embed: str 
   changes = [change for change in workdir.differences(run.config, config) if not change.startswith('config.data.')]
   if changes:
     raise ValueError('only config.data and config.evaluation can differ from the run: ' + '; '.join(changes))
-  measure.check(config.evaluation, run.experiment)
+  evaluation_options.check(config.evaluation, run.experiment)
   pretrain = hosts.in_turn(lambda: _pretraining_data(run))
   run = run._replace(config=config)
   with jax.set_mesh(devices):

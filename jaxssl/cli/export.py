@@ -8,7 +8,7 @@ from absl import flags
 from jaxssl import core, export
 from jaxssl.cli import runs, workdir
 from jaxssl.cli.launch import launch
-from jaxssl.cli.loading import load
+from jaxssl.cli.loading import of_run
 from jaxssl.models import ResNet, ViT
 from jaxssl.training import files
 
@@ -45,7 +45,7 @@ def write(path: str, out: str, step: int | None = None, representation: str | No
     if kind == '.safetensors':
       export.save(out, *_encoder(run), size)
     else:
-      represent, _ = load(path, step=step, representation=representation)
+      represent = of_run(run, representation).represent
       program = export.stablehlo(represent, (size, size, run.channels))
       with open(out, 'wb') as file:
         file.write(program)

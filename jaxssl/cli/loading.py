@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxssl import evaluation
-from jaxssl.cli import measure, runs, workdir
+from jaxssl.cli import runs, workdir
 
 
 class Loaded(NamedTuple):
@@ -39,7 +39,12 @@ def load(path: str | os.PathLike, *, step: int | None = None, representation: st
   run = runs.restore(path, step)
   if run.hears:
     raise ValueError(f'path must be a run on images, found one on audio in {path}')
-  name = representation or measure.representation(run)
+  return of_run(run, representation)
+
+
+def of_run(run: runs.Run, representation: str | None = None) -> Loaded:
+  """Returns the trained encoder of a run on images; `load` has the arguments."""
+  name = representation or run.representations[0]
   method, recipe, channels, state = run.experiment.method, run.experiment.recipe, run.channels, run.whole().state
   if name not in method.representations:
     raise ValueError(f'representation must be one of {", ".join(map(repr, method.representations))}, got {name!r}')

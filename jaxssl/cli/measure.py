@@ -1,27 +1,22 @@
 """Measures a run by the protocols of its config: the rows of results.json."""
 
-import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
-from jaxssl import evaluation, schema
+from jaxssl import evaluation
 from jaxssl.build import Experiment, Source
-from jaxssl.cli import measure_audio, measure_generative, measure_samples
+from jaxssl.cli import evaluation_options, measure_audio, measure_generative, measure_samples
 from jaxssl.cli.runs import Run
-from jaxssl.evaluation import finetune, geometry, online, sgd_probe, subsets, supervised
+from jaxssl.evaluation import finetune, geometry, sgd_probe, subsets, supervised
+from jaxssl.evaluation.table import Row
 
-PROTOCOLS = ('knn', 'linear', 'sgd', 'finetune', measure_generative.PROTOCOL, measure_samples.PROTOCOL)
-RECIPES = {'sgd': sgd_probe.Recipe, 'finetune': finetune.Recipe}  # Protocols that train on images.
 WORDS = {'sgd': 'SGD probe', 'finetune': 'Fine-tuning'}
 Encode = Callable[[jax.Array], jax.Array]
-Row = dict[str, Any]
 
 
 def measure(
@@ -32,9 +27,10 @@ def measure(
   `path`, the work directory, what is trained to judge samples is kept there.
   """
   options = run.config.evaluation
-  check(options, run.experiment)
-  check_fine_tuning(options, run.experiment, run.state, None if run.hears else test.inputs[np.arange(1)])
-  check_size(options, test)
+  evaluation_options.check(options, run.experiment)
+  evaluation_options.check_fine_tuning(
+      options, run.experiment, run.state, None if run.hears else test.inputs[np.arange(1)])
+  evaluation_options.check_size(options, test)
   for source in (train, test):
     check_range(run.experiment, source)
   rows = measure_audio.measure(run, train, test) if run.hears else _of_inputs(run, train, test)
@@ -58,18 +54,18 @@ def _of_inputs(run: Run, train: Source, test: Source) -> list[Row]:
   basis: Any = None
   reconstructed = generative and measure_generative.PROTOCOL in protocols
   if reconstructed or (generative and labelled and {'knn', 'linear'} & {*protocols}):
-    size = measure_generative.sizes(run, test, representation(run))
+    size = measure_generative.sizes(run, test, run.representations[0])
     basis = measure_generative.fit_pca(run, train, size)
   rows: list[Row] = []
-  for name in representations(run):
-    if len(representations(run)) > 1:
+  for name in run.representations:
+    if len(run.representations) > 1:
       print(f'Evaluating {name} …', flush=True)
     compared = encoders(run, name)
     if rows:
       del compared['raw']
     elif labelled and basis is not None and basis.dimensions:  # None where all examples are the same.
       compared['pca'] = measure_generative.pca_encoder(run, basis.first(size.representation))
-    rows += _labelled(run, train, test, name, compared) if labelled else spread(run, test, name, compared)
+    rows += _labelled(run, train, test, name, compared) if labelled else _unlabelled(run, test, name, compared)
   if labelled and measure_generative.clusters(run.experiment.method):
     rows += measure_generative.clustering(run, train, test)
   for row in rows:
@@ -107,101 +103,6 @@ def _labelled(run: Run, train: Source, test: Source, name: str, compared: dict[s
   return rows
 
 
-def check(options: ConfigDict, experiment: Experiment) -> None:
-  """Raises ValueError for a value in config.evaluation that no protocol can work with."""
-  schema.check({'evaluation': options}, 'evaluation')
-  protocols = measure_audio.PROTOCOLS if experiment.hears else PROTOCOLS
-  for protocol in options.protocols:
-    if protocol not in protocols:
-      raise ValueError(f'config.evaluation.protocols must be among {", ".join(protocols)}; got {protocol!r}')
-  for each in (measure_generative, measure_samples):
-    each.check(options, experiment)
-  if not options.protocols:
-    raise ValueError(f'config.evaluation.protocols must name at least one of {", ".join(protocols)}; got none')
-  known = experiment.method.representations
-  if experiment.hears:
-    known = measure_audio.whole(known)
-  if not {*names(options)} <= {'', *known}:
-    raise ValueError(f'config.evaluation.representation must be among {", ".join(known)}, or several of them with '
-                     f'commas between them; got {options.representation!r}')
-  if len(names(options)) > 1 and hasattr(experiment.method, 'seen'):
-    raise ValueError('config.evaluation.representation must be a single one where each is of other views, beside whose '
-                     f'raw inputs it stands; got {options.representation!r}')
-  ranges = {
-      'batch_size': options.batch_size >= 1,
-      'knn.k': options.knn.k >= 1,
-      'knn.temperature': options.knn.temperature > 0,
-      'linear.grid': len(options.linear.grid) > 0 and all(l2 >= 0 for l2 in options.linear.grid),
-      'linear.validation': 0 < options.linear.validation < 1,
-      'fractions': all(0 < fraction <= 1 for fraction in options.fractions),
-  }
-  for key, in_range in ranges.items():
-    if not in_range:
-      value = functools.reduce(lambda section, name: section[name], key.split('.'), options)
-      raise ValueError(f'config.evaluation.{key} is out of range: got {value!r}')
-  for protocol in RECIPES:
-    if protocol in options.protocols:
-      recipe(options, protocol)
-  online_recipe(options)
-
-
-def recipe(options: ConfigDict, protocol: str) -> Any:
-  """Returns what the section of 'sgd' or 'finetune' in config.evaluation describes."""
-  return _made(protocol, options.get(protocol), RECIPES[protocol])
-
-
-def online_recipe(options: ConfigDict) -> online.Recipe:
-  """Returns what config.evaluation.online describes, or leaves out."""
-  return _made('online', options.get('online', {}), online.Recipe)
-
-
-def _made(name: str, section: Any, kind: Any) -> Any:
-  """Returns the dataclass `kind` that a section of config.evaluation describes."""
-  fields = {field.name: field.type for field in dataclasses.fields(kind)}
-  schema.check_type(f'config.evaluation.{name}', section, Mapping)
-  for key, value in section.items():
-    if key not in fields:
-      raise ValueError(f'config.evaluation.{name}.{key} does not exist; the keys are: {", ".join(fields)}')
-    schema.check_type(f'config.evaluation.{name}.{key}', value, fields[key])
-  try:
-    return kind(**section)
-  except ValueError as error:
-    raise ValueError(f'config.evaluation.{name}.{error}') from error
-
-
-def complete(options: ConfigDict) -> None:
-  """Adds to the sections of config.evaluation the keys that they leave out, so that the command line can set them."""
-  if measure_samples.PROTOCOL in options.get('protocols', ()) and measure_samples.PROTOCOL not in options:
-    options[measure_samples.PROTOCOL] = {}
-  if 'online' not in options:
-    options['online'] = {}
-  for name, default in {**RECIPES, 'online': online.Recipe}.items():
-    if isinstance(options.get(name), ConfigDict):  # What is none is refused by `check`.
-      # What is None is a number where it is set.
-      for key, value in vars(default()).items():
-        if options[name].get(key) is None:
-          options[name][key] = placeholder(float) if value is None else value
-  if isinstance(options.get(measure_samples.PROTOCOL), ConfigDict):
-    measure_samples.complete(options[measure_samples.PROTOCOL])
-
-
-def check_fine_tuning(options: ConfigDict, experiment: Experiment, state: Any, inputs: Any = None) -> None:
-  """Raises ValueError if config.evaluation.finetune does not suit the encoder, or the inputs; all may be traced."""
-  if 'finetune' not in options.protocols:
-    return
-  wanted = recipe(options, 'finetune')
-  shapes = [list(x.shape) for x in jax.tree.leaves(inputs)]
-  if wanted.cutmix and any(len(shape) != 4 or shape[1:3] != shapes[0][1:3] for shape in shapes):
-    raise ValueError('config.evaluation.finetune.cutmix must be 0 for what is not images of one size, got '
-                     f'{wanted.cutmix:g} for inputs {", ".join(map(str, shapes))}')
-  for name in names(options):
-    encoder, variables = experiment.method.backbone(state, name or None)
-    try:
-      finetune.check(encoder, variables['params'], wanted)
-    except ValueError as error:
-      raise ValueError(f'config.evaluation.finetune.{error}') from error
-
-
 def check_views(trained_on: Any, source: Source) -> None:
   """Raises ValueError unless paired views have the number and the shapes that the run trains on, `trained_on`.
 
@@ -214,24 +115,6 @@ def check_views(trained_on: Any, source: Source) -> None:
   if expected != found:
     raise ValueError(
         f'config.data.path: the views of {source.name} are {", ".join(found)}; the run trains on {", ".join(expected)}')
-
-
-def names(options: ConfigDict) -> tuple[str, ...]:
-  """Returns what config.evaluation.representation lists, with commas between them."""
-  return tuple(dict.fromkeys(name.strip() for name in options.representation.split(',')))
-
-
-def representations(run: Run) -> tuple[str, ...]:
-  """Returns the names of the representations that are evaluated."""
-  return tuple(name or run.experiment.method.representations[0] for name in names(run.config.evaluation))
-
-
-def check_size(options: ConfigDict, test: Source) -> None:
-  """Raises ValueError if there are fewer test examples than a protocol needs."""
-  least = measure_samples.LEAST['count']
-  if measure_samples.PROTOCOL in options.protocols and len(test) < least:
-    raise ValueError(f'config.evaluation.protocols: {measure_samples.PROTOCOL!r} needs at least {least} test examples; '
-                     f'{test.name} has {len(test)}')
 
 
 def check_range(experiment: Experiment, source: Source) -> None:
@@ -247,11 +130,6 @@ def check_range(experiment: Experiment, source: Source) -> None:
                        f"[{low:g}, {high:g}]: scale them, or choose 'gaussian'")
 
 
-def representation(run: Run) -> str:
-  """Returns the name of the first of them, which the pictures are of."""
-  return representations(run)[0]
-
-
 def encoders(run: Run, name: str | None = None) -> dict[str, Encode]:
   """Returns functions of images [b, h, w, c] of any size, or views: raw pixels, the random and the trained encoder."""
   see = represent(run, name)
@@ -261,7 +139,7 @@ def encoders(run: Run, name: str | None = None) -> dict[str, Encode]:
 
 def represent(run: Run, name: str | None = None) -> Callable[[Any, Any], jax.Array]:
   """Returns (state, images [b, h, w, c] of any size, or views) -> the representation, by default the first."""
-  method, name = run.experiment.method, name or representation(run)
+  method, name = run.experiment.method, name or run.representations[0]
   adapt = functools.partial(evaluation.adapt, recipe=run.experiment.recipe, channels=run.channels)
   return lambda state, images: method.represent(state, adapt(images), name)
 
@@ -269,7 +147,7 @@ def represent(run: Run, name: str | None = None) -> Callable[[Any, Any], jax.Arr
 def raw(run: Run, name: str | None = None) -> Encode:
   """Returns the raw-pixel baseline of the representation: of several views those that it sees."""
   method = run.experiment.method
-  which = method.seen(name or representation(run)) if hasattr(method, 'seen') else None  # Of several views.
+  which = method.seen(name or run.representations[0]) if hasattr(method, 'seen') else None  # Of several views.
   return jax.jit(lambda images: evaluation.pixels(images, run.experiment.recipe, run.channels, which))
 
 
@@ -289,7 +167,7 @@ def fine_tuned(run: Run, name: str) -> dict[str, Callable[..., float]]:
 def _trained(run: Run, train: Source, test: Source, protocol: str, name: str, classifiers) -> list[Row]:
   """Runs a protocol that trains on images; its section in the config gives the fields of the recipe."""
   options = run.config.evaluation
-  wanted, default = (vars(each) for each in (recipe(options, protocol), RECIPES[protocol]()))
+  wanted, default = vars(evaluation_options.recipe(options, protocol)), vars(evaluation_options.RECIPES[protocol]())
   always = ('epochs', 'batch_size', 'learning_rate')
   given = {key: value for key, value in wanted.items() if key in always or value != default[key]}
   telling = {features: _telling(protocol, f'{features} {name if features != "raw" else "inputs"}', classifier)
@@ -310,25 +188,21 @@ def _telling(protocol: str, what: str, classifier: Callable[..., float]) -> Call
   return train
 
 
-def spread(run: Run, source: Source, name: str, compared: dict[str, Encode], limit: int = 2048) -> list[Row]:
-  """Returns what needs no labels, of at most `limit` examples: the effective rank and uniformity of `compared`.
+def _unlabelled(run: Run, source: Source, name: str, compared: dict[str, Encode]) -> list[Row]:
+  """Returns what needs no labels, of at most `geometry.MOST` examples: effective rank and uniformity of `compared`.
 
   Of several views also how often z of a view finds z of its counterpart.
   """
-  images = evaluation.Subset(source.inputs, np.arange(min(limit, len(source))))
+  method, seed = run.experiment.method, run.config.seed
+  images = evaluation.Subset(source.inputs, np.arange(min(geometry.MOST, len(source))))
+  extract = functools.partial(evaluation.extract, images=images, batch_size=run.config.evaluation.batch_size)
   rows = []
   for features, encode in compared.items():
-    h = jnp.asarray(evaluation.extract(encode, images, batch_size=run.config.evaluation.batch_size))
-    for metric, value in (('effective_rank', geometry.effective_rank(h)), ('uniformity', geometry.uniformity(h))):
-      rows.append({
-          'protocol': 'geometry', 'label': 'none', 'split': 'test',
-          'representation': 'inputs' if features == 'raw' else name,
-          'features': features, 'seed': run.config.seed, 'metric': metric, 'value': float(value),
-          'num_test': len(images)})
-  views = len(run.experiment.method.seen('z')) if hasattr(run.experiment.method, 'seen') else 1
+    rows += geometry.rows(jnp.asarray(extract(encode)), features, 'inputs' if features == 'raw' else name, seed)
+  views = len(method.seen('z')) if hasattr(method, 'seen') else 1
   for features, encode in encoders(run, 'z').items() if views > 1 else ():
     if features != 'raw':
-      z = evaluation.extract(encode, images, batch_size=run.config.evaluation.batch_size)
+      z = jnp.asarray(extract(encode).reshape(len(images), views, -1))
       rows.append({**rows[0], 'protocol': 'retrieval', 'representation': name, 'features': features,
-                   'metric': 'accuracy', 'value': float(geometry.retrieval(jnp.asarray(z.reshape(len(z), views, -1))))})
+                   'metric': 'accuracy', 'value': float(geometry.retrieval(z))})
   return rows

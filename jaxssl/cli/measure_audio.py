@@ -11,9 +11,9 @@ from jaxssl import build
 from jaxssl.build import Source
 from jaxssl.cli.runs import Run
 from jaxssl.evaluation import geometry, mfcc, sequences
+from jaxssl.evaluation.table import Row
 
 PROTOCOLS = ('knn', 'linear', 'linear_steps')
-Row = dict[str, Any]
 
 
 def measure(run: Run, train: Source, test: Source) -> list[Row]:
@@ -28,7 +28,9 @@ def measure(run: Run, train: Source, test: Source) -> list[Row]:
 
   labels = sequences.Labels(joined('labels'), joined('groups'), np.arange(len(train) + len(test)) >= len(train))
   if labels.classes is None and labels.groups is None:
-    return [row for key, each in found.items() for row in _spread(key, each.whole[len(train):], run)]
+    of_test = lambda each: jnp.asarray(each.whole[len(train):][:geometry.MOST])
+    return [row for (kind, name), each in found.items()
+            for row in geometry.rows(of_test(each), kind, name, run.config.seed)]
   return sequences.evaluate(
       found, labels, knn=options.knn.to_dict() if 'knn' in options.protocols else None,
       linear=options.linear.to_dict() if {'linear', 'linear_steps'} & {*options.protocols} else None,
@@ -67,31 +69,11 @@ def encoders(run: Run) -> dict[tuple[str, str], sequences.EncodeSteps]:
   """Returns (kind, representation) -> encoder: MFCC, and each representation of the random and the trained encoder."""
   method = run.experiment.method
   learnt = {(kind, name): sequences.steps_of(method, state, name)
-            for name in representations(run) for kind, state in (('random', run.initial), ('trained', run.state))}
+            for name in run.representations for kind, state in (('random', run.initial), ('trained', run.state))}
   return {('mfcc', 'inputs'): mfcc.steps(run.experiment.recipe.rate), **learnt}
 
 
 def summary(run: Run) -> Callable[[Any, Any], jax.Array]:
   """Returns (state, (waves, mask)) -> what `sequences.summarize` gives of the first representation of the config."""
-  method, name = run.experiment.method, representations(run)[0]
+  method, name = run.experiment.method, run.representations[0]
   return lambda state, pair: sequences.summarize(sequences.steps_of(method, state, name))(pair)
-
-
-def representations(run: Run) -> tuple[str, ...]:
-  """Returns the names of the representations to evaluate: the config's, or all, without those of single steps."""
-  chosen = run.config.evaluation.representation
-  return tuple(name.strip() for name in chosen.split(',')) if chosen else whole(run.experiment.method.representations)
-
-
-def whole(names: tuple[str, ...]) -> tuple[str, ...]:
-  """Returns the representations of whole sequences among those of a method."""
-  return tuple(name for name in names if not name.endswith('_steps'))
-
-
-def _spread(key: tuple[str, str], whole: np.ndarray, run: Run, limit: int = 2048) -> list[Row]:
-  """Returns the effective rank and uniformity of the features of at most `limit` clips, which need no labels."""
-  h = jnp.asarray(whole[:limit])
-  measures = {'effective_rank': geometry.effective_rank(h), 'uniformity': geometry.uniformity(h)}
-  return [{'protocol': 'geometry', 'label': 'none', 'split': 'test', 'representation': key[1], 'features': key[0],
-           'seed': run.config.seed, 'metric': metric, 'value': float(value), 'num_test': len(h)}
-          for metric, value in measures.items()]

@@ -18,21 +18,18 @@ from jaxssl.build import Experiment, Source
 from jaxssl.cli.runs import Run
 from jaxssl.evaluation import pca, reconstruction
 from jaxssl.evaluation.clustering import clustering_accuracy
-from jaxssl.evaluation.table import NONE
+from jaxssl.evaluation.subsets import evenly_spread
+from jaxssl.evaluation.table import NONE, Row
 
 PROTOCOL = 'reconstruction'
-Row = dict[str, Any]
 
 
 class Sizes(NamedTuple):
-  """Of a flat input, of the representation that is evaluated, and of the code z that is decoded.
+  """How many numbers an input, a representation and a code have."""
 
-  The latter is 0 without one, and of entries of a codebook: these are no more numbers than each has bits.
-  """
-
-  inputs: int
-  representation: int
-  code: int
+  inputs: int  # Of a flat input.
+  representation: int  # Of the one that is evaluated.
+  code: int  # Of z, which is decoded; 0 without one, and where it is of discrete entries of a codebook.
 
 
 def check(options: ConfigDict, experiment: Experiment) -> None:
@@ -59,10 +56,11 @@ def trace(experiment: Experiment, state: Any, inputs: Any) -> None:
   keys = jax.random.split(key, jax.tree.leaves(inputs)[0].shape[0])
   if hasattr(method, 'score'):
     jax.eval_shape(reconstruction.per_example(method.score), state, inputs, keys)
-  for name in ('reconstruct', 'latent_kl', 'codes', 'clusters'):
-    if clusters(method) if name == 'clusters' else hasattr(method, name):
-      arguments = (state, inputs, key) if name == 'reconstruct' else (state, inputs)
-      jax.eval_shape(getattr(method, name), *arguments)
+  if hasattr(method, 'reconstruct'):
+    jax.eval_shape(method.reconstruct, state, inputs, key)
+  for name in ('latent_kl', 'codes', *(['clusters'] if clusters(method) else [])):
+    if hasattr(method, name):
+      jax.eval_shape(getattr(method, name), state, inputs)
   if decodes(method):
     shape = jax.tree.leaves(inputs)[0].shape
     made = jax.eval_shape(lambda state, x: method.decode(state, method.represent(state, x, 'z'), shape[1:]),
@@ -117,8 +115,7 @@ def sizes(run: Run, source: Source, name: str) -> Sizes:
 
 def fit_pca(run: Run, train: Source, size: Sizes) -> pca.PCA:
   """Fits PCA on training inputs, as the encoder sees them, for the larger of the representation and the code."""
-  count = min(len(train), pca.LIMIT, max(pca.MOST_VALUES // size.inputs, 1))
-  chosen = np.unique(np.linspace(0, len(train) - 1, count).round().astype(int))
+  chosen = evenly_spread(len(train), min(pca.LIMIT, max(pca.MOST_VALUES // size.inputs, 1)))
   adapt = adapter(run)
   x = evaluation.extract(
       jax.jit(lambda images: evaluation.flatten(adapt(images))), evaluation.Subset(train.inputs, chosen),

@@ -3,7 +3,7 @@
 import functools
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,11 +12,13 @@ import numpy as np
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from jaxssl import evaluation
+from jaxssl import evaluation, schema
 from jaxssl.build import Experiment, Source
 from jaxssl.cli import measure_generative
 from jaxssl.cli.runs import Run
 from jaxssl.evaluation import feature_network, fidelity, supervised
+from jaxssl.evaluation.subsets import evenly_spread
+from jaxssl.evaluation.table import Row
 from jaxssl.training import hosts, mesh
 
 log = logging.getLogger(__name__)
@@ -25,7 +27,6 @@ FILE = 'fidelity.npz'  # In the work directory: the network that judges.
 MOST = 10_000  # Samples, unless told, and test examples that they stand beside.
 LEAST = {'count': fidelity.K + 1, 'steps': 1}  # Of each key of the section.
 DRAWS = 1 << 30  # Apart from the numbers of the steps, in the keys.
-Row = dict[str, Any]
 
 
 def check(options: ConfigDict, experiment: Experiment) -> None:
@@ -37,7 +38,7 @@ def check(options: ConfigDict, experiment: Experiment) -> None:
     raise ValueError(f'config.evaluation.protocols: {PROTOCOL!r} is for methods that generate; '
                      f'{type(experiment.method).__name__} does not')
   section = options.get(PROTOCOL, {})
-  if not isinstance(section, Mapping | ConfigDict):
+  if not schema.is_section(section):
     raise ValueError(f'config.evaluation.{PROTOCOL} must be a section of {" and ".join(LEAST)}, got {section!r}')
   if unknown := set(section) - set(LEAST):
     raise ValueError(f'config.evaluation.{PROTOCOL} has {" and ".join(LEAST)} alone; got '
@@ -76,7 +77,7 @@ def measure(run: Run, train: Source, test: Source, path: str | None = None) -> l
   encode = feature_network.encoder_of(judge)
   of_images = jax.jit(lambda images: encode(see(images)))
   of_samples = jax.jit(_sampler(method.sample, encode, key_of(run), shape))
-  chosen = _spread(len(test), MOST)
+  chosen = evenly_spread(len(test), MOST)
   real = features(of_images, evaluation.Subset(test.inputs, chosen))
   common: Row = {'seed': run.config.seed, 'num_test': len(real), 'network': judge.kind}
   if judge.kind == 'classifier' and test.labels is not None:
@@ -84,7 +85,7 @@ def measure(run: Run, train: Source, test: Source, path: str | None = None) -> l
     common |= {'network_accuracy': judge.accuracy(real, labels),
                'network_chance': float(np.unique(labels, return_counts=True)[1].max() / len(labels))}
   rows = fidelity.rows(
-      real, features(of_images, evaluation.Subset(train.inputs, _spread(len(train), count))), 'train', **common)
+      real, features(of_images, evaluation.Subset(train.inputs, evenly_spread(len(train), count))), 'train', **common)
   for name, state in (('random', run.initial), ('trained', run.state)):
     made = features(functools.partial(of_samples, state), np.arange(count), prepare=jnp.asarray)
     rows += fidelity.rows(real, made, name, **common)
@@ -95,11 +96,6 @@ def _sampler(sample: Callable, encode: Callable[[jax.Array], jax.Array], key: ja
   """Returns (state, numbers [b]) -> the features of the samples of these numbers, however they are batched."""
   one = lambda state, number: sample(state, jax.random.fold_in(key, number), 1, shape)[0]
   return lambda state, numbers: encode(jax.vmap(one, in_axes=(None, 0))(state, numbers))
-
-
-def _spread(n: int, count: int) -> np.ndarray:
-  """Returns at most `count` of n indices, evenly spread."""
-  return np.unique(np.linspace(0, n - 1, min(n, count)).round().astype(int))
 
 
 def _judge(run: Run, train: Source, shape: tuple[int, ...], path: str | None) -> feature_network.FeatureNetwork:

@@ -43,7 +43,7 @@ def measure(
 ) -> None:
   """Estimates the mutual information of the arrays in two files, prints the table and writes it, with a picture."""
   if unknown := set(classes) - {'x', 'y'}:
-    raise ValueError(f'--classes must be x, y or x,y, found {unknown.pop()!r}')
+    raise ValueError(f'--classes must be x, y or x,y, got {unknown.pop()!r}')
   arrays = {'x': read(x), 'y': read(y)}
   for name in classes:
     arrays[name] = mutual_information.one_hot(arrays[name])
@@ -54,14 +54,14 @@ def measure(
   print(f'{x} {list(arrays["x"].shape)} and {y} {list(arrays["y"].shape)}', flush=True)
   found = mutual_information.estimate(
       arrays['x'], arrays['y'], estimators=estimators, critic=critic, steps=steps, batch_size=batch_size, seed=seed)
-  files = {kind: os.path.join(out, f'mutual_information.{kind}') for kind in ('json', 'png')}
-  plots_mutual_information.held_out_curves(found, files['png'])
+  results, picture = (os.path.join(out, f'mutual_information.{kind}') for kind in ('json', 'png'))
+  plots_mutual_information.held_out_curves(found, picture)
   settings = {'x': x, 'y': y, 'critic': critic, 'seed': seed}
-  table.write(files['json'], [{**row, **settings} for row in mutual_information.rows(found)], None, None)
+  table.write(results, [{**row, **settings} for row in mutual_information.rows(found)], None, None)
   print(mutual_information.format(found))
   print(f'Batches of {found[0].batch_size} held-out pairs; ± is the standard error over them alone: with few pairs, or '
         'a critic too weak for them, every estimate is too low.')
-  print(f'Results: {files["json"]}\nPicture: {files["png"]}')
+  print(f'Results: {results}\nPicture: {picture}')
 
 
 def read(name: str) -> np.ndarray:
@@ -70,19 +70,13 @@ def read(name: str) -> np.ndarray:
   if not file.endswith('.npy') and not os.path.exists(file):
     file, _, key = name.rpartition(':')
   if not os.path.isfile(file or name):
-    raise ValueError(f'{file or name} is not a file.')
+    raise ValueError(f'{file or name} is not a file')
   try:
     loaded = np.load(file, allow_pickle=False)
     if isinstance(loaded, np.ndarray):
       return loaded
-    if key not in loaded:
-      raise KeyError(f'{file} holds {", ".join(loaded)}: write {file}:KEY for one of them, found {name}.')
-    return loaded[key]
-  except KeyError as error:
-    raise ValueError(error.args[0]) from None
+    if key in loaded:
+      return loaded[key]
   except Exception:  # Broken archives make zipfile raise errors of many kinds.
-    raise ValueError(f'{name} does not hold an array of numbers in the format of NumPy.') from None
-
-
-if __name__ == '__main__':
-  main()
+    raise ValueError(f'{name} does not hold an array of numbers in the format of NumPy') from None
+  raise ValueError(f'{file} holds {", ".join(loaded)}: write {file}:KEY for one of them, got {name}')

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from jaxssl import evaluation
 from jaxssl.build import Source, load_source
-from jaxssl.cli import measure, measure_audio
+from jaxssl.cli import evaluation_options, measure, measure_audio
 from jaxssl.cli.runs import Run
 from jaxssl.evaluation import mfcc, online, sequences
 from jaxssl.training import hosts
@@ -27,7 +27,7 @@ def labelled(config: ConfigDict) -> Source | None:
 
   Raises ValueError where the split does not serve.
   """
-  if not measure.online_recipe(config.evaluation).every:
+  if not evaluation_options.online_recipe(config.evaluation).every:
     return None
   source = load_source(config.to_dict(), 'train')
   draw(config, source)
@@ -36,7 +36,8 @@ def labelled(config: ConfigDict) -> Source | None:
 
 def draw(config: ConfigDict, source: Source) -> online.Examples:
   """Returns the examples to measure by: those of the classes or, where there are none, of the groups (speakers)."""
-  recipe, labels = measure.online_recipe(config.evaluation), source.groups if source.labels is None else source.labels
+  recipe = evaluation_options.online_recipe(config.evaluation)
+  labels = source.groups if source.labels is None else source.labels
   if labels is None:
     raise ValueError(f'config.evaluation.online.every = {recipe.every} needs labels, and {source.name} has none: '
                      'set it to 0')
@@ -56,7 +57,7 @@ class Online:
   def __init__(self, run: Run, source: Source | None, path: str, make_initial: Callable[[], Any]):
     """`source` is from `labelled`; `make_initial()` returns the state before training, which is not kept."""
     self.seconds = 0.0
-    self._recipe = measure.online_recipe(run.config.evaluation)
+    self._recipe = evaluation_options.online_recipe(run.config.evaluation)
     if source is None:
       return
     self._run, self._make_initial, self._examples = run, make_initial, draw(run.config, source)

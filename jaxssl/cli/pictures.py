@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from jaxssl.build import Source, hears, stream, views
 from jaxssl.cli import measure, pictures_audio, pictures_distance, pictures_generative, pictures_samples, runs, workdir
 from jaxssl.evaluation import Subset, extract, geometry, knn, plots, plots_online, report
+from jaxssl.evaluation.subsets import evenly_spread
 from jaxssl.training import logging
 
 QUERIES, NEIGHBOURS, POINTS, BANK = 10, 8, 2000, 20_000  # Images drawn, points on the map, images searched.
@@ -62,10 +63,10 @@ def draw(run: runs.Run, train: Source, test: Source, path: str) -> dict[str, str
   found |= pictures_samples.animate(path, int(run.state.step), file('training.gif'))
   encode = functools.partial(
       extract, measure.encoders(run)['trained'], batch_size=run.config.evaluation.batch_size)
-  shown = _spread(len(test), POINTS)
+  shown = evenly_spread(len(test), POINTS)
   features = encode(Subset(test.inputs, shown))
   points, method = plots.project(features, seed=run.config.seed)
-  caption = f'{method} of the {measure.representation(run)} of test images'
+  caption = f'{method} of the {run.representations[0]} of test images'
   labels = None if test.labels is None else test.labels[shown]
   plots.embedding_map(points, labels, file('embedding.png'), class_names=test.class_names, title=caption)
   found[caption] = file('embedding.png')
@@ -77,8 +78,8 @@ def draw(run: runs.Run, train: Source, test: Source, path: str) -> dict[str, str
 
 def _draw_neighbours(train, test, shown, features, encode, path) -> None:
   """Draws a few test images with their nearest training images."""
-  bank = _spread(len(train), BANK)
-  queries = _spread(len(shown), QUERIES)
+  bank = evenly_spread(len(train), BANK)
+  queries = evenly_spread(len(shown), QUERIES)
   nearest, _ = knn.neighbours(features[queries], encode(Subset(train.inputs, bank)), min(NEIGHBOURS, len(bank)))
   rows = bank[nearest]
   labelled = train.labels is not None and test.labels is not None
@@ -92,11 +93,6 @@ def _images(inputs: Any) -> Any:
   if not isinstance(inputs, tuple):
     return inputs
   return next((view for view in inputs if view.ndim == 4), None)
-
-
-def _spread(n: int, count: int) -> np.ndarray:
-  """Returns at most `count` of n indices, evenly spread."""
-  return np.unique(np.linspace(0, n - 1, min(n, count)).round().astype(int))
 
 
 def _title(method: str, path: str) -> str:

@@ -11,6 +11,7 @@ from jaxssl import build
 from jaxssl.build import Source
 from jaxssl.cli import measure_audio, runs
 from jaxssl.evaluation import mfcc, plots, plots_audio
+from jaxssl.evaluation.subsets import evenly_spread
 
 CLIPS, POINTS = 6, 2000  # Clips drawn, points on the map.
 
@@ -31,7 +32,7 @@ def draw(run: runs.Run, test: Source, file: Callable[[str], str]) -> dict[str, s
   _draw_sequences(run, test, steps, file('sequences.png'))
   found['Test clips: log-mel spectrum, and the principal components of the steps as colours'] = file('sequences.png')
   name = next(iter(steps))
-  shown = np.unique(np.linspace(0, len(test) - 1, min(len(test), POINTS)).round().astype(int))
+  shown = evenly_spread(len(test), POINTS)
   few = dataclasses.replace(test, inputs=test.inputs.take(shown))
   points, method = plots.project(measure_audio.features(run, few)[('trained', name)].whole, seed=run.config.seed)
   for label, labels, names in (('class', test.labels, test.class_names), ('speaker', test.groups, test.group_names)):
@@ -45,7 +46,7 @@ def draw(run: runs.Run, test: Source, file: Callable[[str], str]) -> dict[str, s
 def _draw_sequences(run: runs.Run, test: Source, steps, path: str) -> None:
   """Draws a few test clips, of different classes where these are known."""
   order = np.arange(len(test)) if test.labels is None else np.unique(test.labels, return_index=True)[1]
-  chosen = order[np.unique(np.linspace(0, len(order) - 1, min(len(order), CLIPS)).round().astype(int))]
+  chosen = order[evenly_spread(len(order), CLIPS)]
   recipe = run.experiment.recipe
   waves, mask = map(jnp.asarray, build.clips(test, recipe)(chosen))
   bands = {}

@@ -11,6 +11,7 @@ from jaxssl import evaluation
 from jaxssl.build import Source
 from jaxssl.cli import measure_generative, pictures_samples, runs
 from jaxssl.evaluation import features, plots, plots_generative, reconstruction
+from jaxssl.evaluation.subsets import evenly_spread
 
 EXAMPLES, STEPS = 12, 10  # Images drawn; between a pair of them.
 DIMENSIONS, POINTS = 10, 2000  # Latent dimensions that are varied; examples that the statistics of the code are of.
@@ -27,7 +28,7 @@ def draw(run: runs.Run, test: Source, file: File) -> Found:
   if not any(hasattr(method, name) for name in ('reconstruct', 'sample', 'decode', 'latent_kl', 'codes')):
     return found
   see = jax.jit(lambda images: measure_generative.adapter(run)(evaluation.to_float(images)))
-  inputs = see(test.inputs[_chosen(test, EXAMPLES)])  # As the encoder sees them.
+  inputs = see(test.inputs[evenly_spread(len(test), EXAMPLES)])  # As the encoder sees them.
   examples = np.asarray(jax.tree.leaves(inputs)[0])
   if hasattr(method, 'reconstruct'):
     found |= _reconstructions(run, inputs, file('reconstructions.png'))
@@ -51,14 +52,9 @@ def draw(run: runs.Run, test: Source, file: File) -> Found:
   return found
 
 
-def _chosen(source: Source, count: int) -> np.ndarray:
-  """Returns at most `count` of the examples, evenly spread."""
-  return np.unique(np.linspace(0, len(source) - 1, min(len(source), count)).round().astype(int))
-
-
 def _few(source: Source) -> Source:
   """Returns a source of at most so many examples as statistics need."""
-  chosen = _chosen(source, POINTS)
+  chosen = evenly_spread(len(source), POINTS)
   labels = None if source.labels is None else source.labels[chosen]
   return Source(source.name, features.Subset(source.inputs, chosen), labels)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxssl.cli import measure_generative, measure_samples, runs
 from jaxssl.evaluation import plots_generative
+from jaxssl.evaluation.subsets import evenly_spread
 
 LINES, COLUMNS = 6, 12  # Of a sheet of samples.
 PAIRS, STEPS = 6, 12  # Of draws of z, and of the way from one to the other.
@@ -78,8 +79,7 @@ def animate(path: str, step: int, file: str) -> Found:
   steps = [each for each in steps if each <= step]
   if len(steps) < 2:
     return {}
-  chosen = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), FRAMES)).round().astype(int))
-  shown = [steps[i] for i in chosen]
+  shown = [steps[i] for i in evenly_spread(len(steps), FRAMES)]
   plots_generative.animation({f'step {each:,}': os.path.join(folder, f'{each}.png') for each in shown}, file)
   return {f'Samples over training, of the same draws of z, from step {shown[0]:,} to {shown[-1]:,}': file}
 

@@ -1,14 +1,14 @@
 """What a run says while it trains: metrics, health, speed, and the stop at a loss that is not finite."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxssl.evaluation import geometry
-from jaxssl.training.logging import MetricLogger
+from jaxssl.training.logging import MetricLogger, Progress
 
 PATIENCE = 10  # Unhealthy records in a row before a warning.
 
@@ -55,9 +55,22 @@ class Readable:
 class Recorder:
   """Collects metrics on the device and reads them once an interval, so that no step waits for the host."""
 
-  def __init__(self, logger: MetricLogger, bar, batches: Timed, batch_size: int, schedules, embed, online=None):
+  def __init__(
+      self, logger: MetricLogger, bar: Progress, batches: Timed, batch_size: int, schedules: Mapping[str, Callable],
+      health: Callable | None, online: Callable | None = None):
+    """Says what is recorded, and where.
+
+    Args:
+      logger: writes the rows.
+      bar: shows them.
+      batches: what the loop reads; knows how long it has waited.
+      batch_size: examples a step.
+      schedules: name -> function of the step.
+      health: (state, batch, step) -> figures of the embedding by name; None without any.
+      online: (step, state) -> figures of online evaluation by name; None without any.
+    """
     self.logger, self.bar, self.batches, self.batch_size = logger, bar, batches, batch_size
-    self.schedules, self.embed, self.online = schedules, embed, online
+    self.schedules, self.health, self.online = schedules, health, online
     self._shown: dict[str, float] = {}  # The last values of online evaluation.
     self._pending: list[dict[str, jax.Array]] = []
     self._began, self._waited = time.perf_counter(), batches.seconds
@@ -68,9 +81,9 @@ class Recorder:
     self._pending.append(metrics)
 
   def write(self, step: int, state: Any, batch: Any) -> None:
-    """Logs the means since the last call, the learning rate and the speed, and of the state at `step` its health.
+    """Logs the means since the last call, the schedules, the speed, and the health of the state after `step` steps.
 
-    And what online evaluation says of it, where that is due. Neither counts as time of training.
+    Where online evaluation is due, its figures too. Neither it nor the health counts as time of training.
     """
     if not self._pending:
       return
@@ -81,8 +94,8 @@ class Recorder:
     record = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     record |= {name: float(schedule(step - 1)) for name, schedule in self.schedules.items()}
     record |= {'images_per_second': len(rows) * self.batch_size / seconds, 'data_wait_fraction': waited / seconds}
-    if self.embed is not None:
-      record |= {name: float(value) for name, value in self.embed(state, batch, step - 1).items()}
+    if self.health is not None:
+      record |= {name: float(value) for name, value in self.health(state, batch, step - 1).items()}
       self._warn(step, geometry.warning(record))
     if self.online is not None:
       self._shown |= (evaluated := self.online(step, state))

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from jaxssl import export
 from jaxssl.build import Experiment, Source, build
 from jaxssl.cli import workdir
+from jaxssl.evaluation import sequences
 from jaxssl.training import mesh
 from jaxssl.training.checkpoints import Checkpoints
 
@@ -55,6 +56,18 @@ class Run(NamedTuple):
     """The channels of the images that the encoder was trained on; of paired views, those of the first."""
     inputs = self.meta['batch']['inputs']
     return (inputs[0] if isinstance(inputs, list) else inputs)['shape'][-1]
+
+  @property
+  def representations(self) -> tuple[str, ...]:
+    """The representations to evaluate: the config's; without any the method's first, of audio all of whole clips."""
+    known = self.experiment.method.representations
+    return representations(self.config.evaluation) or (sequences.of_whole(known) if self.hears else known[:1])
+
+
+def representations(options: ConfigDict) -> tuple[str, ...]:
+  """Returns the names that config.evaluation.representation lists, with commas between them; it may list none."""
+  names = (name.strip() for name in options.representation.split(','))
+  return tuple(dict.fromkeys(name for name in names if name))
 
 
 def initial_state(experiment: Experiment, config: ConfigDict, devices: Mesh, batch: Batch) -> Any:

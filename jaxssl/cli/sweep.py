@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxssl.build import load_source
-from jaxssl.cli import measure, measure_audio, sweep_table, train, trials, workdir
+from jaxssl.cli import evaluation_options, measure_audio, sweep_table, train, trials, workdir
 from jaxssl.cli.children import Children
 from jaxssl.cli.launch import launch, parsing
 from jaxssl.cli.sweep_record import Record
@@ -78,7 +78,7 @@ def sweep(
 
   `checking` is the command that checks them first, in a process of its own, which takes the devices with it.
   """
-  known, measured = {*measure.PROTOCOLS, *measure_audio.PROTOCOLS}, config.evaluation.protocols
+  known, measured = {*evaluation_options.PROTOCOLS, *measure_audio.PROTOCOLS}, config.evaluation.protocols
   if metric['protocol'] in known.difference(measured):
     raise ValueError(f'--metric=protocol={metric["protocol"]}: config.evaluation.protocols are {", ".join(measured)}')
   workdir.refuse_second(path)

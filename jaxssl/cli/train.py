@@ -12,7 +12,17 @@ from ml_collections import ConfigDict, config_flags
 
 from jaxssl import schema
 from jaxssl.build import Experiment, Source, build, load_source
-from jaxssl.cli import conclusion, measure, measure_audio, measure_generative, online, pictures, runs, workdir
+from jaxssl.cli import (
+  conclusion,
+  evaluation_options,
+  measure,
+  measure_audio,
+  measure_generative,
+  online,
+  pictures,
+  runs,
+  workdir,
+)
 from jaxssl.cli.launch import define_hosts, launch, parsing, take
 from jaxssl.cli.pretrain import batches, pretrain
 from jaxssl.training import files, hosts, mesh
@@ -57,7 +67,7 @@ def config_file() -> str:
 def described(file: str) -> ConfigDict:
   """Returns the config that a file describes, with all keys that the command line can set."""
   config = workdir.load_config(file)
-  measure.complete(config.get('evaluation', {}))
+  evaluation_options.complete(config.get('evaluation', {}))
   return config
 
 
@@ -88,11 +98,10 @@ def train(config: ConfigDict, path: str, preview: bool = False, interrupt: Inter
 def prepare(
     config: ConfigDict, path: str, source: Source, load: Callable[..., Source] = load_source,
 ) -> tuple[Experiment, Mesh, dict[str, Any], Source | None]:
-  """Builds what trains on `source` in the work directory `path`; returns it, the mesh and the description of a batch.
+  """Builds what trains on `source` in the work directory `path`; writes nothing there.
 
-  And the labelled examples to evaluate with while it trains, if any.
-
-  Writes nothing, and raises ValueError for what would fail later. `load` opens the test set.
+  Returns the experiment, the mesh, the description of a batch, and what online evaluation draws its examples from, if
+  it is wanted. `load` opens the test set. Raises ValueError for what would fail later.
   """
   experiment = build(config.to_dict(), len(source))
   measure.check_range(experiment, source)
@@ -102,7 +111,7 @@ def prepare(
   description = check(config, experiment, source, devices, begins=not resumes)
   # What is wrong with the data to evaluate by should not come out only after the training.
   test, labelled = load(config.to_dict(), 'test'), online.labelled(config)
-  measure.check_size(config.evaluation, test)
+  evaluation_options.check_size(config.evaluation, test)
   for each in (test, *([] if labelled is None else [labelled])):
     measure.check_views(description['inputs'], each)
     measure.check_range(experiment, each)
@@ -140,7 +149,7 @@ def check(
     for key, value in config[section].items():
       if value is not None and value < 1:
         raise ValueError(f'config.{section}.{key} must be at least 1, got {value}')
-  measure.check(config.evaluation, experiment)
+  evaluation_options.check(config.evaluation, experiment)
   with contextlib.closing(batches(config, source, devices)) as examples:
     description = runs.describe_batch(next(examples), config.batch_size)
   batch = runs.batch_like(description)
@@ -159,7 +168,7 @@ def check(
   _require_memory('config.data.recipe: a batch of its views', prepared)
   if experiment.hears:
     measure_audio.check(experiment, state)
-  measure.check_fine_tuning(config.evaluation, experiment, state, seen)
+  evaluation_options.check_fine_tuning(config.evaluation, experiment, state, seen)
   if config.init_from and begins:
     runs.start_from(state, config.init_from, experiment)
   return description

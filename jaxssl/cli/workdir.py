@@ -253,7 +253,7 @@ def _flatten(section: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str
 
 
 def tuples(value: Any) -> Any:
-  """JSON knows no tuples: lists become tuples again, also inside of one another."""
+  """Returns a value of JSON, which knows no tuples, with tuples for lists, also inside of one another."""
   if isinstance(value, Mapping | ConfigDict):
     return {key: tuples(item) for key, item in value.items()}
   return tuple(map(tuples, value)) if isinstance(value, list | tuple) else value

@@ -101,7 +101,7 @@ def _check_size(member: IO[bytes], size: int) -> None:
 
 def read_labels(path: str, opened: np.lib.npyio.NpzFile, part: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
   """The labels of a part of the file, int64 [n] from 0, and the names of all classes; None and none without any."""
-  every = {key: labels(path, opened, key) for key in opened.files if key in LABELS}
+  every = {key: raw_labels(path, opened, key) for key in opened.files if key in LABELS}
   if f'{part}labels' not in every:
     return None, ()
   values = np.unique(np.concatenate(list(every.values())))
@@ -125,8 +125,8 @@ def _images(path: str, key: str, images: np.ndarray) -> np.ndarray:
   return images
 
 
-def labels(path: str, opened: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
-  """int64 [n]: the labels under `key`."""
+def raw_labels(path: str, opened: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
+  """int64 [n]: the labels under `key`, as they are stored."""
   labels = read(path, opened, key)
   of_integers = labels.dtype.kind in 'iu' and labels.ndim == 1  # To NumPy a time is an integer, too.
   if not of_integers or labels.min(initial=0) < 0 or labels.max(initial=0) >= 2**63:

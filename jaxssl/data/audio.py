@@ -14,6 +14,8 @@ from jaxssl.data import encoded
 from jaxssl.data._source import require_memory
 
 SECONDS = 0.05  # Shorter recordings are left out of folders and TFDS sets: five frames of 10 ms say nothing.
+RATIO = 100  # Largest between two rates: a minute at 1 Hz would be 16,000 at 16 kHz.
+UNKNOWN = 0x7FFF0000  # Bytes: from here on, what programs write that do not know yet how long a recording will be.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -122,10 +124,6 @@ class Memory:
   def fits(self) -> bool:
     """Whether all waveforms so far are here."""
     return self._bytes <= encoded.MEMORY
-
-
-UNKNOWN = 0x7FFF0000  # Bytes: from here on, what programs write that do not know yet how long a recording will be.
-RATIO = 100  # Between two rates: a minute at 1 Hz would be 16,000 at 16 kHz.
 
 
 def too_short(samples: int, rate: int) -> str:

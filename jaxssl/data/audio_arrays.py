@@ -25,10 +25,10 @@ def load(name: str | None, path: str | None, split: str, rate: int) -> Source:
   if path is None:
     raise ValueError(f"path=None: source='npz' needs the path of a file; {LAYOUT}")
   with arrays.open_npz(path, LAYOUT) as opened:
-    prefix, whole = arrays.prefix(path, split, tuple(opened.files), 'audio', LAYOUT)
-    clips = _clips(path, opened, prefix, rate)
-    labels, class_names = _numbered(path, opened, prefix, 'labels', len(clips))
-    groups, group_names = _numbered(path, opened, prefix, 'speakers', len(clips))
+    part, whole = arrays.prefix(path, split, tuple(opened.files), 'audio', LAYOUT)
+    clips = _clips(path, opened, part, rate)
+    labels, class_names = _numbered(path, opened, part, 'labels', len(clips))
+    groups, group_names = _numbered(path, opened, part, 'speakers', len(clips))
   name = pathlib.Path(path).stem
   if whole:
     return Source(name, clips, labels, class_names, groups=groups, group_names=group_names)
@@ -37,10 +37,10 @@ def load(name: str | None, path: str | None, split: str, rate: int) -> Source:
   return Source(name, clips.take(keep), labels, class_names, groups=groups, group_names=group_names)
 
 
-def _clips(path: str, opened: np.lib.npyio.NpzFile, prefix: str, rate: int) -> audio.Clips:
-  waves = _audio(path, f'{prefix}audio', arrays.read(path, opened, f'{prefix}audio'))
-  offsets = _offsets(path, opened, f'{prefix}offsets', len(waves))
-  stored = _rate(path, opened, prefix)
+def _clips(path: str, opened: np.lib.npyio.NpzFile, part: str, rate: int) -> audio.Clips:
+  waves = _audio(path, f'{part}audio', arrays.read(path, opened, f'{part}audio'))
+  offsets = _offsets(path, opened, f'{part}offsets', len(waves))
+  stored = _rate(path, opened, part)
   clips = audio.in_memory(waves, offsets, stored)
   if stored == rate:
     return clips
@@ -82,8 +82,8 @@ def _offsets(path: str, opened: np.lib.npyio.NpzFile, key: str, total: int) -> n
   return offsets
 
 
-def _rate(path: str, opened: np.lib.npyio.NpzFile, prefix: str) -> int:
-  key = f'{prefix}rate' if f'{prefix}rate' in opened.files else 'rate'
+def _rate(path: str, opened: np.lib.npyio.NpzFile, part: str) -> int:
+  key = f'{part}rate' if f'{part}rate' in opened.files else 'rate'
   if key not in opened.files:
     raise ValueError(f"path={path!r}: 'rate' is missing; {LAYOUT}")
   rate = arrays.read(path, opened, key)
@@ -95,16 +95,17 @@ def _rate(path: str, opened: np.lib.npyio.NpzFile, prefix: str) -> int:
 
 
 def _numbered(
-  path: str, opened: np.lib.npyio.NpzFile, prefix: str, name: str, n: int
+  path: str, opened: np.lib.npyio.NpzFile, part: str, name: str, n: int
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
   """Values [n] as numbers from 0 and what each number stands for; numbers are the same in every split of the file."""
   keys = [key for key in (name, f'train_{name}', f'test_{name}') if key in opened.files]
-  read = {key: arrays.labels(path, opened, key) if name == 'labels' else _speakers(path, opened, key) for key in keys}
-  values = read.get(f'{prefix}{name}')
+  read_values = arrays.raw_labels if name == 'labels' else _speakers
+  read = {key: read_values(path, opened, key) for key in keys}
+  values = read.get(f'{part}{name}')
   if values is None:
     return None, ()
   if len(values) != n:
-    raise ValueError(f'path={path!r}: {n} clips but {len(values)} {prefix}{name}')
+    raise ValueError(f'path={path!r}: {n} clips but {len(values)} {part}{name}')
   names = np.unique(np.concatenate(list(read.values())))
   return np.searchsorted(names, values).astype(np.int64), tuple(map(str, names))
 

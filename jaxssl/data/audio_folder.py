@@ -1,7 +1,5 @@
 """A folder of recordings: unlabelled, or one subfolder a class."""
 
-import pathlib
-
 import numpy as np
 
 from jaxssl.data import audio, encoded, folder
@@ -28,11 +26,7 @@ def load(name: str | None, path: str | None, split: str, rate: int) -> Source:
     ImportError: where soundfile, or soxr where it is needed, is not installed.
   """
   del name
-  if path is None:
-    raise ValueError("path=None: source='folder' needs the path of a folder")
-  root = pathlib.Path(path)
-  if not root.is_dir():
-    raise FileNotFoundError(f'path={path!r}: there is no such folder')
+  root = folder.root_of(path)
   audio.require('soundfile')
   files, labels, names = folder.find(root, split, EXTENSIONS, 'recording', links=False)
   paths = [str(root / file) for file in files]

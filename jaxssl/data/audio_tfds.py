@@ -9,7 +9,6 @@ import numpy as np
 from jaxssl.data import audio, tfds_source
 from jaxssl.data._source import Source, split_off
 
-TEST_SPLITS = ('test', 'validation')
 SPEAKERS = ('speaker_id', 'speaker')  # Features that say who speaks: LibriSpeech's is the first.
 
 
@@ -108,7 +107,7 @@ def _part(dataset: _Dataset, split: str) -> tuple[str, bool]:
   if train is None:
     full_name = dataset.builder.info.full_name
     raise ValueError(f"{full_name} has no split 'train', only {', '.join(map(repr, splits))}")
-  test = next((each for each in TEST_SPLITS if each in splits), None)
+  test = next((each for each in tfds_source.TEST_SPLITS if each in splits), None)
   return (test or train) if split == 'test' else train, test is not None
 
 

@@ -25,8 +25,8 @@ class EncodedImages:
     rows: int64 [n]: image i of this split is `read(rows[i])`.
     size: Side in pixels of the squares that indexing returns; None where only `original` is wanted.
     channels: 1 or 3.
-    plain: bool [n]: whether TensorFlow's decoder reads the image as `decode` does: see `is_plain`.
-    name: what to call image i in an error.
+    plain: bool [n]: whether TensorFlow's decoder reads the image as `decode` does; see `is_plain`.
+    name: What to call image i in an error.
   """
 
   read: Callable[[int], bytes]

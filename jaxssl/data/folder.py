@@ -34,13 +34,19 @@ def load(name: str | None, path: str | None, split: str, size: int | None = None
     ValueError: where a split has no image, or none that can be read.
   """
   del name
+  root = root_of(path)
+  files, labels, names = find(root, split, EXTENSIONS, 'image', links=True)
+  return read(root, files, labels, names, size, split)
+
+
+def root_of(path: str | None) -> pathlib.Path:
+  """The folder at `path`; raises ValueError without a path, FileNotFoundError where there is no folder."""
   if path is None:
     raise ValueError("path=None: source='folder' needs the path of a folder")
   root = pathlib.Path(path)
   if not root.is_dir():
     raise FileNotFoundError(f'path={path!r}: there is no such folder')
-  files, labels, names = find(root, split, EXTENSIONS, 'image', links=True)
-  return read(root, files, labels, names, size, split)
+  return root
 
 
 def find(

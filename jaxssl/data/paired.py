@@ -9,7 +9,7 @@ from jaxssl.data import arrays, folder
 from jaxssl.data._source import Source, Views, split_off
 
 log = logging.getLogger(__name__)
-LARGEST = 1e15  # Whose square is a float32 still.
+LARGEST = 1e15  # Its square is still a float32.
 LAYOUT = (
   "an .npz file of paired views holds 'view_0', 'view_1', … [n, ...] (a fifth is held out for testing), or "
   "'train_view_0', … and, where there is one, 'test_view_0', …; view_0 alone will do for methods of single "
@@ -50,11 +50,7 @@ def load_folder(name: str | None, path: str | None, split: str, size: int | None
   Within view_0 classes and splits are as in a folder of images. Examples that are not in every view are left out, and
   reported. `name` is not read.
   """
-  if path is None:
-    raise ValueError("path=None: source='folder' needs the path of a folder")
-  root = pathlib.Path(path)
-  if not root.is_dir():
-    raise FileNotFoundError(f'path={path!r}: there is no such folder')
+  root = folder.root_of(path)
   folders: list[pathlib.Path] = []
   while (root / f'view_{len(folders)}').is_dir():
     folders.append(root / f'view_{len(folders)}')

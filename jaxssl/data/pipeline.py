@@ -68,9 +68,10 @@ def batches(
   if isinstance(recipe, Audio) or isinstance(source.inputs, Clips):
     recipe = _check_audio(source, recipe, engine)
     return _prefetch(functools.partial(_windows, source, recipe, key_words, batch_size, host=host, hosts=hosts), start)
-  if isinstance(recipe, Paired) != isinstance(source.inputs, Views):
-    holds = 'holds' if isinstance(source.inputs, Views) else 'does not hold'
-    raise ValueError(f"recipe: {source.name!r} {holds} paired views, for which alone the recipe 'paired' is")
+  if isinstance(source.inputs, Views) and not isinstance(recipe, Paired):
+    raise ValueError(f"recipe: {source.name!r} holds paired views, which need the recipe 'paired'")
+  if isinstance(recipe, Paired) and not isinstance(source.inputs, Views):
+    raise ValueError(f"recipe: 'paired' is for paired views, which {source.name!r} does not hold")
   if engine == 'device':
     make = functools.partial(_device_batch, source, key_words, batch_size, host=host, hosts=hosts)
     return _prefetch(make, start)

@@ -11,8 +11,8 @@ from jaxssl.data import audio, sources
 from jaxssl.data._source import Source
 from jaxssl.recipes import Spectrogram
 
-CHUNK = 2**24  # Numbers of the Fourier transforms that are in memory at once, and clips:
-CLIPS = 256
+CHUNK = 2**24  # Numbers of the Fourier transforms that are in memory at once, at most.
+CLIPS = 256  # Clips that are in memory at once, at most.
 
 
 def load_spectrograms(

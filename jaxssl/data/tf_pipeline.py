@@ -27,32 +27,30 @@ def stream(
   """Batches of `index`, `inputs` and `views` from step `start` on; `pipeline.batches` has the arguments."""
   tf = tensorflow()
   seed = tf.constant(np.array(key_words, np.uint32).view(np.int32))
+  local, views = batch_size // hosts, len(recipe.views)
   load = _loader(tf, source)
+
+  def draw(step):
+    """What the slots of a step need, all at once: one slot at a time is a hundred times slower."""
+    index = pipeline.indices(key_words, int(step), batch_size, len(source), host, hosts)
+    position = pipeline.positions(int(step), batch_size, host, hosts)
+    orders = pipeline.jitter_orders(key_words, int(step), views)
+    return index, position, np.broadcast_to(orders, (local, *orders.shape))
 
   @tf.autograph.experimental.do_not_convert  # Plain graph code: converting it takes seconds.
   def slots(step):
-    """All (index, position, orders) of a step at once: one at a time is a hundred times slower."""
-
-    def draw(step):
-      place = pipeline.positions(int(step), batch_size, host, hosts)
-      index = pipeline.indices(key_words, int(step), batch_size, len(source), host, hosts)
-      orders = pipeline.jitter_orders(key_words, int(step), len(recipe.views))
-      return index, place, np.broadcast_to(orders, (len(index), *orders.shape))
-
-    index, place, orders = tf.numpy_function(draw, [step], (tf.int64, tf.int64, tf.int32))
-    local = batch_size // hosts
-    shapes = ([local], [local], [local, len(recipe.views), 4])
-    return tuple(map(tf.ensure_shape, (index, place, orders), shapes))
+    drawn = tf.numpy_function(draw, [step], (tf.int64, tf.int64, tf.int32))
+    return tuple(map(tf.ensure_shape, drawn, ([local], [local], [local, views, 4])))
 
   @tf.autograph.experimental.do_not_convert
   def augment(index, position, orders):
     image = load(index)
-    views = tf_image.views(image, tf.random.fold_in(seed, position), recipe, engine, orders)
-    return {'index': tf.cast(index, tf.int32), 'inputs': tf_image.inputs(image, recipe), 'views': views}
+    made = tf_image.views(image, tf.random.fold_in(seed, position), recipe, engine, orders)
+    return {'index': tf.cast(index, tf.int32), 'inputs': tf_image.inputs(image, recipe), 'views': made}
 
   examples = tf.data.Dataset.range(start, np.iinfo(np.int64).max).map(slots).unbatch()
   examples = examples.map(augment, num_parallel_calls=parallelism or tf.data.AUTOTUNE, deterministic=True)
-  dataset = examples.batch(batch_size // hosts, drop_remainder=True).prefetch(pipeline.PREFETCH)
+  dataset = examples.batch(local, drop_remainder=True).prefetch(pipeline.PREFETCH)
   options = tf.data.Options()
   options.deterministic = True
   return _named(tf, source, dataset.with_options(options).as_numpy_iterator())

@@ -21,9 +21,9 @@ TEST_SPLITS = ('test', 'validation')  # The first whose labels are known: ImageN
 def load(name: str | None, path: str | None, split: str, size: int | None = None) -> Source:
   """One split of a TFDS data set; `path` is TFDS's data directory (None: its default).
 
-  'train' is TFDS's 'train', 'pretrain' adds 'unlabelled' where there is one (STL-10), 'test' is 'test', or 'validation'
-  where 'test' has no labels. Without either a fifth of every class of 'train' is held out. A data set that is not
-  prepared is downloaded.
+  'train' is TFDS's 'train', 'test' is 'test', or 'validation' where 'test' has no labels; 'pretrain' adds 'unlabelled'
+  to 'train' where there is one beside a test split (STL-10). Without a test split a fifth of every class of 'train' is
+  held out. A data set that is not prepared is downloaded.
 
   Up to `encoded.MEMORY` bytes the images stay in memory as arrays (where they have one size, or are given `size`), or
   as encoded bytes; beyond that they are read when used, which takes a copy prepared as ArrayRecord. Labels of such a

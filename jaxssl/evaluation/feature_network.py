@@ -8,7 +8,6 @@ but by texture rather than by what is shown.
 import dataclasses
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,9 +19,11 @@ from flax import linen as nn
 from flax import traverse_util
 
 from jaxssl.evaluation import finetune, supervised
+from jaxssl.evaluation.subsets import evenly_spread
 from jaxssl.models.autoencoder import MLPEncoder
 from jaxssl.models.forward import forward
 from jaxssl.models.resnet import ResNet
+from jaxssl.training import files
 
 STEPS, BATCH_SIZE, RATE, WEIGHT_DECAY = 500, 128, 0.02, 1e-4  # Of AdamW; the rate is at batch size 256.
 SEED = 0  # Whatever the run's: all runs on the same data have the same judge.
@@ -98,26 +99,23 @@ def train(
 def fingerprint(shape: tuple[int, ...], images: Any, labels: np.ndarray, recipe: Any, steps: int) -> str:
   """Returns what tells whether a stored network is the one that `train` would return, in hexadecimal.
 
-  It is of all that the training depends on, but of the examples only of 1,000, evenly spread, and of all labels.
+  It covers all that the training depends on: all labels, but of the examples only `REMEMBERED`, evenly spread.
   """
   about = {'shape': list(shape), 'architecture': repr(architecture(shape)), 'recipe': repr(recipe), 'steps': steps,
            'optimizer': [BATCH_SIZE, RATE, WEIGHT_DECAY, SEED], 'count': len(images)}
   digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
   digest.update(np.ascontiguousarray(labels, np.int64).tobytes())
-  seen = np.unique(np.linspace(0, len(images) - 1, min(len(images), REMEMBERED)).round().astype(int))
-  for array in jax.tree.leaves(images[seen]):
+  for array in jax.tree.leaves(images[evenly_spread(len(images), REMEMBERED)]):
     digest.update(np.ascontiguousarray(array).tobytes())
   return digest.hexdigest()
 
 
 def save(network: FeatureNetwork, file: str, mark: str) -> None:
-  """Writes a trained network and its fingerprint `mark` to an .npz, at once."""
+  """Writes a trained network and its fingerprint `mark` to an .npz; a reader sees the old file or the new one."""
   flat = traverse_util.flatten_dict({**network.variables, 'head': network.head}, sep='/')
   arrays: dict[str, Any] = {name: np.asarray(x) for name, x in flat.items()}
-  temporary = f'{file}.{os.getpid()}.tmp'
-  with open(temporary, 'wb') as f:
+  with files.replacing(file) as temporary, open(temporary, 'wb') as f:
     np.savez(f, **arrays, classes=network.classes, fingerprint=mark)
-  os.replace(temporary, file)
 
 
 def load(file: str, shape: tuple[int, ...], mark: str) -> FeatureNetwork:

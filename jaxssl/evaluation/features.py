@@ -81,7 +81,7 @@ def extract(
   Args:
     encode: a function of images [b, h, w, c] in [0, 1], returning features [b, d]; best jitted.
     images: n images: an array, or anything with `len()` and `images[index array] -> [k, h, w, c]`, or a tuple of views.
-    batch_size: images per call of `encode`; up to the next number that the devices divide.
+    batch_size: images per call of `encode`, rounded up to a multiple of the devices that share it.
     prepare: turns a batch as it is stored into what `encode` takes.
 
   Raises:
@@ -89,14 +89,14 @@ def extract(
     FloatingPointError: if a feature is NaN or infinite, which k-NN and probes would score as if it were nothing.
   """
   if not len(images):
-    raise ValueError('images is empty: there is nothing to encode.')
+    raise ValueError('images is empty: there is nothing to encode')
   if batch_size < 1:
-    raise ValueError(f'batch_size must be at least 1, got {batch_size}.')
+    raise ValueError(f'batch_size must be at least 1, got {batch_size}')
   rows = []
   for features in _one_behind(encode(prepare(batch)) for batch, _ in batches(images, batch_size)):
     if features.ndim != 2 or features.shape[0] != shared_size(batch_size):
       raise ValueError(f'encode must return [b, d] for b = {shared_size(batch_size)} images, '
-                       f'got shape {list(features.shape)}.')
+                       f'got shape {list(features.shape)}')
     rows.append(np.asarray(mesh.to_host(features), np.float32))
   found = np.concatenate(rows)[:len(images)]
   check_finite('images', found)
@@ -125,7 +125,7 @@ def check_finite(name: str, features: np.ndarray) -> None:
 
 
 def shared_size(batch_size: int) -> int:
-  """Returns the next number from `batch_size` on that the devices which share a batch divide."""
+  """Returns `batch_size`, rounded up to a multiple of the devices that share a batch."""
   devices = mesh.ambient()
   return batch_size + (-batch_size % devices.size if devices else 0)
 

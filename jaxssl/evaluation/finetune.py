@@ -97,7 +97,7 @@ def initialise(network: Classifier, variables: Mapping[str, Any], images: jax.Ar
   expected, found = _shapes(fresh), _shapes({'params': params, **stats})
   if wrong := sorted(set(expected.items()) ^ set(found.items())):
     raise ValueError(f'variables do not belong to encoder: {wrong[0][0]} is {found.get(wrong[0][0], "missing")}, '
-                     f'expected {expected.get(wrong[0][0], "nothing")}.')
+                     f'expected {expected.get(wrong[0][0], "nothing")}')
   return params, stats
 
 

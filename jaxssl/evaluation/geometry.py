@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxssl import ops
+from jaxssl.evaluation.table import NONE, Row
 
 COLLAPSED = 0.1  # Embedding std below which all examples share practically one direction.
 UNDECIDED = 0.999  # Share of the largest entropy above which assignments to prototypes tell nothing.
 LOW_RANK = 0.05  # Share of the available dimensions below which the collapse is called partial.
+MOST = 2048  # Examples whose features are measured without labels: of n, uniformity takes n x n products.
 
 
 def embedding_std(z: jax.Array) -> jax.Array:
@@ -75,7 +77,7 @@ def health(z1: jax.Array, z2: jax.Array | None = None) -> dict[str, jax.Array]:
   """
   if z1.ndim != 2 or z1.shape[0] < 2 or (z2 is not None and z1.shape != z2.shape):
     found = [list(z.shape) for z in (z1, z2) if z is not None]
-    raise ValueError(f'z1 and z2 must be [n, d], alike, n >= 2; got {" and ".join(map(str, found))}.')
+    raise ValueError(f'z1 and z2 must be [n, d], alike, n >= 2; got {" and ".join(map(str, found))}')
   views = (z1,) if z2 is None else (z1, z2)
   mean = lambda measure: sum(map(measure, views)) / len(views)
   rank = mean(effective_rank)
@@ -86,6 +88,14 @@ def health(z1: jax.Array, z2: jax.Array | None = None) -> dict[str, jax.Array]:
       **({} if z2 is None else {'alignment': alignment(z1, z2)}),
       'uniformity': mean(uniformity),
   }
+
+
+def rows(h: jax.Array, features: str, representation: str, seed: int) -> list[Row]:
+  """Returns what is known of features [n, d] without labels, a row each: their effective rank and their uniformity."""
+  figures = {'effective_rank': effective_rank(h), 'uniformity': uniformity(h)}
+  return [{'protocol': 'geometry', 'label': NONE, 'split': 'test', 'representation': representation,
+           'features': features, 'seed': seed, 'metric': metric, 'value': float(value), 'num_test': len(h)}
+          for metric, value in figures.items()]
 
 
 def warning(health: Mapping[str, float]) -> str | None:

@@ -13,6 +13,8 @@ import numpy as np
 from jaxssl import ops
 from jaxssl.evaluation.features import check_finite
 
+K, TEMPERATURE = 200, 0.1  # Those of the benchmarks that lightly publishes.
+
 
 @functools.partial(jax.jit, static_argnames='k')
 def _merge(
@@ -56,11 +58,11 @@ def neighbours(
     FloatingPointError: if a feature is NaN or infinite.
   """
   if query.ndim != 2 or bank.ndim != 2 or query.shape[1] != bank.shape[1]:
-    raise ValueError(f'query and bank must be [q, d] and [n, d], got {list(query.shape)} and {list(bank.shape)}.')
+    raise ValueError(f'query and bank must be [q, d] and [n, d], got {list(query.shape)} and {list(bank.shape)}')
   check_finite('queries', query)
   check_finite('examples of the bank', bank)
   if not 1 <= k <= len(bank):
-    raise ValueError(f'k must be between 1 and the bank size {len(bank)}, got {k}.')
+    raise ValueError(f'k must be between 1 and the bank size {len(bank)}, got {k}')
   query_chunk, bank_chunk = min(query_chunk, len(query)), min(bank_chunk, len(bank))
   found = []
   for i in range(0, len(query), query_chunk):
@@ -78,8 +80,8 @@ def classify(
     bank_labels: np.ndarray,
     query: np.ndarray,
     *,
-    k: int = 200,
-    temperature: float = 0.1,
+    k: int = K,
+    temperature: float = TEMPERATURE,
     **chunks: int,
 ) -> np.ndarray:
   """Predicts the class of each query by the weighted vote of its k nearest neighbours.
@@ -101,9 +103,9 @@ def classify(
     ValueError: if features and labels differ in length, k is outside [1, n] or `temperature` is not positive.
   """
   if len(bank) != len(bank_labels):
-    raise ValueError(f'bank has {len(bank)} rows but bank_labels {len(bank_labels)}.')
+    raise ValueError(f'bank has {len(bank)} rows but bank_labels {len(bank_labels)}')
   if not temperature > 0:
-    raise ValueError(f'temperature must be positive, got {temperature}.')
+    raise ValueError(f'temperature must be positive, got {temperature}')
   index, cosine = neighbours(query, bank, k, **chunks)
   classes, targets = np.unique(bank_labels, return_inverse=True)
   # Relative to the nearest neighbour, so that a small temperature cannot overflow; the vote is the same.
@@ -123,5 +125,5 @@ def accuracy(
 ) -> float:
   """Returns the share of test examples that `classify(train, train_labels, test, **options)` gets right."""
   if len(test) != len(test_labels):
-    raise ValueError(f'test has {len(test)} rows but test_labels {len(test_labels)}.')
+    raise ValueError(f'test has {len(test)} rows but test_labels {len(test_labels)}')
   return float(np.mean(classify(train, train_labels, test, **options) == np.asarray(test_labels)))

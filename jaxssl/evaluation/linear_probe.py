@@ -93,11 +93,11 @@ def fit_path(
   """
   features = np.asarray(features, np.float32)
   if features.ndim != 2 or len(features) != len(labels):
-    raise ValueError(f'features must be [n, d] with n labels, got {list(features.shape)} and {len(labels)} labels.')
+    raise ValueError(f'features must be [n, d] with n labels, got {list(features.shape)} and {len(labels)} labels')
   check_finite('training examples', features)
   classes, targets = np.unique(labels, return_inverse=True)
   if len(classes) < 2:
-    raise ValueError(f'labels must hold at least two classes, got {classes.tolist()}.')
+    raise ValueError(f'labels must hold at least two classes, got {classes.tolist()}')
   rows = np.arange(len(labels)) if rows is None else rows
   share = np.zeros(len(labels), np.float32)
   share[rows] = 1 / len(rows)
@@ -121,8 +121,8 @@ def fit(
     features: [n, d]; standardised here with their own mean and standard deviation.
     labels: [n] integers.
     l2: strength of the penalty on the weights, see `objective`.
-    tolerance: the fit ends when no entry of the gradient exceeds this share of the largest one at zero weights,
-    max_iterations: or after so many iterations of L-BFGS.
+    tolerance: the fit ends when no entry of the gradient exceeds this share of the largest one at zero weights.
+    max_iterations: of L-BFGS, after which the fit ends in any case.
 
   Raises:
     ValueError: if features and labels do not fit, or there are fewer than two classes.
@@ -145,7 +145,7 @@ def choose_l2(
   no class has two examples, there is nothing to choose by, and it is the middle of the grid. A grid of one is that one.
   """
   if not grid:
-    raise ValueError('grid must hold at least one strength, got none.')
+    raise ValueError('grid must hold at least one strength, got none')
   if len(grid) == 1:
     return grid[0]
   labels = np.asarray(labels)
@@ -188,7 +188,7 @@ def accuracy(
     seed: chooses that share.
   """
   if len(test) != len(test_labels):
-    raise ValueError(f'test has {len(test)} rows but test_labels {len(test_labels)}.')
+    raise ValueError(f'test has {len(test)} rows but test_labels {len(test_labels)}')
   if l2 is None:
     l2 = choose_l2(train, train_labels, grid=grid, validation=validation, seed=seed)
   probe = fit(train, train_labels, l2)

@@ -47,18 +47,18 @@ class Estimator:
     """Reads 'name' or 'name:parameter'."""
     name, colon, parameter = text.partition(':')
     if name not in ESTIMATORS:
-      raise ValueError(f'estimators must be of {", ".join(ESTIMATORS)}, found {name!r}.')
+      raise ValueError(f'estimators must be of {", ".join(ESTIMATORS)}, got {name!r}')
     if not colon:
       return cls(name, PARAMETERS.get(name))
     if name not in PARAMETERS:
-      raise ValueError(f'{name} has no parameter, found {text!r}.')
+      raise ValueError(f'{name} has no parameter, got {text!r}')
     try:
       value = float(parameter)
     except ValueError:
       value = math.nan
     if not value > 0 or (name == 'alpha_tuba' and value > 1):
       raise ValueError(f'the parameter of {name} must be {"in (0, 1]" if name == "alpha_tuba" else "positive"}, '
-                       f'found {text!r}.')
+                       f'got {text!r}')
     return cls(name, value)
 
   def __str__(self) -> str:
@@ -219,13 +219,13 @@ def estimate(
   """
   parsed = [Estimator.parse(text) for text in estimators]
   if not parsed:
-    raise ValueError('estimators must name at least one.')
+    raise ValueError('estimators must name at least one')
   if steps < 1 or not learning_rate > 0:
-    raise ValueError(f'steps and learning_rate must be positive, found {steps} and {learning_rate}.')
+    raise ValueError(f'steps and learning_rate must be positive, got {steps} and {learning_rate}')
   module = _critic(critic)
   x, y = _numbers('x', x), _numbers('y', y)
   if len(x) != len(y):
-    raise ValueError(f'x and y must be pairs, of one length, found {len(x):,} and {len(y):,}.')
+    raise ValueError(f'x and y must be pairs, of one length, got {len(x):,} and {len(y):,}')
   rng = np.random.default_rng(seed)
   parts, batch_size = _split(len(x), held_out, batch_size, rng)
   x, y = (jnp.asarray(_standardised(array, parts[0])) for array in (x, y))
@@ -246,10 +246,10 @@ def one_hot(labels: Any) -> np.ndarray:
   """
   labels = np.asarray(labels)
   if labels.ndim != 1:
-    raise ValueError(f'labels must have shape [n], found {list(labels.shape)}.')
+    raise ValueError(f'labels must have shape [n], got {list(labels.shape)}')
   names, numbers = np.unique(labels, return_inverse=True)
   if len(names) == len(labels):
-    raise ValueError(f'labels must be of classes, found {len(names):,} different ones in {len(labels):,} examples.')
+    raise ValueError(f'labels must be of classes, got {len(names):,} different ones in {len(labels):,} examples')
   return np.eye(len(names), dtype=np.float32)[numbers]
 
 
@@ -257,7 +257,7 @@ def _critic(critic: str | nn.Module) -> nn.Module:
   if isinstance(critic, nn.Module):
     return critic
   if critic not in CRITICS:
-    raise ValueError(f'critic must be {", ".join(CRITICS)} or a module, found {critic!r}.')
+    raise ValueError(f'critic must be {", ".join(CRITICS)} or a module, got {critic!r}')
   return CRITICS[critic]()
 
 
@@ -265,16 +265,16 @@ def _numbers(name: str, value: Any) -> np.ndarray:
   """Returns `value` as float32 [n, d]; raises unless it holds finite real numbers."""
   array = np.asarray(value)
   if array.dtype.kind not in 'biuf' and array.dtype != jnp.bfloat16:
-    raise ValueError(f'{name} must hold real numbers, found {array.dtype}.')
+    raise ValueError(f'{name} must hold real numbers, got {array.dtype}')
   if array.ndim == 0 or not array.size:
-    raise ValueError(f'{name} must have shape [n, ...], none of it 0, found {list(array.shape)}.')
+    raise ValueError(f'{name} must have shape [n, ...], none of it 0, got {list(array.shape)}')
   array = array.reshape(len(array), -1)
   # Large integers first lose their mean in float64, or float32 could not tell them apart.
   array = array if array.dtype == np.float32 else array.astype(np.float64)
   bad = ~np.isfinite(array).all(axis=1)
   if bad.any():
-    raise ValueError(f'{name} must be finite, found nan or infinity in {bad.sum():,} of {len(array):,} rows, the first '
-                     f'of them row {int(np.argmax(bad))}.')
+    raise ValueError(f'{name} must be finite, got nan or infinity in {bad.sum():,} of {len(array):,} rows, the first '
+                     f'of them row {int(np.argmax(bad))}')
   return array
 
 
@@ -283,16 +283,16 @@ def _split(
 ) -> tuple[list[np.ndarray], int]:
   """Returns the indices of the training, validation and test part, and the batch size."""
   if not 0 < held_out < 0.5:
-    raise ValueError(f'held_out must be above 0 and below 0.5, found {held_out}.')
+    raise ValueError(f'held_out must be above 0 and below 0.5, got {held_out}')
   part = int(held_out * n + 1e-9)  # Of 0.29 * 100, 29.
   if batch_size is None:
     batch_size = max(MIN_BATCH, min(128, part // 4))
   elif batch_size < 2:
-    raise ValueError(f'batch_size must be at least 2, found {batch_size}.')
+    raise ValueError(f'batch_size must be at least 2, got {batch_size}')
   if min(part, n - 2 * part) < batch_size:
     needed = math.ceil(max(batch_size / held_out, batch_size / (1 - 2 * held_out)) - 1e-9)
     raise ValueError(f'too few pairs: batches of {batch_size} with held_out={held_out:g} need at least {needed:,}, '
-                     f'found {n:,}.')
+                     f'got {n:,}')
   order = rng.permutation(n)
   return [order[2 * part:], order[:part], order[part:2 * part]], batch_size
 
@@ -318,7 +318,7 @@ def _batches(part: np.ndarray, size: int, count: int, rng: np.random.Generator) 
 
 def _check_alpha(estimator: Estimator, n: int) -> None:
   if estimator.name in ('alpha_cpc', 'ml_cpc') and not (estimator.value_at(n) or 0) < n:
-    raise ValueError(f'the parameter of {estimator.name} must lie below the batch size, {n}, found {estimator}.')
+    raise ValueError(f'the parameter of {estimator.name} must lie below the batch size, {n}, got {estimator}')
 
 
 @functools.partial(jax.jit, static_argnames=('estimator', 'critic', 'learning_rate'))

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
-LIMIT = 20_000  # Examples that are fitted on, at most,
-MOST_VALUES = 2**28  # so many that they take no more than a gigabyte.
+LIMIT = 20_000  # Examples to fit on, at most.
+MOST_VALUES = 2**28  # Of all these examples together: a gigabyte.
 EXACT = 4096  # Side of the largest matrix whose eigenvectors are computed exactly, in about half a minute.
 SWEEPS, SPARE = 8, 16  # Of subspace iteration: passes, and directions beyond those asked for.
 BLOCK = 1024  # Rows or columns in float64 at a time.
@@ -52,9 +52,9 @@ def fit(x: np.ndarray, dimensions: int) -> PCA:
     ValueError: if x is not [n, p] with n at least 1, or `dimensions` is not positive.
   """
   if x.ndim != 2 or not x.size:
-    raise ValueError(f'x must be [n, p] and not empty, got shape {list(x.shape)}.')
+    raise ValueError(f'x must be [n, p] and not empty, got shape {list(x.shape)}')
   if dimensions < 1:
-    raise ValueError(f'dimensions must be at least 1, got {dimensions}.')
+    raise ValueError(f'dimensions must be at least 1, got {dimensions}')
   mean = np.asarray(np.mean(x, axis=0, dtype=np.float64))
   if min(x.shape) > EXACT:
     squares, components = _iterated(x, mean, dimensions)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxssl.evaluation.subsets import evenly_spread
+
 Path = str | os.PathLike
 Images = np.ndarray | Sequence[np.ndarray]
 
@@ -17,12 +19,23 @@ RIGHT, WRONG, PLAIN = (46, 158, 91), (209, 73, 91), (255, 255, 255)
 MAX_CLASSES = 18  # As many colours as matplotlib's tab20 has beside its two greys.
 LONGEST_NAME = 40  # Characters of a class's name in a legend.
 MAX_TSNE = 5000  # Points beyond which t-SNE takes minutes.
+DPI = 120  # Pixels an inch. Sheets are written pixel by pixel.
 
 
 def figure_of(width: float, height: float):
   """A figure of so many inches that belongs to no global state and needs no display."""
   from matplotlib.figure import Figure
-  return Figure((width, height), dpi=120, facecolor='white', layout='constrained')
+  return Figure((width, height), dpi=DPI, facecolor='white', layout='constrained')
+
+
+def panels(count: int, columns: int, width: float, height: float, **shared: bool):
+  """Returns a figure of `count` panels of so many inches each, at most `columns` side by side, and their axes."""
+  columns = min(columns, count)
+  figure = figure_of(width * columns, height * -(-count // columns))
+  axes = figure.subplots(-(-count // columns), columns, squeeze=False, **shared).ravel()
+  for empty in axes[count:]:
+    empty.set_visible(False)
+  return figure, axes[:count]
 
 
 def clean(axes, title: str) -> None:
@@ -66,7 +79,7 @@ def loss_curve(rows: Sequence[Mapping[str, Any]], path: Path, name: str = 'loss'
     ValueError: if no row has it.
   """
   if name not in metric_names(rows):
-    raise ValueError(f'no row has the metric {name!r}; there are {", ".join(metric_names(rows)) or "none"}.')
+    raise ValueError(f'no row has the metric {name!r}; there are {", ".join(metric_names(rows)) or "none"}')
   figure = figure_of(7, 3.5)
   _curve(figure.subplots(), rows, name)
   figure.savefig(path)
@@ -80,25 +93,24 @@ def metric_curves(rows: Sequence[Mapping[str, Any]], path: Path, columns: int = 
   """
   names = metric_names(rows)
   if not names:
-    raise ValueError('rows hold no metric to draw.')
-  columns = min(columns, len(names))
-  lines = -(-len(names) // columns)
-  figure = figure_of(3.6 * columns, 2.3 * lines)
-  panels = figure.subplots(lines, columns, squeeze=False).ravel()
-  for axes, name in zip(panels, names, strict=False):
+    raise ValueError('rows hold no metric to draw')
+  figure, places = panels(len(names), columns, 3.6, 2.3)
+  for axes, name in zip(places, names, strict=True):
     _curve(axes, rows, name)
-  for axes in panels[len(names):]:
-    axes.set_visible(False)
   figure.savefig(path)
 
 
 def pca(features: np.ndarray, dimensions: int = 2) -> np.ndarray:
-  """Returns the first principal components [n, dimensions] of features [n, d]; the largest loading is positive."""
+  """Returns the first principal components [n, dimensions] of features [n, d]; the largest loading is positive.
+
+  Where d is less than `dimensions`, the others are 0.
+  """
   centred = np.asarray(features, np.float64) - np.mean(features, axis=0, dtype=np.float64)
   _, axes = np.linalg.eigh(centred.T @ centred)
   axes = axes.T[::-1][:dimensions]
   largest = np.take_along_axis(axes, np.argmax(np.abs(axes), axis=1)[:, None], axis=1)
-  return centred @ (axes * np.where(largest < 0, -1, 1)).T
+  components = centred @ (axes * np.where(largest < 0, -1, 1)).T
+  return np.pad(components, ((0, 0), (0, dimensions - components.shape[1])))
 
 
 def project(features: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str]:
@@ -145,7 +157,7 @@ def embedding_map(
 def _colour_classes(axes, points: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:
   from matplotlib import colormaps
   classes = np.unique(labels)
-  shown = classes[np.unique(np.linspace(0, len(classes) - 1, min(len(classes), MAX_CLASSES)).round().astype(int))]
+  shown = classes[evenly_spread(len(classes), MAX_CLASSES)]
   # The darker colour of each of tab20's pairs first; its greys (14, 15) would pass for the background.
   colours = [colormaps['tab20'](i) for i in (*range(0, 20, 2), *range(1, 20, 2)) if i not in (14, 15)]
   for i, label in enumerate(shown):
@@ -165,21 +177,26 @@ def _legible(name: str) -> str:
   return shown if len(shown) <= LONGEST_NAME else f'{shown[:LONGEST_NAME]}…'
 
 
-def _tile(image: np.ndarray, size: int, frame: tuple[int, int, int]) -> np.ndarray:
-  """Returns `image` [h, w, c], uint8 or in [0, 1], as uint8 [size, size, 3] within a frame of 4 pixels."""
+def drawn(image: np.ndarray, height: int, width: int) -> np.ndarray:
+  """Returns `image` [h, w, c], uint8 or in [0, 1], as uint8 [height, width, 3]; enlarged, its pixels stay squares."""
   from PIL import Image
   image = np.asarray(image)
   if image.dtype != np.uint8:
-    image = np.clip(np.asarray(image, np.float32) * 255 + 0.5, 0, 255).astype(np.uint8)
+    image = np.clip(np.nan_to_num(np.asarray(image, np.float32)) * 255 + 0.5, 0, 255).astype(np.uint8)
   image = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+  larger = max(height, width) > max(image.shape[:2])
+  method = Image.Resampling.NEAREST if larger else Image.Resampling.LANCZOS
+  return np.asarray(Image.fromarray(image).resize((width, height), method))
+
+
+def _tile(image: np.ndarray, size: int, frame: tuple[int, int, int]) -> np.ndarray:
+  """Returns `image` [h, w, c], uint8 or in [0, 1], as uint8 [size, size, 3] within a frame of 4 pixels."""
   inner = size - 8
-  scale = inner / max(image.shape[:2])
-  height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-  method = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
-  resized = np.asarray(Image.fromarray(image).resize((width, height), method))
+  scale = inner / max(np.shape(image)[:2])
+  height, width = (max(1, round(side * scale)) for side in np.shape(image)[:2])
   tile = np.full((size, size, 3), frame, np.uint8)
   top, left = (size - height) // 2, (size - width) // 2
-  tile[top:top + height, left:left + width] = resized
+  tile[top:top + height, left:left + width] = drawn(image, height, width)
   return tile
 
 
@@ -193,7 +210,7 @@ def _sheet(tiles: Sequence[Sequence[np.ndarray]], path: Path, heads: Sequence[st
     for j, tile in enumerate(row):
       y, x = top + i * step, margin + j * step + (left if j else 0)
       canvas[y:y + size, x:x + size] = tile
-  figure = figure_of(width / 120, height / 120)
+  figure = figure_of(width / DPI, height / DPI)
   figure.set_layout_engine('none')
   figure.figimage(canvas)
   for head, x in zip(heads, (margin + 4, margin + step + left + 4), strict=True):
@@ -224,7 +241,7 @@ def neighbours_sheet(
     ValueError: if there are no queries.
   """
   if not len(queries):
-    raise ValueError('queries is empty: there is nothing to draw.')
+    raise ValueError('queries is empty: there is nothing to draw')
   rows = []
   for i, (query, found) in enumerate(zip(queries, neighbours, strict=True)):
     frames = [PLAIN] * len(found)
@@ -277,15 +294,15 @@ def preview(
   signed = tuple(signed) or (False,) * len(views)
   views = [[picture(each, sign) for each in view] for view, sign in zip(views, signed, strict=True)]
   if not len(images) or not len(views):
-    raise ValueError(f'a preview needs images and views, got {len(images)} images and {len(views)} views.')
+    raise ValueError(f'a preview needs images and views, got {len(images)} images and {len(views)} views')
   rows = [[_tile(image, size, PLAIN) for image in row] for row in zip(images, *views, strict=True)]
   _sheet(rows, path, ('original', 'views'))
 
 
 def by_distance(values: Mapping[str, Sequence[float]], path: Path) -> None:
   """Draws each metric [K] over the distance k of what is predicted, in a panel of its own."""
-  figure = figure_of(4.2 * len(values), 3)
-  for axes, (name, value) in zip(figure.subplots(1, len(values), squeeze=False)[0], values.items(), strict=True):
+  figure, places = panels(len(values), len(values), 4.2, 3)
+  for axes, (name, value) in zip(places, values.items(), strict=True):
     clean(axes, name)
     axes.plot(np.arange(1, len(value) + 1), value, color=ACCENT, linewidth=1.6, marker='o', markersize=4)
     low, high = min(0, *value), max(value)

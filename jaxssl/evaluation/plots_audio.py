@@ -13,7 +13,6 @@ def colours(steps: Sequence[np.ndarray]) -> list[np.ndarray]:
   The components are those of all sequences together, each scaled so that 1 % of the steps lies beyond either end.
   """
   points = pca(np.concatenate(steps), 3)
-  points = np.pad(points, ((0, 0), (0, 3 - points.shape[1])))
   low, high = np.percentile(points, [1, 99], axis=0)
   scaled = np.clip((points - low) / np.maximum(high - low, 1e-12), 0, 1)
   return np.split(scaled, np.cumsum([len(each) for each in steps])[:-1])
@@ -36,7 +35,7 @@ def sequences_sheet(
     ValueError: if there are no sequences.
   """
   if not len(spectra):
-    raise ValueError('spectra is empty: there is nothing to draw.')
+    raise ValueError('spectra is empty: there is nothing to draw')
   bands = {name: colours(each) for name, each in steps.items()}
   columns = min(columns, len(spectra))
   lines = -(-len(spectra) // columns)

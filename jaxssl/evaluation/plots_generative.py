@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxssl.evaluation.plots import ACCENT, FAINT, INK, Path, clean, figure_of, picture
+from jaxssl.evaluation.plots import ACCENT, DPI, FAINT, INK, Path, clean, drawn, figure_of, picture
 
-DPI = 120  # That of `figure_of`: a pixel of a sheet is one of the PNG.
 GAP, WIDE = 4, 14  # Pixels between tiles, and where a sheet is divided.
 SMALLEST, LARGEST = 56, 128  # Sides of tiles: small images are enlarged by a whole number, large ones reduced.
 CAPTION = 16  # Pixels above a frame of an animation.
@@ -23,17 +22,6 @@ def tile_size(image: np.ndarray) -> tuple[int, int]:
   scale = max(1, round(SMALLEST / longest)) if longest < LARGEST else LARGEST / longest
   height, width = (max(1, round(side * scale)) for side in image.shape[:2])
   return height, width
-
-
-def _pixels(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Returns `image` [h, w, c], uint8 or in [0, 1], as uint8 [*size, 3]; enlarged, its pixels stay squares."""
-  from PIL import Image
-  image = picture(image)
-  if image.dtype != np.uint8:
-    image = np.clip(np.nan_to_num(np.asarray(image, np.float32)) * 255 + 0.5, 0, 255).astype(np.uint8)
-  image = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
-  method = Image.Resampling.NEAREST if size[0] >= image.shape[0] else Image.Resampling.LANCZOS
-  return np.asarray(Image.fromarray(image).resize(size[::-1], method))
 
 
 def sheet(
@@ -58,7 +46,7 @@ def sheet(
   lines = [list(row) for row in (rows.values() if isinstance(rows, Mapping) else rows)]
   columns = len(lines[0]) if lines else 0
   if not columns or any(len(line) != columns for line in lines):
-    raise ValueError(f'a sheet needs rows of as many images each, got {[len(line) for line in lines]}.')
+    raise ValueError(f'a sheet needs rows of as many images each, got {[len(line) for line in lines]}')
   height, width = tile_size(lines[0][0])
   left = 2 * GAP + (8 + max(map(_text_width, captions)) if any(captions) else 0)
   top = 2 * GAP + (18 if heads else 0)
@@ -69,7 +57,7 @@ def sheet(
   for i, line in enumerate(lines):
     for j, image in enumerate(line):
       canvas[y[i] - 1:y[i] + height + 1, x[j] - 1:x[j] + width + 1] = frame
-      canvas[y[i]:y[i] + height, x[j]:x[j] + width] = _pixels(image, (height, width))
+      canvas[y[i]:y[i] + height, x[j]:x[j] + width] = drawn(picture(image), height, width)
   texts = [*((2 * GAP, y[i] + height / 2, caption, 'left') for i, caption in enumerate(captions)),
            *((x[j] + width / 2, 2 * GAP + 7, head, 'center') for j, head in enumerate(heads))]
   _write(canvas, path, [text for text in texts if text[2]])
@@ -113,7 +101,7 @@ def animation(frames: Mapping[str, Path], path: Path, *, seconds: float = 0.2, l
   """
   from PIL import Image, ImageDraw
   if not frames:
-    raise ValueError('frames is empty: there is nothing to show.')
+    raise ValueError('frames is empty: there is nothing to show')
   made = []
   for caption, file in frames.items():
     with Image.open(file) as picture:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jaxssl.evaluation.mutual_information import Estimate
-from jaxssl.evaluation.plots import ACCENT, INK, Path, clean, figure_of
+from jaxssl.evaluation.plots import ACCENT, INK, Path, clean, panels
 
 SPAN = 200  # Of the moving average over steps, as in ermongroup/smile-mi-estimator, demo.ipynb.
 
@@ -27,12 +27,9 @@ def staircase(
 
   Dashed where the estimator has a ceiling.
   """
-  columns = min(columns, len(curves))
-  lines = -(-len(curves) // columns)
-  figure = figure_of(2.4 * columns, 2.0 * lines)
-  panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
+  figure, places = panels(len(curves), columns, 2.4, 2.0, sharex=True, sharey=True)
   steps, every = np.arange(len(truth)), max(1, len(truth) // 1000)
-  for axes, (name, curve) in zip(panels, curves.items(), strict=False):
+  for axes, (name, curve) in zip(places, curves.items(), strict=True):
     clean(axes, name)
     axes.plot(steps[::every], curve[::every], color=ACCENT, linewidth=0.4, alpha=0.35)
     axes.plot(steps[::every], moving_average(curve)[::every], color=ACCENT, linewidth=1.4)
@@ -40,10 +37,8 @@ def staircase(
     if math.isfinite(ceilings[name]):
       axes.axhline(ceilings[name], color=INK, linewidth=0.8, linestyle='--')
     axes.set_ylim(0, 1.3 * float(np.max(truth)))
-  for axes in panels[max(0, len(curves) - columns):len(curves)]:  # Also those above an empty place.
+  for axes in places[-columns:]:  # Also those above an empty place.
     axes.tick_params(labelbottom=True)
-  for axes in panels[len(curves):]:
-    axes.set_visible(False)
   figure.supxlabel('step', fontsize=8, color=INK)
   figure.supylabel('nats', fontsize=8, color=INK)
   figure.savefig(path)
@@ -54,14 +49,9 @@ def held_out_curves(estimates: Sequence[Estimate], path: Path, columns: int = 4)
 
   The ceiling is dashed, where it is near enough to be drawn.
   """
-  columns = min(columns, len(estimates))
-  lines = -(-len(estimates) // columns)
-  figure = figure_of(3.2 * columns, 2.6 * lines)
-  panels = figure.subplots(lines, columns, squeeze=False).ravel()
-  for axes, each in zip(panels, estimates, strict=False):
+  figure, places = panels(len(estimates), columns, 3.2, 2.6)
+  for axes, each in zip(places, estimates, strict=True):
     _held_out(axes, each)
-  for axes in panels[len(estimates):]:
-    axes.set_visible(False)
   figure.supxlabel('step. Ring: the critic that was chosen. Black: the estimate on the test part. Dashed: the ceiling',
                    fontsize=8, color=INK)
   figure.supylabel('nats, validation part', fontsize=8, color=INK)

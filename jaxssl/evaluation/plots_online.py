@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxssl.evaluation.online import PROTOCOLS, metric
-from jaxssl.evaluation.plots import ACCENT, INK, Path, clean, figure_of
+from jaxssl.evaluation.plots import ACCENT, INK, Path, clean, panels
 
 TITLES = {'knn': 'k-NN', 'linear': 'linear probe'}
 BASELINES = {'raw': ('raw pixels', '--'), 'mfcc': ('MFCC', '--'), 'random': ('random encoder', ':')}
@@ -21,8 +21,8 @@ def curves(rows: Sequence[Mapping[str, Any]], path: Path) -> bool:
   found = {protocol: points for protocol in PROTOCOLS if len(points := _points(rows, metric(protocol)))}
   if not found:
     return False
-  figure = figure_of(4.2 * len(found), 3)
-  for axes, (protocol, points) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
+  figure, places = panels(len(found), len(found), 4.2, 3)
+  for axes, (protocol, points) in zip(places, found.items(), strict=True):
     clean(axes, f'{TITLES[protocol]}: accuracy')
     axes.plot(*points.T, color=ACCENT, linewidth=1.6, marker='o', markersize=3, label='encoder in training')
     for features, (label, line) in BASELINES.items():

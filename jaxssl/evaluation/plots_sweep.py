@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxssl.evaluation.plots import ACCENT, FAINT, INK, LONGEST_NAME, WRONG, Path, clean, figure_of
+from jaxssl.evaluation.plots import ACCENT, FAINT, INK, LONGEST_NAME, WRONG, Path, clean, panels
 
 FEW = 6  # Values that come again and are marked each by itself.
 DECADE = 10  # Least ratio of the largest to the smallest value that a logarithmic axis is for.
@@ -31,15 +31,10 @@ def over_keys(
   drawn = [figure for figure in figures if figure is not None]
   if not drawn or not settings:
     raise ValueError('there is no figure to draw')
-  columns = min(columns, len(settings))
-  lines = -(-len(settings) // columns)
-  picture = figure_of(max(4.6, 3.6 * columns), 3 * lines)
-  panels = picture.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+  picture, places = panels(len(settings), columns, 4.6 if min(columns, len(settings)) == 1 else 3.6, 3, sharey=True)
   y = np.array([np.nan if figure is None else figure for figure in figures], np.float64)
-  for axes, (key, values) in zip(panels, settings.items(), strict=False):
+  for axes, (key, values) in zip(places, settings.items(), strict=True):
     _panel(axes, key, values, y, best)
-  for axes in panels[len(settings):]:
-    axes.set_visible(False)
   repeated = any(len(set(map(repr, values))) < len(values) for values in settings.values())
   words = [*(['line: the mean of trials with the same value'] if repeated else []),
            *(['ring: the best'] if best is not None else []),

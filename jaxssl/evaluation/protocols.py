@@ -31,9 +31,9 @@ class Labelled(Protocol):
 
 def _labels(source: Labelled, name: str) -> np.ndarray:
   if source.labels is None:
-    raise ValueError(f'{name} has no labels: k-NN and linear probes need them.')
+    raise ValueError(f'{name} has no labels: k-NN and linear probes need them')
   if len(source.labels) != len(source.inputs):
-    raise ValueError(f'{name} has {len(source.inputs)} images but {len(source.labels)} labels.')
+    raise ValueError(f'{name} has {len(source.inputs)} images but {len(source.labels)} labels')
   return np.asarray(source.labels)
 
 
@@ -53,7 +53,7 @@ def figures(
   """Returns protocol, value and the protocol's own keys of k-NN and linear probes on (features, labels) of two sets."""
   found: list[Row] = []
   if knn is not None:
-    options = {'k': 200, 'temperature': 0.1, **knn}
+    options = {'k': knn_lib.K, 'temperature': knn_lib.TEMPERATURE, **knn}
     options['k'] = min(options['k'], len(train[0]))
     found.append({'protocol': 'knn', 'value': knn_lib.accuracy(*train, *test, **options), **options})
   for fraction in (1.0, *fractions) if linear is not None else ():

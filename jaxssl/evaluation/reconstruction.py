@@ -50,7 +50,7 @@ def average(
     FloatingPointError: if a figure is NaN or infinite.
   """
   if not len(images):
-    raise ValueError('images is empty: there is nothing to reconstruct.')
+    raise ValueError('images is empty: there is nothing to reconstruct')
   sums: dict[str, float] = {}
   for batch, keys, count in _batches(images, seed, batch_size):
     for name, figure in score(to_float(batch), keys).items():

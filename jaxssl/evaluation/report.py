@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxssl.evaluation import table
+from jaxssl.training import files
 
 _STYLE = '''
 :root { color-scheme: light; }
@@ -113,8 +114,7 @@ def render(
 
 
 def write(path: str | os.PathLike, **contents: Any) -> None:
-  """Writes `render(**contents)` to `path`, at once."""
-  temporary = f'{os.fspath(path)}.{os.getpid()}.tmp'
-  with open(temporary, 'w', encoding='utf-8', errors='backslashreplace') as f:  # Paths need not be UTF-8.
-    f.write(render(**contents))
-  os.replace(temporary, path)
+  """Writes `render(**contents)` to `path`; a reader sees the old file or the new one."""
+  page = render(**contents).encode(errors='backslashreplace')  # Paths need not be UTF-8.
+  with files.replacing(path) as temporary, open(temporary, 'wb') as f:
+    f.write(page)

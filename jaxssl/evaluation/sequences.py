@@ -59,6 +59,11 @@ def steps_of(method: Any, state: Any, name: str) -> EncodeSteps:
   return encode
 
 
+def of_whole(representations: tuple[str, ...]) -> tuple[str, ...]:
+  """Returns those of a method's representations that are of whole sequences, not of their steps."""
+  return tuple(name for name in representations if not name.endswith('_steps'))
+
+
 def summarize(encode: EncodeSteps) -> Callable[[tuple[jax.Array, jax.Array]], jax.Array]:
   """Returns the function of (waves, mask) that gives the statistics and STEPS of the steps, [b, (2 + STEPS) d]."""
 
@@ -125,7 +130,7 @@ def evaluate(
     ValueError: if neither classes nor groups are known.
   """
   if labels.classes is None and labels.groups is None:
-    raise ValueError('the sequences have neither labels nor groups: k-NN and linear probes need them.')
+    raise ValueError('the sequences have neither labels nor groups: k-NN and linear probes need them')
   rows = []
   for task, folds, targets in _tasks(labels):
     sizes = {'num_train': int((~folds[0]).sum()), 'num_test': sum(int(test.sum()) for test in folds),

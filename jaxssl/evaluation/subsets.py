@@ -1,4 +1,4 @@
-"""Class-balanced subsets of a labelled set, and what two sets share."""
+"""Parts of a set, class by class or evenly spread, and what two sets share."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def balanced_subset(labels: np.ndarray, fraction: float, seed: int = 0) -> np.nd
     ValueError: if `fraction` is outside (0, 1].
   """
   if not 0 < fraction <= 1:
-    raise ValueError(f'fraction must be in (0, 1], got {fraction}.')
+    raise ValueError(f'fraction must be in (0, 1], got {fraction}')
   order, classes, counts, rank = _ranked(labels, seed)
   kept = np.maximum(np.floor(fraction * counts + 0.5), 1)
   return np.sort(order[rank < kept[classes]])
@@ -39,6 +39,11 @@ def proportional_subset(labels: np.ndarray, count: int, seed: int = 0) -> np.nda
   order, classes, counts, rank = _ranked(labels, seed)
   first = np.argsort((rank + 0.5) / counts[classes], kind='stable')[:count]
   return np.sort(order[first])
+
+
+def evenly_spread(n: int, count: int) -> np.ndarray:
+  """Returns at most `count` of n indices, evenly spread from the first to the last; all where n is no more."""
+  return np.unique(np.linspace(0, n - 1, min(n, count)).round().astype(int))
 
 
 def _ranked(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -163,7 +163,7 @@ def train(
     index = rows[chosen]
     state = step(state, images[index], jnp.asarray(targets[index], jnp.int32), jax.random.fold_in(key, i))
   if state.failed_step >= 0:
-    raise FloatingPointError(f'the loss is not finite at step {int(state.failed_step)} of {steps}: lower the rate.')
+    raise FloatingPointError(f'the loss is not finite at step {int(state.failed_step)} of {steps}: lower the rate')
   return state.params, state.stats
 
 

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from jaxssl.training import files
+
 Row = dict[str, Any]
 
 # Baselines first; anything else follows in the order of its rows.
@@ -275,14 +277,11 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
 def write(
     path: str | os.PathLike, rows: Sequence[Row], seconds: float | None, images_per_second: float | None,
     config: Mapping[str, Any] | None = None) -> None:
-  """Writes results.json, at once: a reader sees the old file or the new one, never a part.
+  """Writes results.json; a reader sees the old file or the new one.
 
   `config`, of the evaluation and of its data, says what the rows are results of.
   """
-  path = os.fspath(path)
-  temporary = f'{path}.{os.getpid()}.tmp'
-  with open(temporary, 'w', encoding='utf-8') as f:
-    about = {} if config is None else {'config': dict(config)}
-    json.dump({'rows': list(rows), 'seconds': seconds, 'images_per_second': images_per_second, **about}, f, indent=2)
-    f.write('\n')
-  os.replace(temporary, path)
+  about = {} if config is None else {'config': dict(config)}
+  results = {'rows': list(rows), 'seconds': seconds, 'images_per_second': images_per_second, **about}
+  with files.replacing(path) as temporary, open(temporary, 'w', encoding='utf-8') as f:
+    f.write(json.dumps(results, indent=2) + '\n')

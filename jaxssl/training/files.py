@@ -15,12 +15,21 @@ def writing(path: str) -> Iterator[None]:
     raise OSError(f'{path} cannot be written: {error.strerror or error}') from error
 
 
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[str]:
+  """Yields the name of a file to write, which then takes the place of `path`: a reader sees the old one or the new one.
+
+  The name is this process's own. Where an error comes up, `path` stays as it was.
+  """
+  temporary = f'{os.fspath(path)}.{os.getpid()}.tmp'
+  yield temporary
+  os.replace(temporary, path)
+
+
 def replace(path: str, text: str) -> None:
-  """Writes a file so that a reader sees the old one or the new one."""
-  with writing(path):
-    with open(path + '.tmp', 'w', encoding='utf-8') as file:
-      file.write(text)
-    os.replace(path + '.tmp', path)
+  """Writes a text file so that a reader sees the old one or the new one."""
+  with writing(path), replacing(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
+    file.write(text)
 
 
 def append(path: str, text: str) -> None:

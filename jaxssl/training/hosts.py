@@ -26,7 +26,7 @@ from jax.sharding import PartitionSpec as P
 from jaxssl.training import mesh
 
 T = TypeVar('T')
-# Of a user, who is told the message alone.
+# Those that a user can mend, who is told the message alone.
 ERRORS = (ValueError, OSError, ImportError, FloatingPointError)
 LOST = ('Gloo', 'Connection reset', 'Connection closed', 'UNAVAILABLE', 'NCCL')  # In the errors of what met no answer.
 POLL = 0.5  # Seconds between two looks at the store.
@@ -92,7 +92,7 @@ def anywhere(flag: bool) -> bool:
 def part(status: int, message: str) -> None:
   """Tells the other processes that this one ends by a signal, so that they end with the same status.
 
-  Waits for them, for a moment, unless the status is an error's, of a process that is to end at once.
+  With status 0 it waits for them to have heard, for `FAREWELL` seconds at most; otherwise it is to end at once.
   """
   if mesh.joined():
     _leaving.acquire()

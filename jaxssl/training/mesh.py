@@ -84,7 +84,8 @@ def _check_coordinator(coordinator: str, is_first: bool) -> None:
   if not is_first:
     return
   try:
-    with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as probe:
+    # Not `has_ipv6`, which is true of a machine whose IPv6 is switched off.
+    with socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET) as probe:
       probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
       probe.bind(('', int(port)))
   except OSError as error:

@@ -124,7 +124,7 @@ def lamb(
 
 def rmsprop(
     learning_rate: LearningRate,
-    decay: float = 0.99,
+    decay: float = 0.99,  # PyTorch's, as is eps: WGAN's code leaves both as they are.
     eps: float = 1e-8,
     weight_decay: WeightDecay = 0.0,
     clip_norm: float | None = None,

@@ -69,7 +69,7 @@ def linear(
 def cosine(start: float, end: float, *, batch_size: int, steps: int, steps_per_epoch: float) -> optax.Schedule:
   """Returns half a cosine from `start` to `end` over the run.
 
-  Of BYOL's momentum, 0.996 to 1 (arXiv:2006.07733, section 3.1), and DINO's weight decay, 0.04 to 0.4
+  Of BYOL's momentum, 0.996 to 1 (arXiv:2006.07733, section 3.3), and DINO's weight decay, 0.04 to 0.4
   (arXiv:2104.14294, section 3.2).
   """
   del batch_size, steps_per_epoch

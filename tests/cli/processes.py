@@ -1,4 +1,4 @@
-"""Commands in processes of their own, for tests that kill, stop and starve them."""
+"""Commands in processes of their own, for tests that kill, stop and starve them, and what is in a work directory."""
 
 import json
 import os
@@ -67,3 +67,8 @@ def logged(path):
   file = path / 'metrics.jsonl'
   lines = file.read_text().splitlines() if file.exists() else []
   return [json.loads(line)['step'] for line in lines if line.endswith('}')]
+
+
+def rows_of(path):
+  """Returns the rows of results.json in a work directory."""
+  return json.loads((path / 'results.json').read_text())['rows']

@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 from jaxssl import build
-from jaxssl.cli import measure, runs, workdir
+from jaxssl.cli import evaluation_options, runs, workdir
 from jaxssl.cli.eval import evaluate
 from jaxssl.cli.train import train
 
 sys.path.insert(0, os.path.dirname(__file__))
+from processes import rows_of
 from tiny_config import get_config
 
 
@@ -34,10 +35,6 @@ def stored(run, **overrides):
   return config
 
 
-def rows_of(run):
-  return json.loads((run / 'results.json').read_text())['rows']
-
-
 def folder(path, sizes, labelled=True):
   rng = np.random.default_rng(0)
   for i, (height, width) in enumerate(sizes):
@@ -49,7 +46,7 @@ def folder(path, sizes, labelled=True):
 
 def test_every_protocol_stands_beside_its_baselines_by_the_recipes_of_the_config(run, capsys):
   config = stored(run)
-  measure.complete(config.evaluation)  # As the command does, before it reads the flags.
+  evaluation_options.complete(config.evaluation)  # As the command does, before it reads the flags.
   config.update_from_flattened_dict({
       'evaluation.protocols': ('knn', 'linear', 'sgd', 'finetune'), 'evaluation.fractions': (0.1,),
       'data.name': 'omniglot_unseen', 'evaluation.representation': 'head1',
@@ -112,7 +109,7 @@ def test_unlabelled_pictures_get_the_geometry_of_their_features(run, tmp_path):
 ])
 def test_mistakes_are_named(run, overrides, message):
   config = stored(run)
-  measure.complete(config.evaluation)
+  evaluation_options.complete(config.evaluation)
   config.update_from_flattened_dict(overrides)
   with pytest.raises(ValueError, match=message):
     evaluate(config, str(run))

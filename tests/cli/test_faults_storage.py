@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 sys.path.insert(0, os.path.dirname(__file__))
-from processes import command, digest, finish, logged, saved, wait_for
+from processes import command, digest, finish, logged, rows_of, saved, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -128,7 +128,7 @@ def test_other_files_that_are_damaged_are_set_aside(copy, whole):
     assert 'is damaged' in line_with(out, name), out
   assert digest(out) == whole[1]
   assert json.loads((copy / 'config.json').read_text()) == kept['config.json']
-  assert [row['value'] for row in json.loads((copy / 'results.json').read_text())['rows']] == [
+  assert [row['value'] for row in rows_of(copy)] == [
       row['value'] for row in kept['results.json']['rows']]
   assert len(json.loads((copy / 'environment.json').read_text())) == 1
   assert logged(copy) == [1, 4, 6, 8, 10, 12]

@@ -45,7 +45,7 @@ def test_features_and_classes_of_one_file(files, capsys):
 @pytest.mark.parametrize('x, message', [
     ('none.npy', 'none.npy is not a file'), ('none.npz:a', 'none.npz is not a file'),
     ('features.npz', r'features.npz holds test_features, test_labels: write .*features.npz:KEY'),
-    ('features.npz:train_features', 'holds test_features, test_labels: .* found .*features.npz:train_features'),
+    ('features.npz:train_features', 'holds test_features, test_labels: .* got .*features.npz:train_features'),
     ('objects.npy', 'objects.npy does not hold an array of numbers'),
     ('text.npy', 'text.npy does not hold an array of numbers')])
 def test_wrong_files(files, x, message):
@@ -55,14 +55,14 @@ def test_wrong_files(files, x, message):
 
 
 def test_wrong_classes(files):
-  with pytest.raises(ValueError, match="--classes must be x, y or x,y, found 'z'"):
+  with pytest.raises(ValueError, match="--classes must be x, y or x,y, got 'z'"):
     quick(f'{files}/x.npy', f'{files}/x.npy', classes=['z'], out=f'{files}/out')
 
 
 @pytest.mark.parametrize('arguments, message', [
     (['x.npy'], 'error: missing argument Y. See --help'),
     (['x.npy', 'x.npy', 'x.npy', '--steps', '3'], "error: unknown argument 'x.npy': flags start with --. See --help"),
-    (['x.npy', 'x.npy', '--estimators', 'info_nce,kl'], "error: estimators must be of .*found 'kl'"),
+    (['x.npy', 'x.npy', '--estimators', 'info_nce,kl'], "error: estimators must be of .*got 'kl'"),
     (['--help'], 'jaxssl mutual-information X Y .*--batch_size')])
 def test_the_command_line(files, arguments, message):
   command = [sys.executable, '-m', 'jaxssl', 'mutual-information', *arguments]

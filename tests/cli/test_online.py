@@ -1,7 +1,6 @@
 """Online evaluation in a run: training stays as it is, a resumed run logs the same, and what cannot be is refused."""
 
 import contextlib
-import json
 import math
 import os
 import sys
@@ -107,7 +106,7 @@ def test_results_with_batch_norm_are_the_same_bit_for_bit_without_it(tmp_path):
     train(config(get_config(), **{'evaluation.online.every': every}), str(tmp_path / str(every)))
   assert [*curves(tmp_path / '3')] == [3, 6, 9, 12]
   assert checksum(state_of(tmp_path / '0')) == checksum(state_of(tmp_path / '3'))
-  rows = [json.loads((tmp_path / each / 'results.json').read_text())['rows'] for each in '03']
+  rows = [processes.rows_of(tmp_path / each) for each in '03']
   assert rows[0] == rows[1]
 
 

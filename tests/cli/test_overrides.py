@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 from tiny_config import get_config
 
 from jaxssl.build import build, load_source
-from jaxssl.cli import launch, measure
+from jaxssl.cli import evaluation_options, launch
 from jaxssl.cli.train import check
 from jaxssl.training import mesh
 
@@ -23,7 +23,7 @@ def attempt(*arguments):
   try:
     with launch.parsing():
       described = get_config()
-      measure.complete(described.evaluation)
+      evaluation_options.complete(described.evaluation)
       config = config_flags.DEFINE_config_dict('config', described, flag_values=values, sys_argv=argv)
       values(argv)
     source = load_source(config.value.to_dict(), 'pretrain')

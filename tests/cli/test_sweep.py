@@ -12,7 +12,7 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
-from processes import finish, read_until, saved, wait_for
+from processes import finish, read_until, rows_of, saved, wait_for
 
 from jaxssl.cli import sweep, sweep_table, trials, workdir
 
@@ -203,7 +203,7 @@ def test_the_trials_are_runs_of_the_train_command(tmp_path, swept):
   assert out.count('checked: ') == len(swept)
   good, *failed = rows(path).values()
   assert good['status'] == 'finished' and good['values'] == {'method.optimizer.learning_rate.base': 0.05}
-  assert good['results'] == json.loads((path / good['directory'] / 'results.json').read_text())['rows']
+  assert good['results'] == rows_of(path / good['directory'])
   assert workdir.read_config(str(path / good['directory'])).steps == 4
   assert 'trained encoder' in (path / f'{good["directory"]}.log').read_text()
   assert f'Best: {path / good["directory"]}' in out and (path / 'sweep.png').exists()

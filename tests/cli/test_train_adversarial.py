@@ -1,7 +1,6 @@
 """The commands on an adversarial autoencoder and on BiGAN: clusters and the inverse in the table, rates in the log."""
 
 import csv
-import json
 import os
 import sys
 
@@ -16,6 +15,7 @@ from jaxssl.evaluation import table
 from jaxssl.evaluation.clustering import clustering_accuracy
 
 sys.path.insert(0, os.path.dirname(__file__))
+from processes import rows_of
 from tiny_config import get_config
 
 MLP = {'name': 'mlp_discriminator', 'features': (8,)}
@@ -59,10 +59,6 @@ def clustered(vectors):
     train(config(AUTOENCODER, vectors / 'labelled.npz', 'optimizer', 'discriminator_optimizer', 'encoder_optimizer',
                  **{'evaluation.pictures': True}), str(vectors / 'clustered'))
   return vectors / 'clustered'
-
-
-def rows_of(path):
-  return json.loads((path / 'results.json').read_text())['rows']
 
 
 def test_clusters_have_rows_where_there_are_labels(clustered):

@@ -1,6 +1,5 @@
 """The commands on audio: from an .npz of clips to table, pictures, features and resume."""
 
-import json
 import os
 import sys
 
@@ -14,6 +13,7 @@ from jaxssl.cli.eval import evaluate
 from jaxssl.cli.train import train
 
 sys.path.insert(0, os.path.dirname(__file__))
+from processes import rows_of
 from tiny_config import get_config
 
 
@@ -62,7 +62,7 @@ def finished(tmp_path_factory):
 
 def test_table_has_every_task_beside_mfcc_and_the_random_encoder(finished, capsys):
   path, _ = finished
-  rows = json.loads((path / 'run' / 'results.json').read_text())['rows']
+  rows = rows_of(path / 'run')
   assert {row['label'] for row in rows} == {'class', 'speaker', 'class of an unheard speaker'}
   assert {(row['features'], row['representation']) for row in rows} == {
       ('mfcc', 'inputs'), *((kind, name) for kind in ('random', 'trained') for name in 'zc')}

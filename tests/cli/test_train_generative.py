@@ -1,7 +1,6 @@
 """The commands on generative methods: table, pictures, another number of samples, vectors, what is refused."""
 
 import dataclasses
-import json
 import os
 import sys
 
@@ -14,11 +13,12 @@ from PIL import Image
 
 from jaxssl import core
 from jaxssl.build import Experiment, Source, build, load_source, views
-from jaxssl.cli import measure, measure_generative, pictures_generative, runs, workdir
+from jaxssl.cli import evaluation_options, measure, measure_generative, pictures_generative, runs, workdir
 from jaxssl.cli.eval import evaluate
 from jaxssl.cli.train import train
 
 sys.path.insert(0, os.path.dirname(__file__))
+from processes import rows_of
 from tiny_config import get_config
 
 PAIRED = {'name': 'paired', 'size': 12}
@@ -41,10 +41,6 @@ def config(method, data=None, **overrides):
     made.evaluation.update({'protocols': ('knn', 'reconstruction'), 'pictures': True, 'reconstruction': {'samples': 1}})
     made.update_from_flattened_dict(overrides)
   return made
-
-
-def rows_of(path):
-  return json.loads((path / 'results.json').read_text())['rows']
 
 
 def values(path, protocol='reconstruction'):
@@ -136,7 +132,7 @@ def test_cutmix_of_vectors_is_refused_before_the_run(vectors, tmp_path):
 
 def test_cutmix_of_vectors_is_refused_before_anything_is_measured(vectors):
   stored = workdir.read_config(str(vectors / 'run'))
-  measure.complete(stored.evaluation)
+  evaluation_options.complete(stored.evaluation)
   stored.update_from_flattened_dict({'evaluation.protocols': ('knn', 'finetune'), 'evaluation.finetune.cutmix': 1.0})
   with pytest.raises(ValueError, match=r'config.evaluation.finetune.cutmix must be 0 for what is not images .* got 1'):
     evaluate(stored, str(vectors / 'run'))
@@ -163,9 +159,9 @@ def test_bernoulli_refuses_a_single_test_vector_outside_0_and_1(vectors, tmp_pat
 
 def test_what_a_run_stored_as_none_can_be_set_afterwards(vectors):
   stored = workdir.read_config(str(vectors / 'run'))
-  measure.complete(stored.evaluation)
+  evaluation_options.complete(stored.evaluation)
   again = ConfigDict(stored.evaluation.to_dict())  # As results of train.py are stored.
-  measure.complete(again)
+  evaluation_options.complete(again)
   again.finetune.layer_decay = 0.5
   assert again.finetune.layer_decay == 0.5 and again.finetune.drop_path is None
 

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import json
 import os
 import pathlib
 import re
@@ -26,6 +25,7 @@ from jaxssl.training import mesh as meshes
 from jaxssl.training.checkpoints import checksum
 
 sys.path.insert(0, os.path.dirname(__file__))
+from processes import rows_of
 from tiny_config import get_config
 
 CONFIG = pathlib.Path(__file__).with_name('tiny_config.py')
@@ -118,7 +118,7 @@ def assert_same_run(path, other, accuracy=3 / 1210):
     assert ours['gradient_norm'] == pytest.approx(theirs['gradient_norm'], rel=1e-3)
   ours, theirs = (state_of(each)._replace(opt_state=None) for each in (path, other))
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=5e-4), ours, theirs)
-  rows = [json.loads((each / 'results.json').read_text())['rows'] for each in (path, other)]
+  rows = [rows_of(each) for each in (path, other)]
   for ours, theirs in zip(*rows, strict=True):
     assert ours.pop('value') == pytest.approx(theirs.pop('value'), rel=2e-3, abs=accuracy) and ours == theirs
 
@@ -317,10 +317,10 @@ def test_a_run_goes_on_with_other_devices(whole, tmp_path, devices, monkeypatch,
   out = capsys.readouterr().out
   assert f'Resuming from step 4.\nThe checkpoint is of 8 devices; {message}' in out
   assert_same_run(tmp_path / 'run', whole / 'whole')
-  evaluated = [row['value'] for row in json.loads((tmp_path / 'run' / 'results.json').read_text())['rows']]
+  evaluated = [row['value'] for row in rows_of(tmp_path / 'run')]
   devices(8 // count)
   evaluate(workdir.read_config(str(tmp_path / 'run')), str(tmp_path / 'run'))
-  again = [row['value'] for row in json.loads((tmp_path / 'run' / 'results.json').read_text())['rows']]
+  again = [row['value'] for row in rows_of(tmp_path / 'run')]
   assert again == pytest.approx(evaluated, abs=3 / 1210)
   if model > 1:  # And back.
     shutil.rmtree(tmp_path / 'run' / 'checkpoints' / '12')

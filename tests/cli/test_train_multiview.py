@@ -1,6 +1,5 @@
 """The commands on several views: of colours, with a memory, and of the user's own paired arrays."""
 
-import json
 import os
 import sys
 
@@ -13,6 +12,7 @@ from jaxssl.cli.eval import evaluate
 from jaxssl.cli.train import train
 
 sys.path.insert(0, os.path.dirname(__file__))
+from processes import rows_of
 from tiny_config import get_config
 
 MULTIVIEW = {'name': 'multiview', 'size': 12, 'modalities': ('L', 'ab')}
@@ -36,10 +36,6 @@ def config(path, recipe, encoder=BY_SHAPE, **overrides):
     made.evaluation.finetune.update({'batch_size': 16})
     made.update_from_flattened_dict(overrides)
   return made
-
-
-def rows_of(path):
-  return json.loads((path / 'results.json').read_text())['rows']
 
 
 @pytest.fixture(scope='module')

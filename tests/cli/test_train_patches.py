@@ -1,6 +1,5 @@
 """The commands on CPC of images: table, pictures, every representation, preview, and errors before the run."""
 
-import json
 import os
 import sys
 
@@ -13,6 +12,7 @@ from jaxssl.cli.eval import evaluate
 from jaxssl.cli.train import train
 
 sys.path.insert(0, os.path.dirname(__file__))
+from processes import rows_of
 from tiny_config import get_config
 
 
@@ -54,7 +54,7 @@ def finished(tmp_path_factory):
 
 def test_table_and_pictures(finished):
   path, _ = finished
-  rows = json.loads((path / 'run' / 'results.json').read_text())['rows']
+  rows = rows_of(path / 'run')
   assert {(row['protocol'], row['features'], row['representation']) for row in rows} == {
       ('knn', 'raw', 'inputs'), ('knn', 'random', 'z'), ('knn', 'trained', 'z'), ('finetune', 'random', 'z'),
       ('finetune', 'trained', 'z')}
@@ -68,7 +68,7 @@ def test_eval_of_the_other_representations(finished, capsys):
   other = config(made.data.path, **{'evaluation.representation': 'c, h', 'evaluation.protocols': ('knn',),
                                     'evaluation.pictures': False})
   evaluate(other, str(path / 'run'))
-  rows = json.loads((path / 'run' / 'results.json').read_text())['rows']
+  rows = rows_of(path / 'run')
   assert [(row['features'], row['representation']) for row in rows] == [
       ('raw', 'inputs'), ('random', 'c'), ('trained', 'c'), ('random', 'h'), ('trained', 'h')]
   assert [line.count('-') for line in capsys.readouterr().out.splitlines() if line.startswith('k-NN')] == [1, 1]

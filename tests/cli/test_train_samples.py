@@ -11,13 +11,14 @@ import pytest
 from PIL import Image
 
 from jaxssl.build import load_source
-from jaxssl.cli import measure, measure_generative, pictures_samples, runs, workdir
+from jaxssl.cli import evaluation_options, measure_generative, pictures_samples, runs
 from jaxssl.cli.eval import evaluate
 from jaxssl.cli.train import train
 from jaxssl.evaluation import feature_network
 from jaxssl.training.checkpoints import checksum
 
 sys.path.insert(0, os.path.dirname(__file__))
+from processes import rows_of
 from tiny_config import get_config
 
 FIGURES = ('frechet_distance', 'precision', 'recall')
@@ -44,10 +45,6 @@ def config(data, method=None, **overrides):
     made.evaluation.update({'protocols': ('samples',), 'samples': {'count': 50, 'steps': 2}})
     made.update_from_flattened_dict(overrides)
   return made
-
-
-def rows_of(path):
-  return workdir.read_json(str(path / 'results.json'))['rows']
 
 
 def values(path):
@@ -230,7 +227,7 @@ def test_the_section_can_be_set_from_the_command_line(given, expected):
     del options['samples']
     if given is not None:
       options.samples = given
-    measure.complete(options)
+    evaluation_options.complete(options)
   assert options.samples.to_dict() == expected
   options.samples.count = 50
   options.samples.steps = 8
@@ -239,7 +236,7 @@ def test_the_section_can_be_set_from_the_command_line(given, expected):
 
 def test_other_methods_have_no_such_section():
   options = get_config().evaluation
-  measure.complete(options)
+  evaluation_options.complete(options)
   assert 'samples' not in options
 
 

@@ -127,3 +127,12 @@ def test_retrieval_is_the_mean_over_pairs_of_views():
   z = jax.random.normal(jax.random.key(0), (20, 2, 3))
   np.testing.assert_allclose(geometry.retrieval(z), losses.retrieval_accuracy(z[:, 0], z[:, 1]), atol=1e-6)
   assert geometry.retrieval(jnp.ones((4, 2, 3))) == 0
+
+
+def test_rows_hold_what_needs_no_labels():
+  z = jax.random.normal(jax.random.key(0), (20, 5))
+  rows = geometry.rows(z, 'trained', 'h', seed=3)
+  assert {row['metric']: row['value'] for row in rows} == {
+      'effective_rank': float(geometry.effective_rank(z)), 'uniformity': float(geometry.uniformity(z))}
+  assert all((row['features'], row['representation'], row['seed'], row['num_test']) == ('trained', 'h', 3, 20)
+             for row in rows)

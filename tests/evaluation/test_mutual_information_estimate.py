@@ -123,7 +123,7 @@ def test_same_seed_same_estimate():
 def test_one_hot():
   np.testing.assert_array_equal(mi.one_hot([7, 3, 7]), [[0, 1], [1, 0], [0, 1]])
   np.testing.assert_array_equal(mi.one_hot(np.array(['b', 'a', 'b'])), [[0, 1], [1, 0], [0, 1]])
-  with pytest.raises(ValueError, match=r'labels must have shape \[n\], found \[2, 1\]'):
+  with pytest.raises(ValueError, match=r'labels must have shape \[n\], got \[2, 1\]'):
     mi.one_hot([[1], [2]])
   with pytest.raises(ValueError, match='3 different ones in 3 examples'):
     mi.one_hot([1, 2, 3])
@@ -153,24 +153,24 @@ def test_a_step_goes_up_the_estimate():
 
 
 @pytest.mark.parametrize('change, message', [
-    ({'y': np.zeros((99, 2))}, 'x and y must be pairs, of one length, found 100 and 99'),
+    ({'y': np.zeros((99, 2))}, 'x and y must be pairs, of one length, got 100 and 99'),
     ({'x': np.where(np.arange(200).reshape(100, 2) == 7, np.nan, 0)},
-     'x must be finite, found nan or infinity in 1 of 100 rows, the first of them row 3'),
-    ({'x': np.full(100, 'a')}, 'x must hold real numbers, found <U1'),
-    ({'y': np.ones(100, complex)}, 'y must hold real numbers, found complex128'),
-    ({'x': np.zeros((100, 0))}, r'x must have shape \[n, ...\], none of it 0, found \[100, 0\]'),
-    ({'x': 3.0}, r'x must have shape \[n, ...\], none of it 0, found \[\]'),
-    ({'estimators': ('kl',)}, "estimators must be of info_nce, .*, found 'kl'"),
-    ({'estimators': ('nwj:3',)}, "nwj has no parameter, found 'nwj:3'"),
-    ({'estimators': ('smile:x',)}, "the parameter of smile must be positive, found 'smile:x'"),
-    ({'estimators': ('alpha_tuba:2',)}, r"the parameter of alpha_tuba must be in \(0, 1\], found 'alpha_tuba:2'"),
-    ({'estimators': ('ml_cpc:8',)}, 'the parameter of ml_cpc must lie below the batch size, 8, found ml_cpc:8'),
+     'x must be finite, got nan or infinity in 1 of 100 rows, the first of them row 3'),
+    ({'x': np.full(100, 'a')}, 'x must hold real numbers, got <U1'),
+    ({'y': np.ones(100, complex)}, 'y must hold real numbers, got complex128'),
+    ({'x': np.zeros((100, 0))}, r'x must have shape \[n, ...\], none of it 0, got \[100, 0\]'),
+    ({'x': 3.0}, r'x must have shape \[n, ...\], none of it 0, got \[\]'),
+    ({'estimators': ('kl',)}, "estimators must be of info_nce, .*, got 'kl'"),
+    ({'estimators': ('nwj:3',)}, "nwj has no parameter, got 'nwj:3'"),
+    ({'estimators': ('smile:x',)}, "the parameter of smile must be positive, got 'smile:x'"),
+    ({'estimators': ('alpha_tuba:2',)}, r"the parameter of alpha_tuba must be in \(0, 1\], got 'alpha_tuba:2'"),
+    ({'estimators': ('ml_cpc:8',)}, 'the parameter of ml_cpc must lie below the batch size, 8, got ml_cpc:8'),
     ({'estimators': ()}, 'estimators must name at least one'),
-    ({'critic': 'bilinear'}, "critic must be separable, concatenated or a module, found 'bilinear'"),
-    ({'batch_size': 64}, 'too few pairs: batches of 64 with held_out=0.2 need at least 320, found 100'),
-    ({'batch_size': 1}, 'batch_size must be at least 2, found 1'),
-    ({'held_out': 0.5}, 'held_out must be above 0 and below 0.5, found 0.5'),
-    ({'steps': 0}, 'steps and learning_rate must be positive, found 0')])
+    ({'critic': 'bilinear'}, "critic must be separable, concatenated or a module, got 'bilinear'"),
+    ({'batch_size': 64}, 'too few pairs: batches of 64 with held_out=0.2 need at least 320, got 100'),
+    ({'batch_size': 1}, 'batch_size must be at least 2, got 1'),
+    ({'held_out': 0.5}, 'held_out must be above 0 and below 0.5, got 0.5'),
+    ({'steps': 0}, 'steps and learning_rate must be positive, got 0')])
 def test_wrong_arguments(change, message):
   x, y = pairs(100, 0.5)
   with pytest.raises(ValueError, match=message):
@@ -178,7 +178,7 @@ def test_wrong_arguments(change, message):
 
 
 def test_too_few_pairs():
-  with pytest.raises(ValueError, match='too few pairs: batches of 8 with held_out=0.2 need at least 40, found 39'):
+  with pytest.raises(ValueError, match='too few pairs: batches of 8 with held_out=0.2 need at least 40, got 39'):
     mi.estimate(*pairs(39, 0.5))
 
 

@@ -40,6 +40,13 @@ def test_tsne_keeps_clusters_together_and_repeats():
   np.testing.assert_array_equal(points, plots.project(features)[0])
 
 
+def test_a_feature_of_one_dimension_has_a_map(tmp_path):
+  points = plots.pca(np.arange(6.0)[:, None])
+  np.testing.assert_allclose(points, np.stack([np.arange(6) - 2.5, np.zeros(6)], axis=1))
+  plots.embedding_map(points, None, tmp_path / 'map.png')
+  assert (tmp_path / 'map.png').exists()
+
+
 def test_pca_stands_in_for_tsne(monkeypatch):
   features, _ = _clusters()
   assert plots.project(features[:20])[1] == 'PCA'

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxssl.evaluation.subsets import balanced_subset, count_shared
+from jaxssl.evaluation.subsets import balanced_subset, count_shared, evenly_spread
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,12 @@ def test_deterministic_nested_and_spread_over_the_set():
 def test_fraction_is_checked(fraction):
   with pytest.raises(ValueError, match='fraction must be in'):
     balanced_subset(np.arange(3), fraction)
+
+
+@pytest.mark.parametrize('n, count, expected', [
+    (9, 3, [0, 4, 8]), (4, 4, range(4)), (3, 10, range(3)), (5, 1, [0]), (1, 1, [0])])
+def test_indices_are_spread_from_the_first_to_the_last(n, count, expected):
+  np.testing.assert_array_equal(evenly_spread(n, count), expected)
 
 
 def test_shared_images_are_counted_where_both_are_arrays_of_one_shape():

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from adversarial import close, dense, moved, same, softplus
 from flax import linen as nn
 
 from jaxssl import build, methods
@@ -46,27 +47,6 @@ def initial(method):
 @functools.cache
 def update(method):
   return jax.jit(method.step)
-
-
-def same(a, b):
-  return all(bool(jnp.all(x == y)) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
-
-
-def close(found, expected, tolerance=1e-5):
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(
-      x, y, rtol=tolerance, atol=tolerance * float(jnp.abs(y).max()) + 1e-7), found, expected)
-
-
-def moved(before, after):
-  return {name for name in before.params if not same(before.params[name], after.params[name])}
-
-
-def softplus(x):
-  return np.logaddexp(0, x)
-
-
-def dense(params, x):
-  return x @ np.float64(params['kernel']) + np.float64(params.get('bias', 0.0))
 
 
 def by_hand_joint(params, x, z):

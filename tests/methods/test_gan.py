@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from adversarial import close, same
 
 from jaxssl import build, losses, methods
 from jaxssl.methods import gan
@@ -32,15 +33,6 @@ def initial(method, shape=(2,)):
 
 def step(method, state, batch, key=KEY):
   return jax.jit(method.step)(state, batch, key)
-
-
-def same(a, b):
-  return all(bool(jnp.all(x == y)) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
-
-
-def close(found, expected, tolerance=1e-5):
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(
-      x, y, rtol=tolerance, atol=tolerance * float(jnp.abs(y).max()) + 1e-7), found, expected)
 
 
 def score(method, params, x):

@@ -35,6 +35,17 @@ def test_a_sweep_takes_what_dead_processes_left(tmp_path):
   assert {file.name for file in tmp_path.iterdir()} == {mine, init, 'results.json', 'tmp'}
 
 
+def test_what_is_not_written_to_its_end_replaces_nothing(tmp_path):
+  path = tmp_path / 'x'
+  path.write_text('old')
+  with pytest.raises(KeyError), files.replacing(path) as temporary, open(temporary, 'w') as file:
+    file.write('half')
+    raise KeyError
+  assert path.read_text() == 'old'
+  files.replace(str(path), 'new')
+  assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {'x': 'new'}
+
+
 def test_errors_name_the_file(tmp_path):
   with pytest.raises(OSError, match=f'^{tmp_path}/no/file cannot be written: No such file or directory$'):
     files.replace(str(tmp_path / 'no' / 'file'), '')

@@ -1,5 +1,6 @@
 """Meshes: N devices equal one, sharded parameters equal whole ones, and two processes equal one."""
 
+import errno
 import importlib.util
 import pathlib
 import socket
@@ -183,6 +184,20 @@ def test_a_port_that_is_taken_is_refused(joined):
     with pytest.raises(ValueError, match=f'process 0 cannot listen at port {port}: Address already in use; choose'):
       meshes.initialize_distributed(f'localhost:{port}', 2, 0)
     meshes.initialize_distributed(f'localhost:{port}', 2, 1)  # Which only calls there.
+  assert len(joined) == 1
+
+
+def test_a_machine_whose_ipv6_is_switched_off_can_be_the_first(joined, monkeypatch):
+  def without_ipv6(family=socket.AF_INET, *arguments, create=socket.socket):
+    if family == socket.AF_INET6:
+      raise OSError(errno.EAFNOSUPPORT, 'Address family not supported by protocol')
+    return create(family, *arguments)
+
+  with socket.socket() as other:
+    other.bind(('', 0))
+    port = other.getsockname()[1]
+  monkeypatch.setattr(socket, 'socket', without_ipv6)
+  meshes.initialize_distributed(f'localhost:{port}', 2, 0)
   assert len(joined) == 1
 
 
