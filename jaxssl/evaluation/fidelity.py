@@ -22,8 +22,8 @@ def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
   """Returns the squared Fréchet distance of two Gaussians, each fitted to features by mean and unbiased covariance.
 
   `|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2)`, which is what a figure called FID is. In float64. With S = R^T R the
-  trace of the root is the sum of the singular values of R1 R2^T, so that no root of a matrix is taken: where examples are
-  no more than the dimensions, it would make large errors of the rounding of zero eigenvalues.
+  trace of the root is the sum of the singular values of R1 R2^T, so that no root of a matrix is taken: where examples
+  are no more than the dimensions, it would make large errors of the rounding of zero eigenvalues.
 
   Args:
     real: features [n, d].
