@@ -84,12 +84,18 @@ def _announce(run: runs.Run, path: str, source: Source, moved: str) -> None:
     print(f'Resuming from step {start}.')
   if moved:
     print(moved)
-  # Those that reconstruct or generate want the colours as they are.
-  contrasts = not any(hasattr(run.experiment.method, name) for name in ('score', 'sample'))
-  if contrasts and not run.hears and run.channels == 3 and not run.experiment.recipe.recolours:
+  if not run.hears and run.channels == 3 and _compares(run.experiment) and not run.experiment.recipe.recolours:
     print('These images have colours and no view changes them: for photographs, the recipe of configs/simclr_folder.py '
           'teaches more.')
   print('Compiling the train step …', flush=True)
+
+
+def _compares(experiment: Experiment) -> bool:
+  """Whether views of an image are compared; what reconstructs, generates or predicts one view wants its colours."""
+  if any(hasattr(experiment.method, name) for name in ('score', 'sample')):
+    return False
+  views, patches = (getattr(experiment.recipe, name, None) for name in ('views', 'patches'))
+  return views is None or len(views) > 1 or patches is not None
 
 
 def _refuse_other_data(stored: dict, present: dict) -> None:
