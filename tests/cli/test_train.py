@@ -46,7 +46,7 @@ def state_of(path):
   return jax.tree.map(np.asarray, runs.restore(str(path)).state)
 
 
-def wait_for(condition, process, seconds=120):
+def wait_for(condition, process, seconds=600):
   end = time.time() + seconds
   while not condition():
     assert process.poll() is None, process.communicate()[0]
