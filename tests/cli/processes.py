@@ -30,7 +30,7 @@ def finish(process, status=0, seconds=900):
   return out
 
 
-def wait_for(condition, process, seconds=120, interval=0.01):
+def wait_for(condition, process, seconds=600, interval=0.01):
   """Returns what `condition()` returns once it is true."""
   end = time.time() + seconds
   while not (found := condition()):
