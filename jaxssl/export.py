@@ -51,15 +51,21 @@ def variables(encoder: nn.Module, state: Mapping[str, Any], image_size: int | tu
   Raises:
     ValueError: where the weights are not those of `encoder`, with the first that differs.
   """
-  if isinstance(encoder, ResNet):
-    found = load_torchvision(state)
-  elif isinstance(encoder, ViT):
-    if encoder.positions != 'learned':
-      raise ValueError(f"encoder must have positions='learned', as weights of timm do, got {encoder.positions!r}")
-    found = load_timm(state, _grid(encoder, image_size))
-  else:
+  if not isinstance(encoder, ResNet | ViT):
     raise ValueError(f'encoder must be a ResNet or a ViT, got {type(encoder).__name__}')
-  _check(encoder, found, image_size)
+  if isinstance(encoder, ViT) and encoder.positions != 'learned':
+    raise ValueError(f"encoder must have positions='learned', as weights of timm do, got {encoder.positions!r}")
+  _check_values(state)
+  try:
+    if isinstance(encoder, ResNet):
+      found = load_torchvision(state)
+    else:
+      _check_patch(encoder, state)
+      found = load_timm(state, _grid(encoder, image_size))
+    _check(encoder, found, image_size)
+  except (AttributeError, IndexError, KeyError, TypeError, ZeroDivisionError) as error:  # Of odd shapes and names.
+    raise ValueError(
+        f'state must be of a {type(encoder).__name__}, got weights that are of none ({error!r})') from error
   return found
 
 
@@ -67,22 +73,31 @@ def save(
     file: str | os.PathLike, encoder: nn.Module, variables: Mapping[str, Any],
     image_size: int | tuple[int, int] = 224) -> None:
   """Writes `state_dict` as a .safetensors file. Arguments and errors are those of `state_dict`."""
-  from safetensors.numpy import save_file
+  from safetensors.numpy import save as serialize
 
-  save_file({name: np.ascontiguousarray(array) for name, array in state_dict(encoder, variables, image_size).items()},
-            file, metadata={'format': 'pt'})
+  state = {name: np.ascontiguousarray(array) for name, array in state_dict(encoder, variables, image_size).items()}
+  content = serialize(state, metadata={'format': 'pt'})
+  with open(file, 'wb') as opened:
+    opened.write(content)
 
 
 def load(file: str | os.PathLike, encoder: nn.Module, image_size: int | tuple[int, int] = 224) -> dict[str, Any]:
-  """Returns the variables of `encoder` from a .safetensors file, such as timm's. Errors are those of `variables`."""
+  """Returns the variables of `encoder` from a .safetensors file, such as timm's.
+
+  Arguments and errors are those of `variables`; the errors name the file. What comes back goes into
+  `encoder.apply(variables, images)`.
+  """
   from safetensors import SafetensorError
   from safetensors.numpy import load_file
 
   try:
     state = load_file(file)
-  except SafetensorError as error:
-    raise ValueError(f'{file} is no .safetensors file: {error}') from error
-  return variables(encoder, state, image_size)
+  except (SafetensorError, AttributeError) as error:  # AttributeError: a type that NumPy has not, such as float8.
+    raise ValueError(f'{file} is no .safetensors file that can be read: {error}') from error
+  try:
+    return variables(encoder, state, image_size)
+  except ValueError as error:
+    raise ValueError(f'{file}: {error}') from error
 
 
 def stablehlo(
@@ -110,6 +125,26 @@ def _grid(encoder: ViT, image_size: int | tuple[int, int]) -> tuple[int, int]:
   if any(side % of for side, of in zip(sides, patch, strict=True)):
     raise ValueError(f'image_size must be a multiple of the patch, {encoder.patch}, got {image_size}')
   return sides[0] // patch[0], sides[1] // patch[1]
+
+
+def _check_values(state: Mapping[str, Any]) -> None:
+  """Raises ValueError for weights that are no finite floats; how many batches were seen is no weight."""
+  for name, value in state.items():
+    if name.endswith('num_batches_tracked'):
+      continue
+    if not jax.numpy.issubdtype(value.dtype, np.floating):
+      raise ValueError(f'state must hold floats, got {value.dtype} in {name}')
+    if not np.isfinite(np.asarray(value, np.float32)).all():
+      raise ValueError(f'state must hold finite float32 numbers, got others in {name}')
+
+
+def _check_patch(encoder: ViT, state: Mapping[str, Any]) -> None:
+  """Raises ValueError for weights of other patches."""
+  patch = encoder.patch if isinstance(encoder.patch, tuple) else (encoder.patch, encoder.patch)
+  kernel = state.get('patch_embed.proj.weight')
+  if kernel is not None and kernel.shape[2:] != patch:
+    raise ValueError(
+        f'state must be of patches of {list(patch)} pixels, as the encoder has, got {list(kernel.shape[2:])}')
 
 
 def _check(encoder: nn.Module, found: Mapping[str, Any], image_size: int | tuple[int, int]) -> None:

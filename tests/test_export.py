@@ -19,6 +19,7 @@ VITS = {
     'learned positions': models.ViT((8, 4), 16, 2, 2, positions='learned', layer_scale=0.1),
     'no class': models.ViT(8, 16, 1, 2, class_token=False, pool='mean', positions='learned', qkv_bias=False),
     'registers': models.ViT(8, 16, 1, 2, registers=2, positions='learned'),
+    'registers alone': models.ViT(8, 16, 1, 2, registers=3, class_token=False, pool='mean', positions='learned'),
 }
 ENCODERS = {**RESNETS, **VITS}
 
@@ -102,3 +103,23 @@ def test_a_program_takes_any_batch():
   program = jax.export.deserialize(export.stablehlo(represent, images.shape[1:]))
   for batch in (1, 3):
     np.testing.assert_allclose(program.call(jnp.asarray(images[:batch])), represent(images[:batch]), rtol=1e-5)
+
+
+@pytest.mark.parametrize('name, changes, message', [
+    ('basic', {'conv1.weight': np.full((4, 3, 7, 7), np.nan, np.float32)}, 'got others in conv1.weight'),
+    ('basic', {'conv1.weight': np.ones((4, 3, 7, 7), int)}, 'must hold floats, got int64 in conv1.weight'),
+    ('basic', {'layer1.0.conv1.x.weight': np.ones((4, 4, 3, 3), np.float32)}, "the weight 'layer1.0.conv1.x.weight'"),
+    ('basic', {'conv1.0.weight': np.ones((4, 3, 3, 3), np.float32)}, 'state must be of a ResNet'),
+    ('learned positions', {'patch_embed.proj.weight': np.ones((16, 3, 4, 8), np.float32)},
+     r'patches of \[8, 4\] pixels, as the encoder has, got \[4, 8\]'),
+    ('learned positions', {'pos_embed': np.float32(1)}, 'state must be of a ViT'),
+    ('learned positions', {'dist_token': np.ones((1, 1, 16), np.float32)}, "got the weight 'dist_token'"),
+])
+def test_weights_that_are_odd_are_refused_in_one_line(name, changes, message, tmp_path):
+  from safetensors.numpy import save_file
+
+  encoder, variables, _ = example(name)
+  state = {**export.state_dict(encoder, variables, (32, 16)), **changes}
+  save_file({key: np.ascontiguousarray(value) for key, value in state.items()}, tmp_path / 'odd.safetensors')
+  with pytest.raises(ValueError, match=f'odd.safetensors: .*{message}'):
+    export.load(tmp_path / 'odd.safetensors', encoder, (32, 16))

@@ -40,17 +40,23 @@ def write(path: str, out: str, step: int | None = None, representation: str | No
   workdir.refuse_links(path)
   run = runs.restore(path, step)
   size = _image_size(run)
+  inside = os.path.join(os.path.realpath(path), 'checkpoints', '')
+  if os.path.realpath(out).startswith(inside):
+    raise ValueError(f'--out {out} must lie outside {inside}, which is for checkpoints alone')
   with files.writing(out):
     os.makedirs(os.path.dirname(os.path.abspath(out)), exist_ok=True)
     if kind == '.safetensors':
-      export.save(out, *_encoder(run), size)
+      encoder, variables = _encoder(run)
+      with files.replacing(out) as temporary:
+        export.save(temporary, encoder, variables, size)
+      hint = _counterpart(encoder, size, run.channels)
     else:
-      represent = of_run(run, representation).represent
-      program = export.stablehlo(represent, (size, size, run.channels))
-      with open(out, 'wb') as file:
+      program = export.stablehlo(of_run(run, representation).represent, (size, size, run.channels))
+      with files.replacing(out) as temporary, open(temporary, 'wb') as file:
         file.write(program)
+      hint = 'jax.export.deserialize(bytearray(content)).call(images)'
   print(f'{out}: {type(run.experiment.method).__name__}, step {int(run.state.step)}, images of {size} x {size} with '
-        f'{run.channels} channel{"s" if run.channels > 1 else ""}, float32 in [0, 1]')
+        f'{run.channels} channel{"s" if run.channels > 1 else ""}, float32 in [0, 1]\n{hint}')
 
 
 def _image_size(run: runs.Run) -> int:
@@ -61,11 +67,44 @@ def _image_size(run: runs.Run) -> int:
 
 
 def _encoder(run: runs.Run) -> tuple[Any, dict[str, Any]]:
-  """The encoder alone, nothing on top, and its variables."""
-  encoder = getattr(run.experiment.method, 'encoder', None)
+  """The encoder alone that the run's evaluation uses (of I-JEPA a moving average), and its variables."""
+  method, state = run.experiment.method, run.whole().state
+  module, variables = method.backbone(state, run.representations[0])
+  if isinstance(module, ResNet | ViT):
+    return module, variables
+  encoder = getattr(method, 'encoder', None)
   if not isinstance(encoder, ResNet | ViT):
     raise ValueError(f'--out: .safetensors are of a ResNet or a ViT; the encoder of {run.config.method.name} is '
                      f'{"several networks" if isinstance(encoder, tuple) else type(encoder).__name__}')
-  state = run.whole().state
   parts = core.part_of(state, ('encoder',))
   return encoder, {kind: tree['network']['encoder'] for kind, tree in parts.items()}
+
+
+RESNETS: dict[tuple[tuple[int, ...], str], str] = {
+    ((2, 2, 2, 2), 'basic'): 'resnet18', ((3, 4, 6, 3), 'basic'): 'resnet34',
+    ((3, 4, 6, 3), 'bottleneck'): 'resnet50', ((3, 4, 23, 3), 'bottleneck'): 'resnet101',
+    ((3, 8, 36, 3), 'bottleneck'): 'resnet152'}
+
+
+def _counterpart(encoder: ResNet | ViT, size: int, channels: int) -> str:
+  """The model of torchvision or timm that takes the weights, as one makes it there, or that there is none."""
+  if isinstance(encoder, ViT):
+    more = f', reg_tokens={encoder.registers}' if encoder.registers else ''
+    more += f', init_values={encoder.layer_scale}' if encoder.layer_scale else ''
+    more += '' if encoder.class_token else ', class_token=False'
+    pool = 'token' if encoder.pool == 'class' else 'avg'
+    return (f'timm.models.VisionTransformer(img_size={size}, patch_size={encoder.patch}, in_chans={channels}, '
+            f'embed_dim={encoder.width}, depth={encoder.depth}, num_heads={encoder.heads}, num_classes=0, '
+            f"global_pool='{pool}', fc_norm=False{more})")
+  name = RESNETS.get((tuple(encoder.stage_sizes), encoder.block))
+  stock = tuple(encoder.widths) == (64, 128, 256, 512) and encoder.width_multiplier == 1
+  deep = encoder.stem == 'd' and encoder.average_pool_shortcut
+  if name is None or not stock or (encoder.average_pool_shortcut and not deep) or encoder.stem == 'strided':
+    return ("no model of torchvision or timm has this network's stages, widths and stem: build it there with their "
+            'names, or take a .stablehlo')
+  if deep:
+    return f"timm.create_model('{name}d', in_chans={channels}, num_classes=0)"
+  if encoder.stem == 'small':
+    return (f'torchvision.models.{name}() with conv1 = torch.nn.Conv2d({channels}, 64, 3, 1, 1, bias=False) and '
+            'maxpool = fc = torch.nn.Identity()')
+  return f"timm.create_model('{name}', in_chans={channels}, num_classes=0)"

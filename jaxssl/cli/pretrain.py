@@ -82,6 +82,8 @@ def _announce(run: runs.Run, path: str, source: Source, moved: str) -> None:
         f'{"s" if count > 1 else ""}, in {path}')
   if start := int(run.state.step):
     print(f'Resuming from step {start}.')
+  elif config.init_from:
+    print(f'The encoder starts from {config.init_from}.')
   if moved:
     print(moved)
   if not run.hears and run.channels == 3 and _compares(run.experiment) and not run.experiment.recipe.recolours:

@@ -263,6 +263,7 @@ def resnet200(**fields: Any) -> ResNet:
 
 # timm's ResNet-D keeps its stem in one sequence: torch name -> ours.
 _STEM_D = {'conv1.0': 'conv1', 'conv1.1': 'bn1', 'conv1.3': 'conv2', 'conv1.4': 'bn2', 'conv1.6': 'conv3', 'bn1': 'bn3'}
+_MODULES = r'conv1|bn1|conv1\.\d|layer\d\.\d+\.(conv\d|bn\d|downsample\.\d)'
 _LEAVES = {'bias': ('params', 'bias'), 'running_mean': ('batch_stats', 'mean'), 'running_var': ('batch_stats', 'var')}
 
 
@@ -284,7 +285,7 @@ def load_torchvision(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     module, _, leaf = name.rpartition('.')
     if module == 'fc' or leaf == 'num_batches_tracked':
       continue
-    if not re.fullmatch(r'conv1|bn1|conv1\.\d|layer\d\.\d+\..+', module) or leaf not in ('weight', *_LEAVES):
+    if not re.fullmatch(_MODULES, module) or leaf not in ('weight', *_LEAVES):
       raise ValueError(f'state_dict must be of a ResNet, got the weight {name!r}')
     array = np.asarray(value, np.float32)
     if leaf == 'weight':

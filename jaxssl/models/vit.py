@@ -312,7 +312,7 @@ def load_timm(state_dict: Mapping[str, Any], grid: tuple[int, int] | None = None
             if not name.startswith(('head.', 'decoder_', 'mask_token'))}
   params: dict[str, Any] = _special(arrays, grid)
   for name, array in arrays.items():
-    module, leaf = name.rsplit('.', 1)
+    module, _, leaf = name.rpartition('.')
     *block, layer = module.split('.', 2)
     place = f'block{block[1]}' if block[:1] == ['blocks'] else None
     if module == 'norm':
@@ -348,10 +348,11 @@ def _special(arrays: dict[str, np.ndarray], grid: tuple[int, int] | None) -> dic
   # Registers have no position of their own here, and the class token of a model without one has 0.
   own = positions[:of_prefix] if of_prefix else np.zeros((before, positions.shape[1]), np.float32)
   params: dict[str, Any] = {'patch_embed': embed}
+  positions = positions[of_prefix:]
   for name, tokens in prefix:
     if name == 'class_token':
       params[name], class_position, own = tokens[0], own[:1], own[1:]
-      positions = np.concatenate([class_position, positions[of_prefix:]])
+      positions = np.concatenate([class_position, positions])
     else:
       params[name] = tokens + own
   return {**params, 'positions': positions}

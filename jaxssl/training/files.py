@@ -22,8 +22,13 @@ def replacing(path: str | os.PathLike) -> Iterator[str]:
   The name is this process's own. Where an error comes up, `path` stays as it was.
   """
   temporary = f'{os.fspath(path)}.{os.getpid()}.tmp'
-  yield temporary
-  os.replace(temporary, path)
+  try:
+    yield temporary
+    os.replace(temporary, path)
+  except BaseException:
+    with contextlib.suppress(OSError):
+      os.remove(temporary)
+    raise
 
 
 def replace(path: str, text: str) -> None:

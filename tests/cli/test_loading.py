@@ -6,12 +6,13 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxssl
-from jaxssl import evaluation, export
+from jaxssl import evaluation, export, methods, models
 from jaxssl.cli import measure, runs
-from jaxssl.cli.export import write
+from jaxssl.cli.export import _counterpart, write
 from jaxssl.cli.train import train
 from jaxssl.data import load as load_data
 
@@ -59,7 +60,48 @@ def test_weights_and_program_are_those_of_the_run(run, tmp_path, capsys):
   np.testing.assert_allclose(program.call(jnp.asarray(x)), represent(x), rtol=1e-5, atol=1e-6)
 
 
+def test_what_is_exported_is_what_is_evaluated_where_it_is_a_moving_average(run, tmp_path, monkeypatch):
+  encoder = models.ViT(7, 8, 1, 2, class_token=False, pool='mean')
+  method = methods.IJEPA(encoder, models.JEPAPredictor(8, 1, 2), optax.sgd(0.1), momentum=0.5)
+  images = np.random.default_rng(0).random((2, 14, 14, 1), np.float32)
+  state = jax.jit(method.init)(jax.random.key(0), {'views': (images,)})
+  state = state._replace(params=jax.tree.map(lambda x: x + 0.1, state.params), step=jnp.int32(3))
+  made = runs.restore(str(run))
+  made.config.evaluation.representation = ''
+  made = made._replace(experiment=made.experiment._replace(method=method), state=state)
+  monkeypatch.setattr(runs, 'restore', lambda *args: made)
+  write(str(run), str(tmp_path / 'encoder.safetensors'))
+  learned = encoder.clone(positions='learned')
+  features = learned.apply(export.load(tmp_path / 'encoder.safetensors', learned, 14), images)
+  np.testing.assert_allclose(features, method.represent(state, images), atol=1e-6)
+  assert np.abs(features - method.represent(state, images, 'online')).max() > 1e-3
+
+
+def test_an_export_that_fails_leaves_the_old_file(run, tmp_path, monkeypatch):
+  for kind in ('safetensors', 'stablehlo'):
+    file = tmp_path / f'encoder.{kind}'
+    file.write_text('old')
+    with monkeypatch.context() as patch:
+      patch.setattr(os, 'replace', lambda *args: (_ for _ in ()).throw(OSError(28, 'No space left on device')))
+      with pytest.raises(OSError, match=f'encoder.{kind} cannot be written: No space left on device'):
+        write(str(run), str(file))
+    assert file.read_text() == 'old' and sorted(path.name for path in tmp_path.iterdir())[-1] == file.name
+
+
+@pytest.mark.parametrize('encoder, size, channels, expected', [
+    (models.resnet18(), 96, 3, "timm.create_model('resnet18', in_chans=3, num_classes=0)"),
+    (models.resnet50(stem='d', average_pool_shortcut=True), 224, 3, "timm.create_model('resnet50d', in_chans=3"),
+    (models.resnet34(stem='small'), 32, 1, 'torchvision.models.resnet34() with conv1 = torch.nn.Conv2d(1, 64, 3'),
+    (models.ResNet((1, 1), 'basic', (4, 8)), 28, 1, 'no model of torchvision or timm'),
+    (models.vit_tiny(16, registers=4), 96, 3, 'VisionTransformer(img_size=96, patch_size=16, in_chans=3'),
+])
+def test_the_model_that_takes_the_weights_is_named(encoder, size, channels, expected):
+  assert expected in _counterpart(encoder, size, channels)
+
+
 def test_files_of_another_kind_are_refused(run, tmp_path):
+  with pytest.raises(ValueError, match='--out .*checkpoints/e.safetensors must lie outside .*checkpoints'):
+    write(str(run), str(run / 'checkpoints' / 'e.safetensors'))
   with pytest.raises(ValueError, match='--out encoder.pt must end in .safetensors or .stablehlo'):
     write(str(run), 'encoder.pt')
   with pytest.raises(ValueError, match='--representation is for a .stablehlo'):
