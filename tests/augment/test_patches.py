@@ -69,5 +69,5 @@ def test_patches_must_be_square(operation):
 
 
 def test_share_must_be_a_share():
-  with pytest.raises(ValueError, match=r'share must be within \(0, 1\], got 60'):
+  with pytest.raises(ValueError, match=r'share must lie in \(0, 1\], got 60'):
     augment.random_subcrop(KEY, PATCHES, 60)

@@ -135,7 +135,7 @@ def test_preview(finished, tmp_path):
     ('evaluation.representation', 'h', "must be among z, c, or several .*; got 'h'"),
     ('method.predictor.steps', 30, 'config.method does not suit the data: predictions foresee K = 30 steps'),
     ('method.predictor.features', 7, 'config.method does not suit the data: z must have shape'),
-    ('method.negatives', 'others_', 'config.method does not suit the data: negatives'),
+    ('method.negatives', 'others_', "config.method: negatives must be one of 'batch', .*, got 'others_'"),
     ('data.recipe.input_seconds', 0.005, r'config.data.recipe: evaluation sees 40 samples .* set input_seconds'),
     ('data.recipe.window', 10, 'config.method does not suit the data'),
 ])
