@@ -141,8 +141,8 @@ def views(config: Mapping[str, Any]) -> tuple[Any, Callable[[core.Batch, Any], c
   """Builds the recipe of `config` and the device half of it, `prepare(batch, key)`."""
   schema.check(config, 'data')
   recipe, engine = construct('data.recipe', config['data']['recipe'], {}), config['data']['engine']
-  if engine not in data.ENGINES:
-    raise ValueError(_unknown('config.data.engine', engine, data.ENGINES))
+  if engine not in recipes.ENGINES:
+    raise ValueError(_unknown('config.data.engine', engine, recipes.ENGINES))
   return recipe, augment.prepare(recipe, engine)
 
 

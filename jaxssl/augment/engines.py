@@ -7,9 +7,8 @@ import jax
 
 from jaxssl.augment import audio_engine, paired_engine
 from jaxssl.augment import engine as image_engine
-from jaxssl.recipes import Audio, Paired, Recipe
+from jaxssl.recipes import ENGINES, Audio, Paired, Recipe
 
-ENGINES = ('device', 'host', 'split')
 Prepare = Callable[[dict[str, Any], jax.Array], dict[str, Any]]
 
 

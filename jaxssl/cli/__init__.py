@@ -5,7 +5,13 @@ import sys
 
 import jaxssl
 
-COMMANDS = ('train', 'eval', 'sweep', 'export', 'mutual-information')
+COMMANDS = {
+    'train': 'pretrains an encoder by a config; the same command resumes',
+    'eval': 'evaluates the last checkpoint of a work directory',
+    'sweep': 'trains by several values of keys of a config, and compares them',
+    'export': 'writes the encoder of a work directory as .safetensors, or as a StableHLO program',
+    'mutual-information': 'estimates the mutual information of two arrays in .npy files',
+}
 USAGE = f'usage: jaxssl {{{",".join(COMMANDS)}}} [flags]'
 
 
@@ -13,12 +19,17 @@ def main() -> None:
   """Runs the sub-command that the first argument names."""
   name = sys.argv.pop(1) if len(sys.argv) > 1 else ''
   if name in ('-h', '-help', '--help', '--version'):
-    print(f'jaxssl {jaxssl.__version__}' if name == '--version' else f'{USAGE}. See jaxssl train --help')
+    print(f'jaxssl {jaxssl.__version__}' if name == '--version' else _help())
   elif name in COMMANDS:
     sys.argv[0] = f'jaxssl {name}'
     run(name)
   else:
-    raise SystemExit(f'{USAGE}; got {name!r}. See jaxssl train --help')
+    raise SystemExit(f'{USAGE}; got {name!r}. See jaxssl --help')
+
+
+def _help() -> str:
+  lines = [f'  {name:<20}{what}' for name, what in COMMANDS.items()]
+  return '\n'.join([USAGE, '', *lines, '', 'jaxssl COMMAND --help lists the flags of a command.'])
 
 
 def run(name: str) -> None:

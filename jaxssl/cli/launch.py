@@ -141,7 +141,7 @@ def _run(command: Callable[[], None]) -> None:
     sys.stdout.reconfigure(errors='backslashreplace')
   try:
     command()
-  except (*hosts.ERRORS, MemoryError) as error:
+  except hosts.ERRORS as error:
     if flags.FLAGS['verbosity'].present:
       raise
     raise SystemExit(f'error: {"out of memory: " if isinstance(error, MemoryError) else ""}{error}') from error

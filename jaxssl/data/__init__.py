@@ -5,7 +5,7 @@
 
 from jaxssl.data._source import Views
 from jaxssl.data.audio import Clips, padded
-from jaxssl.data.pipeline import ENGINES, batches, indices
+from jaxssl.data.pipeline import batches, indices
 from jaxssl.data.sources import (
   AUDIO_SOURCES,
   PAIRED_SOURCES,
@@ -19,6 +19,6 @@ from jaxssl.data.sources import (
 from jaxssl.data.spectrograms import load_spectrograms, spectrogram_images
 
 __all__ = [
-  'AUDIO_SOURCES', 'ENGINES', 'PAIRED_SOURCES', 'SOURCES', 'SPLITS', 'Clips', 'Source', 'Views', 'batches', 'indices',
+  'AUDIO_SOURCES', 'PAIRED_SOURCES', 'SOURCES', 'SPLITS', 'Clips', 'Source', 'Views', 'batches', 'indices',
   'load', 'load_audio', 'load_paired', 'load_spectrograms', 'padded', 'spectrogram_images',
 ]

@@ -11,9 +11,8 @@ import numpy as np
 
 from jaxssl.data._source import Source, Views, check_choice
 from jaxssl.data.audio import Clips
-from jaxssl.recipes import Audio, Paired, Recipe
+from jaxssl.recipes import ENGINES, Audio, Paired, Recipe
 
-ENGINES = ('device', 'host', 'split')
 PREFETCH = 2  # Batches made ahead of the one in use.
 
 Batch = dict[str, np.ndarray | tuple[np.ndarray, ...]]

@@ -100,10 +100,10 @@ class IJEPA:
     """Draws the blocks of one image, without the axis of the batch."""
     numbers = 4 * (1 + self.num_targets)
     drawn = jax.random.uniform(key, (numbers + math.prod(grid),))  # At once: every draw takes long to compile.
-    first, *others = drawn[:numbers].reshape(-1, 4)
-    targets = jnp.stack([place_block(u, grid, self.target_scale, self.target_aspect) for u in others])
+    first, others = jnp.split(drawn[:numbers].reshape(-1, 4), [1])
+    targets = jax.vmap(lambda u: place_block(u, grid, self.target_scale, self.target_aspect))(others)
     within = jax.vmap(lambda block: inside(block, grid))(targets)  # [m, n]
-    context = inside(place_block(first, grid, self.context_scale, SQUARE), grid)
+    context = inside(place_block(first[0], grid, self.context_scale, SQUARE), grid)
     taken = jnp.cumsum(within, axis=0) > 0  # By a block and those before it.
     leaves_some = jnp.any(context[None] & ~taken, axis=1)  # [m]: first true, then perhaps false.
     context &= ~jnp.any(within & leaves_some[:, None], axis=0)

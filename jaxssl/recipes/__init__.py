@@ -20,8 +20,10 @@ from jaxssl.recipes.image import (
 )
 from jaxssl.recipes.paired import Paired, paired
 
+ENGINES = ('device', 'host', 'split')  # Who makes the views: JAX in the train step, tf.data, or one half each.
+
 __all__ = [
-    'MODALITIES', 'Audio', 'Paired', 'Params', 'Patches', 'Recipe', 'Spectrogram', 'View', 'byol', 'crop_flip',
-    'dino', 'drawings', 'multi_crop', 'multiview', 'paired', 'patches', 'simclr', 'spectrogram', 'speech',
+    'ENGINES', 'MODALITIES', 'Audio', 'Paired', 'Params', 'Patches', 'Recipe', 'Spectrogram', 'View', 'byol',
+    'crop_flip', 'dino', 'drawings', 'multi_crop', 'multiview', 'paired', 'patches', 'simclr', 'spectrogram', 'speech',
     'strong_weak',
 ]

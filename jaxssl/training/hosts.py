@@ -27,7 +27,7 @@ from jaxssl.training import mesh
 
 T = TypeVar('T')
 # Those that a user can mend, who is told the message alone.
-ERRORS = (ValueError, OSError, ImportError, FloatingPointError)
+ERRORS = (ValueError, OSError, ImportError, FloatingPointError, MemoryError)
 LOST = ('Gloo', 'Connection reset', 'Connection closed', 'UNAVAILABLE', 'NCCL')  # In the errors of what met no answer.
 POLL = 0.5  # Seconds between two looks at the store.
 FAREWELL = 10.0  # Seconds that a process which ends waits, at most, for the others to have heard of it.

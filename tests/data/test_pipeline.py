@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxssl import data
+from jaxssl import data, recipes
 from jaxssl.data import pipeline
 from jaxssl.data._source import Source
 from jaxssl.recipes import Recipe, View
@@ -56,7 +56,7 @@ def take(source, steps, **options):
   return taken
 
 
-@pytest.fixture(scope='module', params=data.ENGINES)
+@pytest.fixture(scope='module', params=recipes.ENGINES)
 def whole(request, source):
   """An engine and its first five batches."""
   if request.param != 'device':
