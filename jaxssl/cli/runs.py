@@ -165,7 +165,8 @@ def _stored_config(path: str) -> Mapping[str, Any] | None:
 def start_from(state: Any, path: str, experiment: Experiment) -> Any:
   """Returns `state` with the encoder, and its batch-norm averages, of another run or of a file.
 
-  A copy of the encoder in the state, such as MoCo's, starts from there too.
+  A copy of the encoder in the state, such as MoCo's, starts from there too. Of I-JEPA it is the moving average that is
+  taken, as in evaluation.
 
   Args:
     state: of `experiment`.
@@ -181,8 +182,10 @@ def start_from(state: Any, path: str, experiment: Experiment) -> Any:
       encoder: Any = getattr(experiment.method, 'encoder', None)
       donors = list(export.load(path, encoder, getattr(experiment.recipe, 'input_size', 224)).values())
     else:
-      other = restore(os.path.abspath(path)).state
-      donors = [tree['encoder'] for tree in (other.params, *other.stats.values()) if has_encoder(tree)]
+      other = restore(os.path.abspath(path))
+      _, evaluated = other.experiment.method.backbone(other.state)  # First, for where it is not what is trained.
+      trees = (other.state.params, *other.state.stats.values())
+      donors = [*evaluated.values(), *(tree['encoder'] for tree in trees if has_encoder(tree))]
   except (ValueError, OSError) as error:
     raise ValueError(f'config.init_from = {path!r}: {error}') from error
   shapes = lambda tree: jax.tree.map(jnp.shape, tree)

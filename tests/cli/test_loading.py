@@ -60,7 +60,7 @@ def test_weights_and_program_are_those_of_the_run(run, tmp_path, capsys):
   np.testing.assert_allclose(program.call(jnp.asarray(x)), represent(x), rtol=1e-5, atol=1e-6)
 
 
-def test_what_is_exported_is_what_is_evaluated_where_it_is_a_moving_average(run, tmp_path, monkeypatch):
+def test_what_leaves_a_run_is_what_is_evaluated_where_it_is_a_moving_average(run, tmp_path, monkeypatch):
   encoder = models.ViT(7, 8, 1, 2, class_token=False, pool='mean')
   method = methods.IJEPA(encoder, models.JEPAPredictor(8, 1, 2), optax.sgd(0.1), momentum=0.5)
   images = np.random.default_rng(0).random((2, 14, 14, 1), np.float32)
@@ -75,6 +75,9 @@ def test_what_is_exported_is_what_is_evaluated_where_it_is_a_moving_average(run,
   features = learned.apply(export.load(tmp_path / 'encoder.safetensors', learned, 14), images)
   np.testing.assert_allclose(features, method.represent(state, images), atol=1e-6)
   assert np.abs(features - method.represent(state, images, 'online')).max() > 1e-3
+  fresh = jax.jit(method.init)(jax.random.key(1), {'views': (images,)})
+  started = runs.start_from(fresh, str(run), made.experiment)
+  jax.tree.map(np.testing.assert_array_equal, started.params['encoder'], method.backbone(state)[1]['params'])
 
 
 def test_an_export_that_fails_leaves_the_old_file(run, tmp_path, monkeypatch):
