@@ -13,8 +13,9 @@ import jax.export
 import numpy as np
 from flax import linen as nn
 
-from jaxssl.models.resnet import ResNet, dump_torchvision, load_torchvision
-from jaxssl.models.vit import ViT, dump_timm, load_timm
+from jaxssl.models.resnet import ResNet
+from jaxssl.models.vit import ViT
+from jaxssl.models.weights import dump_timm, dump_torchvision, load_timm, load_torchvision
 
 
 def state_dict(encoder: nn.Module, variables: Mapping[str, Any], image_size: int | tuple[int, int] = 224) -> dict:

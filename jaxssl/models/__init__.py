@@ -53,8 +53,6 @@ from jaxssl.models.multiview import (
 )
 from jaxssl.models.resnet import (
   ResNet,
-  dump_torchvision,
-  load_torchvision,
   resnet18,
   resnet34,
   resnet50,
@@ -63,7 +61,8 @@ from jaxssl.models.resnet import (
   resnet200,
 )
 from jaxssl.models.vector_quantizer import VectorQuantizer
-from jaxssl.models.vit import ViT, dump_timm, load_timm, vit_base, vit_huge, vit_large, vit_small, vit_tiny
+from jaxssl.models.vit import ViT, vit_base, vit_huge, vit_large, vit_small, vit_tiny
+from jaxssl.models.weights import dump_timm, dump_torchvision, load_timm, load_torchvision
 
 __all__ = [
   'MLP',

@@ -6,13 +6,11 @@ https://arxiv.org/abs/1903.06586, in the form of SimCLRv2, Chen et al. 2020, htt
 """
 
 import functools
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from jaxssl.models import _checks
@@ -259,79 +257,3 @@ def resnet152(**fields: Any) -> ResNet:
 def resnet200(**fields: Any) -> ResNet:
   """ResNet-200, d = 2048; `fields` are ResNet's."""
   return ResNet((3, 24, 36, 3), **fields)
-
-
-# timm's ResNet-D keeps its stem in one sequence: torch name -> ours.
-_STEM_D = {'conv1.0': 'conv1', 'conv1.1': 'bn1', 'conv1.3': 'conv2', 'conv1.4': 'bn2', 'conv1.6': 'conv3', 'bn1': 'bn3'}
-_MODULES = r'conv1|bn1|conv1\.\d|layer\d\.\d+\.(conv\d|bn\d|downsample\.\d)'
-_LEAVES = {'bias': ('params', 'bias'), 'running_mean': ('batch_stats', 'mean'), 'running_var': ('batch_stats', 'var')}
-
-
-def load_torchvision(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-  """Converts a torchvision ResNet's weights, or a timm ResNet-D's, to the variables of the same ResNet here.
-
-  Args:
-    state_dict: name -> array, such as `{k: v.numpy() for k, v in torchvision.models.resnet50().state_dict().items()}`.
-      The classifier `fc` is left out. `stem` and `average_pool_shortcut` leave no other trace: set them as they were.
-
-  Returns:
-    `{'params': ..., 'batch_stats': ...}` of float32 arrays for `ResNet.apply`.
-
-  Raises:
-    ValueError: for a weight that ResNet has no place for.
-  """
-  variables: dict[str, Any] = {'params': {}, 'batch_stats': {}}
-  for name, value in state_dict.items():
-    module, _, leaf = name.rpartition('.')
-    if module == 'fc' or leaf == 'num_batches_tracked':
-      continue
-    if not re.fullmatch(_MODULES, module) or leaf not in ('weight', *_LEAVES):
-      raise ValueError(f'state_dict must be of a ResNet, got the weight {name!r}')
-    array = np.asarray(value, np.float32)
-    if leaf == 'weight':
-      collection, leaf = 'params', 'kernel' if array.ndim == 4 else 'scale'
-    else:
-      collection, leaf = _LEAVES[leaf]
-    *parents, last = _flax_path(module, leaf, 'conv1.0.weight' in state_dict)
-    scope = variables[collection]
-    for parent in (*parents, last):
-      scope = scope.setdefault(parent, {})
-    scope[leaf] = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
-  return variables
-
-
-def _flax_path(module: str, leaf: str, stem_d: bool) -> tuple[str, ...]:
-  """'layer1.0.downsample.1' -> ('layer1_0', 'downsample_bn'): torch's module name as ours."""
-  if not module.startswith('layer'):
-    return (_STEM_D[module] if stem_d else module,)
-  stage, index, layer, *_ = module.split('.')
-  if layer == 'downsample':
-    layer = 'downsample_conv' if leaf == 'kernel' else 'downsample_bn'
-  return f'{stage}_{index}', layer
-
-
-def dump_torchvision(network: ResNet, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """The inverse of `load_torchvision`: weights under torchvision's names, of a ResNet-D under timm's.
-
-  Raises:
-    ValueError: for a network that neither has: with selective kernels, or without batch norm.
-  """
-  if network.sk_ratio or network.norm != 'batch':
-    raise ValueError(
-        f"network must have norm='batch' and sk_ratio=0 to have torchvision's names, got norm={network.norm!r} and "
-        f'sk_ratio={network.sk_ratio}')
-  stem = {ours: theirs for theirs, ours in _STEM_D.items()} if network.stem == 'd' else {}
-  leaves = {ours: theirs for theirs, (_, ours) in _LEAVES.items()} | {'kernel': 'weight', 'scale': 'weight'}
-  # timm's shortcut that averages has the average in front.
-  shortcut = {'downsample_conv': 0 + network.average_pool_shortcut, 'downsample_bn': 1 + network.average_pool_shortcut}
-  state = {}
-  for path, array in jax.tree.leaves_with_path({name: variables[name] for name in ('params', 'batch_stats')}):
-    _, *module, leaf = (key.key for key in path)
-    first, layer = module[0], module[-1]
-    if len(module) == 1:
-      name = stem.get(first, first)
-    else:
-      name = first.replace('_', '.') + '.' + (f'downsample.{shortcut[layer]}' if layer in shortcut else layer)
-    array = np.asarray(array, np.float32)
-    state[f'{name}.{leaves[leaf]}'] = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
-  return state
