@@ -144,7 +144,7 @@ def _run(command: Callable[[], None]) -> None:
   except hosts.ERRORS as error:
     if flags.FLAGS['verbosity'].present:
       raise
-    raise SystemExit(f'error: {"out of memory: " if isinstance(error, MemoryError) else ""}{error}') from error
+    raise SystemExit(f'error: {hosts.told(error)}') from error
   except jax.errors.JaxRuntimeError as error:
     if flags.FLAGS['verbosity'].present or 'RESOURCE_EXHAUSTED' not in str(error):
       raise

@@ -36,6 +36,11 @@ _calls = itertools.count()
 _leaving = threading.Lock()
 
 
+def told(error: BaseException) -> str:
+  """Returns what a user is told of `error`."""
+  return f'out of memory: {error}' if isinstance(error, MemoryError) else str(error)
+
+
 def first(compute: Callable[[], T]) -> T:
   """Returns on all processes what `compute()` returns on process 0, JSON; the others wait, however long it takes.
 
@@ -208,7 +213,7 @@ def _fail(error: BaseException) -> NoReturn:
   if not (interrupted or plain):
     time.sleep(3 * POLL)  # What fails where another process has gone: if that one said why, this one is told.
   _leaving.acquire()  # For good: nothing else ends the process now.
-  what = 'interrupted' if interrupted else str(error)
+  what = 'interrupted' if interrupted else told(error)
   if isinstance(error, jax.errors.JaxRuntimeError) and any(word in what for word in LOST):
     what = ('another process of the run has ended, or can no longer be reached; the same command goes on from the last '
             f'checkpoint ({what.splitlines()[0]})')

@@ -45,7 +45,7 @@ def not_finite(config):
 
 def long_compilation(config):
   jax.config.update('jax_enable_compilation_cache', False)
-  config.method.encoder.features = config.method.decoder.features = (8,) * 150
+  config.method.encoder.features = config.method.decoder.features = (8,) * 50
 
 
 FAULTS = {each.__name__: each for each in (

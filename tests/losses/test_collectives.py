@@ -212,22 +212,29 @@ def test_mapped_contexts(context, devices, implementation, names):
   check_inside_and_outside(lambda function: over_devices(context, function, devices), 'i', names, implementation)
 
 
-@pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
-@pytest.mark.parametrize('context', ['vmap', 'shard_map checked'])
+def slow(*values):
+  return pytest.param(*values, marks=pytest.mark.slow)
+
+
+# Every context and every implementation; `slow`: every pair of them.
+PAIRS = [('vmap', 'dense'), slow('vmap', 'tiled'), ('vmap', 'ring'),
+         slow('shard_map checked', 'dense'), ('shard_map checked', 'tiled'), slow('shard_map checked', 'ring')]
+
+
+@pytest.mark.parametrize('context, implementation', PAIRS)
 def test_every_kind_of_negatives(context, implementation):
   check_inside_and_outside(lambda function: over_devices(context, function, 3), 'i', ALL, implementation)
 
 
-@pytest.mark.parametrize('context, devices', [
-    ('vmap', 8), ('pmap', 2), ('shard_map checked', 1), ('shard_map checked', 8), ('shard_map unchecked', 2)])
+@pytest.mark.parametrize('context, devices', [('vmap', 8), ('pmap', 2), ('shard_map checked', 8)])
 def test_the_family_in_tiles(context, devices):
   check_inside_and_outside(lambda function: over_devices(context, function, devices), 'i', FAMILY, 'tiled')
 
 
 @pytest.mark.parametrize('context, devices, implementation', [
-    ('vmap', 3, 'dense'), ('vmap', 8, 'tiled'), ('pmap', 2, 'tiled'), ('pmap', 8, 'dense'),
-    ('shard_map checked', 8, 'tiled'), ('shard_map checked', 1, 'tiled'), ('shard_map checked', 2, 'dense'),
-    ('shard_map unchecked', 3, 'tiled')])
+    ('vmap', 3, 'dense'), slow('vmap', 8, 'tiled'), ('pmap', 2, 'tiled'), slow('pmap', 8, 'dense'),
+    ('shard_map checked', 8, 'tiled'), slow('shard_map checked', 1, 'tiled'), slow('shard_map checked', 2, 'dense'),
+    slow('shard_map unchecked', 3, 'tiled')])
 def test_one_denominator_for_all_devices(context, devices, implementation):
   check_inside_and_outside(lambda function: over_devices(context, function, devices), 'i', MULTI_LABEL, implementation)
 
@@ -247,8 +254,7 @@ def test_mapped_contexts_all(context, devices, implementation):
   check_inside_and_outside(lambda function: over_devices(context, function, devices), 'i', FOUR, implementation)
 
 
-@pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
-@pytest.mark.parametrize('context', ['vmap', 'shard_map checked'])
+@pytest.mark.parametrize('context, implementation', PAIRS)
 def test_several_axes(context, implementation):
   def over_two_axes(function):
     if context == 'vmap':
@@ -280,15 +286,15 @@ def test_plain_jit(implementation, names):
 
 @pytest.mark.parametrize('shape, types, names, implementation', [
     ({'data': 8}, AxisType.Auto, SOME, 'ring'),
-    ({'data': 8}, AxisType.Auto, SOME, 'dense'),
+    slow({'data': 8}, AxisType.Auto, SOME, 'dense'),
     ({'data': 3}, AxisType.Explicit, SOME, 'tiled'),
     ({'data': 1}, AxisType.Explicit, SOME, 'ring'),
     ({'data': 4, 'model': 2}, AxisType.Auto, SOME, 'tiled'),
-    ({'data': 4, 'model': 2}, AxisType.Explicit, ALL, 'dense'),
+    slow({'data': 4, 'model': 2}, AxisType.Explicit, ALL, 'dense'),
     ({'data': 4, 'model': 2}, AxisType.Explicit, ALL, 'ring'),
-    ({'data': 8}, AxisType.Auto, FAMILY, 'tiled'),
+    slow({'data': 8}, AxisType.Auto, FAMILY, 'tiled'),
     ({'data': 4, 'model': 2}, AxisType.Explicit, FAMILY, 'tiled'),
-    ({'data': 8}, AxisType.Auto, MULTI_LABEL, 'tiled'),
+    slow({'data': 8}, AxisType.Auto, MULTI_LABEL, 'tiled'),
     ({'data': 4, 'model': 2}, AxisType.Explicit, MULTI_LABEL, 'dense'),
 ])
 def test_ambient_mesh(shape, types, names, implementation):
@@ -381,15 +387,17 @@ def check_memory(loss, total, implementation, devices):
   assert memory < dense / 3 and f',{total}]' in dense_text
 
 
-@pytest.mark.parametrize('implementation, devices', [('tiled', 1), ('tiled', 8), ('ring', 8)])
-@pytest.mark.parametrize('name', FOUR)
+@pytest.mark.parametrize('name, implementation, devices', [
+    pytest.param(name, *where, marks=[pytest.mark.slow] * ((i + j) % 3 > 0))
+    for i, name in enumerate(FOUR) for j, where in enumerate([('tiled', 1), ('tiled', 8), ('ring', 8)])])
 def test_no_array_of_all_pairs(name, implementation, devices, monkeypatch):
   monkeypatch.setattr(_tiles, 'TILE', {'cpu': 32})
   check_memory(getattr(losses, name), 2048 if name == 'nt_xent' else 1024, implementation, devices)
 
 
-@pytest.mark.parametrize('devices', [1, 8])
-@pytest.mark.parametrize('name', [*FAMILY, *MULTI_LABEL[:2]])
+@pytest.mark.parametrize('name, devices', [
+    pytest.param(name, devices, marks=[pytest.mark.slow] * ((i + j) % 2))
+    for i, name in enumerate([*FAMILY, *MULTI_LABEL[:2]]) for j, devices in enumerate([1, 8])])
 def test_no_array_of_all_pairs_in_the_family(name, devices, monkeypatch):
   monkeypatch.setattr(_tiles, 'TILE', {'cpu': 32})
   loss = lambda z1, z2, **settings: LOSSES[name][1](

@@ -97,8 +97,11 @@ def test_gradients_equal_finite_differences(pair):
   np.testing.assert_allclose(np.sum(np.float64(grads) * direction), slope, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize('context', ['pmap', 'shard_map', 'vmap'])
-@pytest.mark.parametrize('name', [name for name in CASES if 'tiled' not in name or 'weighted' in name])
+# Every loss in one context; `slow`: in all.
+@pytest.mark.parametrize('name, context', [
+    pytest.param(name, context, marks=[pytest.mark.slow] * ((i + j) % 3 > 0))
+    for i, name in enumerate(name for name in CASES if 'tiled' not in name or 'weighted' in name)
+    for j, context in enumerate(['pmap', 'shard_map', 'vmap'])])
 def test_over_devices(name, context):
   """The loss of three devices, and the gradient of a shared weight, are those of one; more is in test_collectives."""
   loss, _ = CASES[name]

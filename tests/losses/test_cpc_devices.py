@@ -107,8 +107,10 @@ def over_devices(context, function, devices):
       check_vma=context == 'shard_map checked')
 
 
-@pytest.mark.parametrize('devices', [pytest.param(1, marks=pytest.mark.slow), 2, 8])
-@pytest.mark.parametrize('context', ['vmap', 'pmap', 'shard_map checked', 'shard_map unchecked'])
+@pytest.mark.parametrize('context, devices', [
+    pytest.param(context, devices, marks=[pytest.mark.slow] * (devices != most))
+    for context, most in (('vmap', 8), ('pmap', 2), ('shard_map checked', 8), ('shard_map unchecked', 2))
+    for devices in (1, 2, 8)])
 def test_mapped_contexts(context, devices):
   """Values and gradients, taken inside the mapped function and outside."""
   def inside(params, batch):

@@ -63,9 +63,11 @@ def slopes(directions, **slow):
   return found
 
 
-@pytest.mark.parametrize('chunk', [None, 5])
-def test_equals_the_slow_reference(case, chunk):
-  settings, slow = case
+@pytest.mark.parametrize('name, chunk', [
+    pytest.param(name, chunk, marks=[pytest.mark.slow] * ((i + j) % 2))
+    for i, name in enumerate(CASES) for j, chunk in enumerate([None, 5])])
+def test_equals_the_slow_reference(name, chunk):
+  settings, slow = CASES[name]
   directions = RNG.normal(size=PREDICTIONS.shape), RNG.normal(size=Z.shape)
   function = jax.value_and_grad(functools.partial(losses.cpc_info_nce, **settings, chunk=chunk), argnums=(0, 1))
   loss, grads = jax.jit(function)(jnp.float32(PREDICTIONS), jnp.float32(Z))

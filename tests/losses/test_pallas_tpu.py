@@ -38,9 +38,10 @@ def assert_equal(found, expected):
 
 
 @pytest.mark.usefixtures('optimized')
-@pytest.mark.parametrize('temperature', [0.5, 0.01])
-@pytest.mark.parametrize('n', [1, 75, 136])
-@pytest.mark.parametrize('name', LOSSES)
+@pytest.mark.parametrize('name, n, temperature', [
+    pytest.param(name, n, temperature, marks=[pytest.mark.slow] * ((i + j + k) % 2))
+    for i, name in enumerate(LOSSES) for j, n in enumerate([1, 75, 136])
+    for k, temperature in enumerate([0.5, 0.01])])
 def test_equals_the_dense_loss(name, n, temperature):
   a, b = jax.random.normal(jax.random.key(n), (2, n, 7))
   if name == 'info_nce':

@@ -145,9 +145,10 @@ def build(name):
 
 
 METHODS = list(cases())
-# Run over devices in the slow set alone: another setting of their method is in the default one.
+# In the slow set alone: another setting of their method is in the default one.
 VARIANTS = ('simclr, multi-label', 'simclr, supervised', 'cpc, multi-label', 'image cpc, drawn', 'moco, relational',
             'vq-vae, groups', 'cmc, memory by NCE', 'bigan, unary and stochastic')
+EACH = [pytest.param(name, marks=[pytest.mark.slow] * (name in VARIANTS)) for name in METHODS]
 MULTI_CROP = ('swav', 'dino', 'lejepa')  # Small views beside the large ones.
 KEY = jax.random.key(3)
 
@@ -214,7 +215,7 @@ def after(name, steps):
   return jax.tree.map(jnp.asarray, uninterrupted(name)[steps - 1][0])
 
 
-@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize('name', EACH)
 def test_step_counts_and_learns(name):
   before = initial(name)
   state, metrics = uninterrupted(name)[4]
@@ -225,7 +226,7 @@ def test_step_counts_and_learns(name):
   assert all(jax.tree.leaves(changed)), 'every parameter of the encoder learns'
 
 
-@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize('name', EACH)
 def test_represents_under_every_name(name):
   method, state = build(name), fresh(name)
   inputs = make_batch(name, 0, 5)['inputs']
@@ -245,7 +246,7 @@ def test_represents_under_every_name(name):
   np.testing.assert_allclose(default, one_by_one, atol=1e-5, err_msg='features depend on the rest of the batch')
 
 
-@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize('name', EACH)
 def test_resumes_bit_for_bit_and_stops_at_the_first_loss_that_is_not_finite(name):
   poison = lambda x: np.full_like(x, np.nan) if x.dtype == np.float32 else x
   batches = [make_batch(name, i) for i in (2, 3, 4, 5, 5)]

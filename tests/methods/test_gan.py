@@ -221,7 +221,8 @@ RECIPES = {
 }
 
 
-@pytest.mark.parametrize('name', RECIPES)
+@pytest.mark.parametrize('name', [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in ('hinge', 'pearson'))) for name in RECIPES])
 def test_it_learns_a_gaussian(name):
   """N((2, -1), 0.5^2): mean and spread of samples come near, of which there is nothing at the start."""
   fields = {'discriminator': MLPDiscriminator((32, 32)), 'generator': Generator(MLPDecoder((32,)), 'linear'),
