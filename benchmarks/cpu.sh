@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every benchmark that a CPU can run, small: meant for half an hour on two quiet cores, which is not yet measured.
+# Every benchmark that a CPU can run, small: half an hour on two quiet cores. README.md has what it printed last.
 #   benchmarks/cpu.sh [CIFAR10_NPZ]
 # CIFAR10_NPZ holds train_images, train_labels, test_images, test_labels; without it CMC's claims and the objectives are
 # left out. Peers in PyTorch run where torch (and, for MAE and the augmentation, timm and torchvision) is installed.
@@ -36,7 +36,7 @@ run scale.py --devices 1 2 8 --processes 2 --batch 32 --steps 1 --rounds 1
 run scale_plan.py --devices 8 64 --batches 4096 --networks resnet50
 run mutual_information.py --estimators info_nce smile:5 ml_cpc:0.01 --steps 4000 --seeds 1 --out "$out/mutual_information"
 run mode_coverage.py --steps 2000 --seeds 1
-run methods.py --seconds 15 --seeds 0 --methods simclr byol vicreg autoencoder --out "$out/methods"
+run methods.py --seconds 15 --seeds 0 --methods simclr autoencoder --out "$out/methods"
 if [ -n "${1:-}" ]; then
   run cmc_claims.py --data "$1" --out "$out/claims.json" --seeds 1 --steps 100 --train 5000 --test 2000
   run objectives.py --data "$1" --out "$out/objectives.json" --seeds 1 --steps 100 --train 5000 --test 2000
