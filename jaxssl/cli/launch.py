@@ -86,7 +86,7 @@ def parsing() -> Iterator[None]:
   try:
     yield
   except (AttributeError, LookupError) as error:  # From ml_collections, with the nearest name.
-    raise SystemExit(f'error: no such config key: {_plain(error)}') from None
+    raise SystemExit(f'error: {_flag_of(text := _plain(error))}no such config key: {text}') from None
   except (flags.Error, TypeError, ValueError, OSError) as error:
     text = _plain(error).rstrip('.')
     raise SystemExit(f'error: {text}{"" if text.endswith("?") else "."} See --help') from None
@@ -120,6 +120,13 @@ def _help(usage: str) -> str:
   return '\n'.join(lines)
 
 
+def _flag_of(text: str) -> str:
+  """Returns the flag in whose key is the name that `text` begins with, and ': '; '' where there is none."""
+  name = text.split("'")[1] if text.startswith("'") else ''
+  keys = (argument.partition('=')[0] for argument in sys.argv[1:] if argument.startswith('--config.'))
+  return next((f'{key}: ' for key in keys if name in key.split('.')), '')
+
+
 def _plain(error: Exception) -> str:
   """Returns the innermost message on one line."""
   while error.args and isinstance(error.args[0], Exception):
@@ -135,6 +142,7 @@ def _run(command: Callable[[], None]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file; --verbosity=0 shows it.
     # And beside the error that it raises, it shows those of its threads and of the reads that go on after a failed one.
     logging.get_absl_logger().addFilter(lambda record: 'orbax' not in record.pathname)
+    python_logging.getLogger('asyncio').setLevel(python_logging.CRITICAL)
     sys.unraisablehook = lambda unraisable: None
   logging.get_absl_handler().setFormatter(python_logging.Formatter('%(levelname)s: %(message)s'))
   if isinstance(sys.stdout, io.TextIOWrapper):  # The names of files and folders need not be text.

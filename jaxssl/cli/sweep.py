@@ -135,6 +135,10 @@ def check(planned: Sequence[Trial], path: str, config: ConfigDict) -> None:
       continue
     try:
       workdir.refuse_second(directory)
+    except ValueError as error:
+      raise ValueError(f'trial {trial.name}: {error}; a sweep that was killed leaves its trial running: wait for its '
+                       'end, or end it') from error
+    try:
       train.prepare(trial.config, directory, load(trial.config.to_dict(), 'pretrain'), load)
     except (ValueError, OSError, ImportError) as error:
       raise ValueError(f'trial {trial.name}: {error}') from error

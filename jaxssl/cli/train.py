@@ -46,6 +46,8 @@ def main() -> None:
   join = define_hosts()
 
   def run():
+    if directory.value == '':
+      raise ValueError('--workdir needs the path of a directory')
     path = os.path.abspath(directory.value or workdir.default_path(file.partition(':')[0]))
     with Interrupt('nothing has been written; the same command starts again.', hosts.part) as interrupt:
       if not preview.value:

@@ -63,15 +63,15 @@ class Source:
     return len(self.inputs)
 
 
-def check_choice(argument: str, value: object, choices: Iterable[str]) -> None:
-  """Raises ValueError unless `value` is one of `choices`; names the nearest, and all where they are few."""
+def check_choice(argument: str, value: object, choices: Iterable[str], others: str = '') -> None:
+  """Raises ValueError unless `value` is one of `choices`; names the nearest, all where they are few, and `others`."""
   choices = tuple(choices)
   if value in choices:
     return
   nearest = difflib.get_close_matches(str(value), choices, n=3)
-  hint = f'; did you mean {" or ".join(map(repr, nearest))}?' if nearest else ';'
+  hint = f'; did you mean {" or ".join(map(repr, nearest))}?' if nearest else '.'
   listed = ', '.join(map(repr, choices)) if len(choices) <= 20 else f'{len(choices)} names'
-  raise ValueError(f'{argument}={value!r} is unknown{hint} The choices are {listed}')
+  raise ValueError(f'{argument}={value!r} is unknown{hint} The choices are {listed}{others}')
 
 
 def require_file(path: str) -> int:

@@ -24,7 +24,7 @@ def load(name: str | None, path: str | None, split: str, size: int | None = None
   """
   del name, size
   if path is None:
-    raise ValueError(f"path is missing: source='npz' needs the path of a file; {LAYOUT}")
+    raise ValueError(f"path={path!r}: source='npz' needs the path of a file; {LAYOUT}")
   with open_npz(path, LAYOUT) as opened:
     part, whole = prefix(path, split, tuple(opened.files), 'images', LAYOUT)
     images = _images(path, f'{part}images', read(path, opened, f'{part}images'))

@@ -23,7 +23,7 @@ def load(name: str | None, path: str | None, split: str, rate: int) -> Source:
   """
   del name
   if path is None:
-    raise ValueError(f"path is missing: source='npz' needs the path of a file; {LAYOUT}")
+    raise ValueError(f"path={path!r}: source='npz' needs the path of a file; {LAYOUT}")
   with arrays.open_npz(path, LAYOUT) as opened:
     part, whole = arrays.prefix(path, split, tuple(opened.files), 'audio', LAYOUT)
     clips = _clips(path, opened, part, rate)

@@ -29,7 +29,7 @@ def load(name: str | None, path: str | None, split: str, size: int | None = None
   'omniglot_validation': drawers 1-12 and 13-15, for choosing hyper-parameters without a look at the test set.
   """
   del size
-  check_choice('name', name, NAMES)
+  check_choice('name', name, NAMES, "; data sets of TFDS have source='tfds'")
   if path is not None:
     raise ValueError(f"path={path!r} is not read by source='bundled'; did you mean source='folder' or source='npz'?")
   assert name is not None

@@ -42,7 +42,7 @@ def load(name: str | None, path: str | None, split: str, size: int | None = None
 def root_of(path: str | None) -> pathlib.Path:
   """The folder at `path`; raises ValueError without a path, FileNotFoundError where there is no folder."""
   if path is None:
-    raise ValueError("path is missing: source='folder' needs the path of a folder")
+    raise ValueError(f"path={path!r}: source='folder' needs the path of a folder")
   root = pathlib.Path(path)
   if not root.is_dir():
     raise FileNotFoundError(f'path={path!r}: there is no such folder')

@@ -26,7 +26,7 @@ def load_npz(name: str | None, path: str | None, split: str, size: int | None = 
   """
   del name, size
   if path is None:
-    raise ValueError(f"path is missing: source='npz' needs the path of a file; {LAYOUT}")
+    raise ValueError(f"path={path!r}: source='npz' needs the path of a file; {LAYOUT}")
   with arrays.open_npz(path, LAYOUT) as opened:
     part, whole = arrays.prefix(path, split, tuple(opened.files), 'view_0', LAYOUT)
     keys = _keys(path, tuple(opened.files), part)

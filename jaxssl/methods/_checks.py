@@ -3,18 +3,25 @@
 import math
 from collections.abc import Iterable
 
+import numpy as np
 from flax import linen as nn
 
 from jaxssl import core
 from jaxssl.methods._scheduled import Scheduled
 
+LARGEST = 2**31 - 1  # Of int32.
+
 
 def positive(**values: Scheduled) -> None:
-  """Raises ValueError for a number that is not positive and finite; schedules pass."""
+  """Raises ValueError for a number that is not positive and finite in int32 or float32; schedules pass."""
   for name, value in values.items():
-    if not callable(value) and not 0 < value < math.inf:
+    if callable(value):
+      continue
+    if isinstance(value, int) and value > LARGEST:
+      raise ValueError(f'{name} must be at most {LARGEST}, got {value}')
+    if not 0 < float(np.float32(value)) < math.inf:
       what = 'positive' if isinstance(value, int) else 'positive and finite'
-      raise ValueError(f'{name} must be {what}, got {value}')
+      raise ValueError(f'{name} must be {what}, got {value}{" (0 in float32)" if value > 0 and value < 1 else ""}')
 
 
 def not_negative(**values: Scheduled) -> None:

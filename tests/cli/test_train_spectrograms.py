@@ -74,7 +74,7 @@ def test_preview(recordings, tmp_path):
 
 
 @pytest.mark.parametrize('key, value, message', [
-    ('data.source', 'bundled', "config.data.source='bundled' is unknown; The choices are 'tfds', 'folder', 'npz'"),
+    ('data.source', 'bundled', "config.data.source='bundled' is unknown. The choices are 'tfds', 'folder', 'npz'"),
     ('data.recipe.seconds', 0.001, r'config.data.recipe: seconds must be at least 0.0015, .* 12 columns .* got 0.001'),
     ('data.recipe.rate', 0, 'config.data.recipe: rate must be an integer of at least 1, got 0'),
     ('evaluation.protocols', ('linear_steps',), "must be among knn, linear, .* got 'linear_steps'"),

@@ -74,7 +74,7 @@ def test_wrong_files_are_named(tmp_path):
   images = save(tmp_path / 'images.npz', images=VIEWS['view_0'])
   with pytest.raises(ValueError, match="holds 'images'; an .npz file of paired views holds"):
     load(images)
-  with pytest.raises(ValueError, match="source='tfds' is unknown; .*'npz', 'folder'"):
+  with pytest.raises(ValueError, match="source='tfds' is unknown. .*'npz', 'folder'"):
     load(images, source='tfds')
   with pytest.raises(FileNotFoundError, match='there is no such file'):
     load(tmp_path / 'absent.npz')
