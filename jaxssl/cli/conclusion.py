@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from typing import Any
 
 import numpy as np
@@ -27,17 +28,19 @@ def conclude(run: runs.Run, path: str, pretrain: Source | None) -> None:
   `pretrain` is what the run pretrained on, where it is at hand: test examples that stand there too are counted. Of
   several processes all compute features, each those of a part of every batch, and the first does the rest.
   """
+  began = time.monotonic()
   train, test = hosts.in_turn(lambda: [load_source(run.config.to_dict(), split) for split in ('train', 'test')])
   measure.check_views(run.meta['batch']['inputs'], test)
   print(f'Evaluating step {int(run.state.step)} on {test.name}: {len(test):,} test {run.examples}.', flush=True)
   run = run.whole()
   rows = measure.measure(run, train, test, pretrain, path)
   own = run.own()
-  hosts.first(lambda: _write(own, path, train, test, rows))
+  hosts.first(lambda: _write(own, path, train, test, rows, began))
 
 
-def _write(run: runs.Run, path: str, train: Source, test: Source, rows: list[dict[str, Any]]) -> None:
-  """Writes the files of an evaluation and prints its table."""
+def _write(
+    run: runs.Run, path: str, train: Source, test: Source, rows: list[dict[str, Any]], began: float) -> None:
+  """Writes the files of an evaluation, which `began` then by the clock, and prints its table."""
   step, seconds = int(run.state.step), run.meta['seconds']
   speed = step * run.config.batch_size / seconds if seconds else None
   _write_results(path, run.config, rows, seconds, speed)
@@ -50,7 +53,7 @@ def _write(run: runs.Run, path: str, train: Source, test: Source, rows: list[dic
       pictures.write_report(run, results, drawn, path)
     except OSError as error:  # The results are written.
       log.warning('%s or the report cannot be written: %s', os.path.join(path, 'pictures'), error.strerror or error)
-  print(f'State after step {step}: SHA-256 {checksum(run.state)}')
+  print(f'Evaluated in {time.monotonic() - began:.0f} s.\nState after step {step}: SHA-256 {checksum(run.state)}')
   show(path)
 
 
