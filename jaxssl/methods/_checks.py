@@ -10,26 +10,34 @@ from jaxssl import core
 from jaxssl.methods._scheduled import Scheduled
 
 LARGEST = 2**31 - 1  # Of int32.
+SMALLEST = float(np.finfo(np.float32).tiny)  # What is smaller is 0 on most devices.
 
 
 def positive(**values: Scheduled) -> None:
-  """Raises ValueError for a number that is not positive and finite in int32 or float32; schedules pass."""
+  """Raises ValueError for a number that is not positive and finite, in int32 or float32; schedules pass."""
   for name, value in values.items():
     if callable(value):
       continue
-    if isinstance(value, int) and value > LARGEST:
-      raise ValueError(f'{name} must be at most {LARGEST}, got {value}')
-    if not 0 < float(np.float32(value)) < math.inf:
+    _fits(name, value)
+    if not SMALLEST <= value < math.inf:
       what = 'positive' if isinstance(value, int) else 'positive and finite'
-      raise ValueError(f'{name} must be {what}, got {value}{" (0 in float32)" if value > 0 and value < 1 else ""}')
+      raise ValueError(f'{name} must be {what}, got {value}{", which is 0 in float32" if 0 < value < 1 else ""}')
 
 
 def not_negative(**values: Scheduled) -> None:
   """Raises ValueError for a number that is negative or not finite; schedules pass."""
   for name, value in values.items():
-    if not callable(value) and not 0 <= value < math.inf:
+    if callable(value):
+      continue
+    _fits(name, value)
+    if not 0 <= value < math.inf:
       what = 'not be' if isinstance(value, int) else 'be finite and not'
       raise ValueError(f'{name} must {what} negative, got {value}')
+
+
+def _fits(name: str, value: float) -> None:
+  if isinstance(value, int) and value > LARGEST:
+    raise ValueError(f'{name} must be at most {LARGEST}, got {value}')
 
 
 def below_one(**values: float) -> None:

@@ -40,7 +40,8 @@ class MoCo:
   target_temperature: float = 0.04  # Of the keys' similarities in 'relational', beside temperature 0.1.
 
   def __post_init__(self):
-    _checks.positive(temperature=self.temperature, target_temperature=self.target_temperature)
+    _checks.positive(
+        temperature=self.temperature, target_temperature=self.target_temperature, queue_size=self.queue_size)
     _checks.momentum(self.momentum)
     _checks.choice('objective', self.objective, OBJECTIVES)
     _checks.alpha(self.alpha, self.objective)

@@ -29,7 +29,7 @@ class NNCLR:
   queue_size: int = 98_304  # Of the support set, filled with the first view's embeddings (section 4.1).
 
   def __post_init__(self):
-    _checks.positive(temperature=self.temperature)
+    _checks.positive(temperature=self.temperature, queue_size=self.queue_size)
 
   @property
   def network(self) -> Predicted:

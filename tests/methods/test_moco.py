@@ -102,6 +102,8 @@ def test_representations_are_those_of_the_trained_network():
 
 @pytest.mark.parametrize('fields, message', [
     ({'temperature': 0.0}, 'temperature must be positive and finite, got 0.0'),
+    ({'temperature': 1e-300}, 'temperature must be positive and finite, got 1e-300, which is 0 in float32'),
+    ({'queue_size': 2**31}, 'queue_size must be at most 2147483647, got 2147483648'),
     ({'momentum': 1.5}, r'momentum must lie in \[0, 1\], or be a schedule, got 1.5'),
     ({'objective': 'nt_xent'}, "objective must be one of 'info_nce', 'ml_cpc', 'relational', got 'nt_xent'"),
     ({'alpha': 0.5}, "alpha is of objective='ml_cpc' alone, got 0.5 with 'info_nce'"),
