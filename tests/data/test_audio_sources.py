@@ -93,7 +93,7 @@ def test_int16_and_float_are_one_another():
   (('bundled', None, None, 'train', RATE), "source='bundled' is unknown.*'tfds', 'folder', 'npz'"),
   (('npz', None, None, 'training', RATE), "split='training' is unknown; did you mean 'train'"),
   (('folder', None, None, 'train', RATE), "path=None: source='folder' needs"),
-  (('npz', None, '', 'train', RATE), "path='': source='npz' needs"),
+  (('npz', None, '', 'train', RATE), "path=None: source='npz' needs"),
   (('tfds', None, None, 'train', RATE), "name=None: source='tfds'"),
   (('npz', None, 'x', 'train', 0), 'rate=0 must be at least 1'),
 ])

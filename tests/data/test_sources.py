@@ -13,7 +13,7 @@ from jaxssl.data import _source
     (('bundeld', 'omniglot', None, 'train'), "source='bundeld' is unknown; did you mean 'bundled'"),
     (('bundled', 'omniglot', None, 'training'), "split='training' is unknown; did you mean 'train'"),
     (('folder', None, None, 'train'), "path=None: source='folder' needs"),
-    (('npz', None, '', 'train'), "path='': source='npz' needs"),
+    (('npz', None, '', 'train'), "path=None: source='npz' needs"),
     (('tfds', None, None, 'train'), "name=None: source='tfds'"),
     (('bundled', 'omniglot', None, 'train', 0), 'size=0'),
   ],
