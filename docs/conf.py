@@ -15,6 +15,7 @@ import jaxssl  # noqa: E402
 
 project = 'jaxssl'
 author = 'the jaxssl authors'
+copyright = f'2026, {author}'
 version = release = jaxssl.__version__
 
 extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.mathjax', '_docstrings']
