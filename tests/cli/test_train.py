@@ -197,7 +197,10 @@ def test_a_wrong_recipe_of_a_classifier_is_refused_before_the_run(tmp_path, over
 
 
 @pytest.mark.parametrize('arguments,message', [
-    (['--config.method.temprature=3'], r"no such config key: 'temprature'; did you mean \"temperature\""),
+    (['--config.method.temprature=3'],
+     r"error: --config.method.temprature: no such config key: 'temprature'; did you mean \"temperature\""),
+    (['--workdir='], 'error: --workdir needs the path of a directory'),
+    (['--config.data.name=cifar10'], "'cifar10' is unknown. The choices are .*; data sets of TFDS have source='tfds'"),
     (['--config.data.source=tdfs'], "'tdfs'.*did you mean 'tfds'"),
     (['--config.method.encoder.name=resnet19'], r"config.method.encoder.name.*'resnet19'.*did you mean 'resnet18'"),
     (['--config.batch_size=100000'], r'config.batch_size = 100000 is more than the 3630'),

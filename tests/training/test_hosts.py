@@ -113,3 +113,8 @@ def test_a_single_process_has_nobody_to_wait_for():
     assert stop.after(2)
   with pytest.raises(ZeroDivisionError), hosts.together():
     _ = 1 / 0
+
+
+def test_a_user_is_told_what_ran_out():
+  assert hosts.told(MemoryError('no room for 9 GiB')) == 'out of memory: no room for 9 GiB'
+  assert hosts.told(ValueError('steps must be positive')) == 'steps must be positive'
