@@ -15,7 +15,8 @@ CONFIG = ROOT / 'tests' / 'cli' / 'faulty_config.py'
 def command(*arguments, script='train.py', fault='', **options):
   """Starts a command; `fault` is one of faulty_config.FAULTS, for train.py alone."""
   path = f'{ROOT}:{CONFIG.parent}'
-  environment = {**os.environ, 'XLA_FLAGS': '', 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': path, 'FAULT': fault}
+  environment = {**os.environ, 'XLA_FLAGS': os.environ['QUICK_XLA_FLAGS'], 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': path,
+                 'FAULT': fault}
   config = ['--config', str(CONFIG)] if script == 'train.py' else []
   return subprocess.Popen(
       [sys.executable, '-u', str(ROOT / script), *config, *map(str, arguments)], env=environment, text=True,

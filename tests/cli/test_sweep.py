@@ -22,7 +22,8 @@ TEMPERATURES = {'method.temperature': '0.1,0.2'}
 
 
 def command(path, *arguments):
-  environment = {**os.environ, 'XLA_FLAGS': '', 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)}
+  environment = {**os.environ, 'XLA_FLAGS': os.environ['QUICK_XLA_FLAGS'], 'JAX_PLATFORMS': 'cpu',
+                 'PYTHONPATH': str(ROOT)}
   return subprocess.Popen(
       [sys.executable, '-m', 'jaxssl', 'sweep', '--config', CONFIG, '--workdir', path, *arguments], env=environment,
       text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

@@ -45,7 +45,8 @@ class Processes:
       free.bind(('127.0.0.1', 0))
       port = free.getsockname()[1]
     environment = {
-        **os.environ, 'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+        **os.environ,
+        'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices} {os.environ["QUICK_XLA_FLAGS"]}',
         'JAX_PLATFORMS': 'cpu', 'JAX_CPU_COLLECTIVES_IMPLEMENTATION': 'gloo', 'PYTHONPATH': str(ROOT)}
     shared = ['--config', config] if script == 'train.py' else []
     self.files = [tmp_path / f'{script}.{port}.{i}' for i in range(count)]

@@ -326,7 +326,8 @@ ENDLESS = textwrap.dedent("""
 
 
 def test_kill_during_a_save(tmp_path):
-  process = subprocess.Popen([sys.executable, '-c', ENDLESS, str(tmp_path)], env={**os.environ, 'XLA_FLAGS': ''})
+  environment = {**os.environ, 'XLA_FLAGS': os.environ['QUICK_XLA_FLAGS']}
+  process = subprocess.Popen([sys.executable, '-c', ENDLESS, str(tmp_path)], env=environment)
   try:
     deadline = time.time() + 60
     unfinished = lambda: any('tmp' in name for name in os.listdir(tmp_path))
