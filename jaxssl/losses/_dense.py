@@ -5,24 +5,31 @@ Embeddings are normalised already where they should be.
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
 
 from jaxssl.losses._collectives import gather, gathered_index, global_mean
 
 
 def nt_xent(z1, z2, temperature, axis_name):
-  scores, positive = view_scores(z1, z2, temperature, axis_name)
-  return global_mean(optax.softmax_cross_entropy_with_integer_labels(scores, positive), axis_name)
+  scores, _ = view_scores(z1, z2, temperature, axis_name)
+  return _cross_entropy(scores, jnp.tile(jnp.sum(z1 * z2, axis=1) / temperature, 2), axis_name)
 
 
 def info_nce(query, key, temperature, axis_name, negatives=None):
+  positive = jnp.sum(query * key, axis=1) / temperature
   if negatives is None:
-    scores, positive = inner_products(query, gather(key, axis_name)), gathered_index(len(query), axis_name)
+    scores = inner_products(query, gather(key, axis_name)) / temperature
   else:
-    scores = jnp.concatenate([inner_products(query, key[:, None]), inner_products(query, negatives)], axis=1)
-    positive = jnp.zeros(len(query), jnp.int32)
-  return global_mean(optax.softmax_cross_entropy_with_integer_labels(scores / temperature, positive), axis_name)
+    scores = jnp.concatenate([positive[:, None], inner_products(query, negatives) / temperature], axis=1)
+  return _cross_entropy(scores, positive, axis_name)
+
+
+def _cross_entropy(scores, positive, axis_name):
+  """Returns that of scores [n, m], among them the positives' [n].
+
+  These from the embeddings: to take them out of the scores costs XLA another matrix, for the gradient.
+  """
+  return global_mean(jax.nn.logsumexp(scores, axis=1) - positive, axis_name)
 
 
 def symmetric_info_nce(a, b, temperature, axis_name):
