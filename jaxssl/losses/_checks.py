@@ -1,4 +1,4 @@
-"""Checks of shapes, dtypes and names; never of values, which are unknown under `jax.jit`."""
+"""Checks of shapes, dtypes, names and Python numbers; never of the values of arrays, unknown under `jax.jit`."""
 
 import math
 from collections.abc import Callable
@@ -9,6 +9,12 @@ import numpy as np
 from jax.typing import ArrayLike
 
 IMPLEMENTATIONS = ('dense', 'tiled', 'ring', 'pallas_tpu', 'mosaic_gpu')
+WANTED = {
+    'finite': math.isfinite,
+    'finite and not 0': lambda x: x != 0 and math.isfinite(x),
+    'finite and at least 0': lambda x: 0 <= x < math.inf,
+    'positive': lambda x: x > 0,
+}
 DENSE_OR_TILED = ('dense', 'tiled')  # Those of the losses that have these alone.
 
 
@@ -64,32 +70,57 @@ def mask(name: str, value: ArrayLike, n: int) -> jax.Array:
 
 def floating(name: str, value: ArrayLike) -> jax.Array:
   """Returns `value` in float32; raises unless it is floating-point."""
-  x = jnp.asarray(value)
+  try:
+    x = jnp.asarray(value)
+  except (TypeError, ValueError):
+    raise ValueError(f'{name} must be a floating-point array, got {value!r}') from None
   if not jnp.issubdtype(x.dtype, jnp.floating):
     raise ValueError(f'{name} must be a floating-point array, got {x.dtype}')
   return x.astype(jnp.float32)
 
 
-def scalar(name: str, value: ArrayLike) -> jax.Array:
-  """Returns `value` in float32; raises unless it is a real scalar."""
+def scalar(name: str, value: ArrayLike, wanted: str = 'finite') -> jax.Array:
+  """Returns `value` in float32; raises unless it is a real scalar, and, if a Python (or NumPy) number, as in WANTED."""
   try:
     x = jnp.asarray(value)
-  except (TypeError, ValueError):
+  except (TypeError, ValueError, OverflowError):
     raise ValueError(f'{name} must be a number, got {value!r}') from None
   if x.ndim:
     raise ValueError(f'{name} must be a scalar, got shape {list(x.shape)}')
   if jnp.issubdtype(x.dtype, jnp.complexfloating) or x.dtype == bool:
     raise ValueError(f'{name} must be a real number, got {x.dtype}')
+  if is_number(value) and not WANTED[wanted](value):
+    raise ValueError(f'{name} must be {wanted}, got {value}')
   return x.astype(jnp.float32)
 
 
-def number(name: str, value: float | None, low: float, high: float = math.inf) -> None:
-  """Raises unless `value` is a Python (or NumPy) number from `low` on and below `high`, or None."""
-  if value is None:
-    return
-  if not isinstance(value, int | float | np.number) or not low <= value < high:
+def temperature(value: ArrayLike, name: str = 'temperature') -> jax.Array:
+  """Returns what scores are divided by, in float32; raises unless it is a real scalar, finite and not 0."""
+  return scalar(name, value, 'finite and not 0')
+
+
+def number(name: str, value: float, low: float, high: float = math.inf) -> None:
+  """Raises unless `value` is a Python (or NumPy) number from `low` on and below `high`."""
+  if not is_number(value) or not low <= value < high:
     within = f'in [{low:g}, {high:g})' if high < math.inf else f'at least {low:g}'
-    raise ValueError(f'{name} must be a Python number, {within}, got {value}')
+    raise ValueError(f'{name} must be a Python number, {within}, got {value!r}')
+
+
+def positive(name: str, value: float) -> None:
+  """Raises unless `value` is a Python (or NumPy) number, finite and above 0."""
+  if not is_number(value) or not 0 < value < math.inf:
+    raise ValueError(f'{name} must be a positive Python number, got {value!r}')
+
+
+def count(name: str, value: int, most: int | None = None) -> None:
+  """Raises unless `value` is a Python (or NumPy) integer from 1 to `most`, where there is a most."""
+  if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1 or (most and value > most):
+    raise ValueError(f'{name} must be an integer, {f"from 1 to {most}" if most else "at least 1"}, got {value!r}')
+
+
+def is_number(value: object) -> bool:
+  """Whether `value` is a real Python (or NumPy) number, whose range can be checked also under `jax.jit`."""
+  return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
@@ -105,5 +136,5 @@ def implementation(name: str | None, at_hand: tuple[str, ...] = IMPLEMENTATIONS)
 
 def alpha(value: ArrayLike, candidates: int) -> None:
   """Raises unless `value`, where it is a Python (or NumPy) number, lies between 0 and the number of candidates."""
-  if isinstance(value, int | float | np.number) and not 0 < value < candidates:
+  if is_number(value) and not 0 < value < candidates:
     raise ValueError(f'alpha must lie between 0 and the number of candidates, {candidates}, got {value}')

@@ -9,7 +9,6 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from jaxssl.losses import _checks
@@ -99,8 +98,7 @@ def k_sparse(codes: ArrayLike, k: int) -> jax.Array:
   """
   (codes,) = _checks.embeddings(codes=codes)
   width = codes.shape[1]
-  if not isinstance(k, int | np.integer) or not 1 <= k <= width:
-    raise ValueError(f'k must be an integer from 1 to the length of a code, {width}, got {k}')
+  _checks.count('k', k, width)
   _, largest = jax.lax.top_k(codes, k)
   kept = jnp.any(largest[:, :, None] == jnp.arange(width)[None, None, :], axis=1)
   return jnp.where(kept, codes, 0.0)

@@ -84,7 +84,7 @@ def nt_xent(
     <https://arxiv.org/abs/2002.05709>`_, 2020, equation 1.
   """
   z1, z2 = _checks.embeddings(z1=z1, z2=z2)
-  temperature = _checks.scalar('temperature', temperature)
+  temperature = _checks.temperature(temperature)
   _checks.implementation(implementation)
   split = {'z1': ops.l2_normalize(z1), 'z2': ops.l2_normalize(z2)}
   kernel = functools.partial(_nt_xent, implementation=implementation)
@@ -144,7 +144,7 @@ def info_nce(
     <https://arxiv.org/abs/1807.03748>`_, 2018, equation 4.
   """
   query, key = _checks.embeddings(query=query, key=key)
-  temperature = _checks.scalar('temperature', temperature)
+  temperature = _checks.temperature(temperature)
   _checks.implementation(implementation)
   arrays = {'query': query, 'key': key}
   if negatives is not None:
@@ -198,7 +198,7 @@ def symmetric_info_nce(
     <https://arxiv.org/abs/2103.00020>`_, 2021, figure 3.
   """
   a, b = _checks.embeddings(a=a, b=b)
-  temperature = _checks.scalar('temperature', temperature)
+  temperature = _checks.temperature(temperature)
   _checks.implementation(implementation)
   split = {'a': ops.l2_normalize(a), 'b': ops.l2_normalize(b)}
   kernel = functools.partial(_symmetric_info_nce, implementation=implementation)
@@ -250,7 +250,7 @@ def siglip(
     and algorithm 1.
   """
   a, b = _checks.embeddings(a=a, b=b)
-  whole = {'temperature': _checks.scalar('temperature', temperature), 'bias': _checks.scalar('bias', bias)}
+  whole = {'temperature': _checks.temperature(temperature), 'bias': _checks.scalar('bias', bias)}
   _checks.implementation(implementation)
   split = {'a': ops.l2_normalize(a), 'b': ops.l2_normalize(b)}
   return over_batch(functools.partial(_siglip, implementation=implementation), split, whole, axis_name)

@@ -65,7 +65,8 @@ def decoupled_nt_xent(
     Yeh et al., `Decoupled Contrastive Learning <https://arxiv.org/abs/2110.06848>`_, 2022, L_DC and L_DCW.
   """
   _checks.implementation(implementation, _checks.DENSE_OR_TILED)
-  _checks.number('sigma', sigma, 0.05)
+  if sigma is not None:
+    _checks.number('sigma', sigma, 0.05)
   kernel = functools.partial(_decoupled_nt_xent, sigma=sigma, implementation=implementation)
   return _of_views(kernel, z1, z2, axis_name, temperature=temperature)
 
@@ -167,9 +168,10 @@ def nt_logistic(
     Chen et al. 2020, https://arxiv.org/abs/2002.05709, table 2 and section 5.1.
   """
   _checks.implementation(implementation, _checks.DENSE_OR_TILED)
-  _checks.number('margin', margin, 0)
-  if margin is not None and implementation == 'tiled':
-    raise ValueError("implementation must be None or 'dense' where a margin is given, got 'tiled'")
+  if margin is not None:
+    _checks.number('margin', margin, 0)
+    if implementation == 'tiled':
+      raise ValueError("implementation must be None or 'dense' where a margin is given, got 'tiled'")
   kernel = functools.partial(_nt_logistic, margin=margin, implementation=implementation)
   return _of_views(kernel, z1, z2, axis_name, temperature=temperature)
 
@@ -213,10 +215,11 @@ def margin_triplet(
   return _of_views(functools.partial(_margin_triplet, margin=margin, semi_hard=semi_hard), z1, z2, axis_name)
 
 
-def _of_views(kernel, z1, z2, axis_name, **scalars):
+def _of_views(kernel, z1, z2, axis_name, **temperatures):
   z1, z2 = _checks.embeddings(z1=z1, z2=z2)
   split = {'z1': ops.l2_normalize(z1), 'z2': ops.l2_normalize(z2)}
-  return over_batch(kernel, split, {name: _checks.scalar(name, value) for name, value in scalars.items()}, axis_name)
+  whole = {name: _checks.temperature(value, name) for name, value in temperatures.items()}
+  return over_batch(kernel, split, whole, axis_name)
 
 
 def _decoupled_nt_xent(z1, z2, temperature, axis_name, sigma, implementation):

@@ -8,7 +8,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
@@ -168,8 +167,8 @@ def _over_batch(kernel, predictions, z, mask, group, key, alpha, axis_name, **se
   _checks.choice('objective', settings['objective'], OBJECTIVES)
   whole = {}
   for name in ('num_negatives', 'chunk'):
-    if settings[name] is not None and settings[name] < 1:
-      raise ValueError(f'{name} must be at least 1, or None, got {settings[name]}')
+    if settings[name] is not None:
+      _checks.count(name, settings[name])
   if settings['negatives'] in ('group', 'group_others'):
     if group is None:
       raise ValueError(f'group must be given for negatives={settings["negatives"]!r}, got None')
@@ -178,7 +177,7 @@ def _over_batch(kernel, predictions, z, mask, group, key, alpha, axis_name, **se
     if key is None:
       raise ValueError(f'key must be given for num_negatives={settings["num_negatives"]}, got None')
     whole['key'] = key
-  if isinstance(alpha, int | float | np.number):
+  if _checks.is_number(alpha):
     settings['alpha'] = alpha  # A Python number stays one, so that its range can be checked.
   else:
     whole['alpha'] = _checks.scalar('alpha', alpha)

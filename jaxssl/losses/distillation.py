@@ -81,7 +81,7 @@ def soft_cross_entropy(
     <https://arxiv.org/abs/2104.14294>`_, 2021.
   """
   scores, targets = _checks.embeddings(scores=scores, targets=targets)
-  log_p = jax.nn.log_softmax(scores / _checks.scalar('temperature', temperature), axis=1)
+  log_p = jax.nn.log_softmax(scores / _checks.temperature(temperature), axis=1)
   return -global_mean(jnp.sum(targets * log_p, axis=1), axis_name)
 
 
@@ -117,18 +117,16 @@ def sinkhorn(
     https://arxiv.org/abs/1306.0895.
   """
   (scores,) = _checks.embeddings(scores=scores)
-  if not isinstance(iterations, int) or iterations < 1:
-    raise ValueError(f'iterations must be a positive integer, got {iterations!r}')
-  if not isinstance(epsilon, int | float) or not epsilon > 0:
-    raise ValueError(f'epsilon must be a positive number, got {epsilon!r}')
-  log_q = lax.stop_gradient(scores) / epsilon
-  for _ in range(iterations):
+  _checks.count('iterations', iterations)
+  _checks.positive('epsilon', epsilon)
+
+  def balance(_, log_q):
     log_q = log_q - _lse_over_batch(log_q, axis_name)[None]
-    shifted = _below_highest(log_q, jnp.max(log_q, axis=1, keepdims=True))
-    q = jnp.exp(shifted)
-    total = jnp.sum(q, axis=1, keepdims=True)
-    log_q = shifted - jnp.log(total)
-  return q / total
+    return jax.nn.log_softmax(log_q, axis=1)
+
+  log_q = lax.stop_gradient(scores) / epsilon
+  # The first iterations written out, as usually there are no others; beyond, a loop, or they would compile for ever.
+  return jax.nn.softmax(lax.fori_loop(0, iterations, balance, log_q, unroll=min(iterations, 3)), axis=1)
 
 
 def koleo(z: ArrayLike, *, epsilon: float = 1e-8, axis_name: AxisName | None = None) -> jax.Array:
@@ -161,6 +159,7 @@ def koleo(z: ArrayLike, *, epsilon: float = 1e-8, axis_name: AxisName | None = N
     3; Oquab et al., `DINOv2 <https://arxiv.org/abs/2304.07193>`_, 2023, weight 0.1.
   """
   (z,) = _checks.embeddings(z=z)
+  epsilon = _checks.scalar('epsilon', epsilon, 'finite and at least 0')
 
   def kernel(z, axis_name):
     z = ops.l2_normalize(z)
@@ -221,7 +220,7 @@ def relational(
   if others.ndim != 2 or others.shape[1] != query.shape[1]:
     raise ValueError(f'others must have shape [m, {query.shape[1]}], got {list(others.shape)}')
   similar = lambda z: _dense.inner_products(ops.l2_normalize(z), others)
-  sharp = similar(lax.stop_gradient(target)) / _checks.scalar('target_temperature', target_temperature)
+  sharp = similar(lax.stop_gradient(target)) / _checks.temperature(target_temperature, 'target_temperature')
   return soft_cross_entropy(
       similar(query), lax.stop_gradient(jax.nn.softmax(sharp, axis=1)), temperature=temperature, axis_name=axis_name)
 
@@ -256,8 +255,7 @@ def smooth_l1(
     (https://arxiv.org/abs/2301.08243).
   """
   prediction, target = _checks.alike(prediction=prediction, target=target)
-  if not isinstance(beta, int | float) or not beta > 0:
-    raise ValueError(f'beta must be a positive Python number, got {beta}')
+  _checks.positive('beta', beta)
   d = jnp.abs(prediction - target)
   if mask is None:
     return global_mean(_huber(d, beta), axis_name)

@@ -63,7 +63,7 @@ def supervised_contrastive(
   labels = _checks.integers('labels', labels, (len(z),))
   _checks.implementation(implementation, _checks.DENSE_OR_TILED)
   split = {'z': ops.l2_normalize(z), 'labels': labels}
-  whole = {'temperature': _checks.scalar('temperature', temperature)}
+  whole = {'temperature': _checks.temperature(temperature)}
   kernel = functools.partial(_supervised_contrastive, implementation=implementation)
   return over_batch(kernel, split, whole, axis_name)
 
@@ -115,7 +115,7 @@ def multi_positive_info_nce(
            'positives': _checks.mask('positives', positives, len(query))}
   if candidates is not None:
     split['candidates'] = _checks.mask('candidates', candidates, len(query))
-  whole = {'temperature': _checks.scalar('temperature', temperature)}
+  whole = {'temperature': _checks.temperature(temperature)}
   return over_batch(_multi_positive_info_nce, split, whole, axis_name)
 
 

@@ -23,7 +23,6 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from jaxssl import ops
@@ -186,8 +185,7 @@ def geometric_alpha(step: ArrayLike, steps: int, *, high: float = 10.0, low: flo
     The schedule that the authors recommend, https://github.com/jiamings/ml-cpc.
   """
   for name, value in {'steps': steps, 'high': high, 'low': low}.items():
-    if not value > 0:
-      raise ValueError(f'{name} must be positive, got {value}')
+    _checks.positive(name, value)
   left = 1 - jnp.clip(_checks.scalar('step', step) / steps, 0, 1)
   return jnp.exp((jnp.log(high) - jnp.log(low)) * left + jnp.log(low))
 
@@ -270,8 +268,8 @@ def ml_cpc_bound(positive: ArrayLike, negatives: ArrayLike, *, alpha: ArrayLike 
 def _of_batch(kernel, split, whole, temperature, alpha, axis_name, implementation):
   _checks.implementation(implementation, _checks.DENSE_OR_TILED)
   settings = {'implementation': implementation}
-  whole = {**whole, 'temperature': _checks.scalar('temperature', temperature)}
-  if isinstance(alpha, int | float | np.number):
+  whole = {**whole, 'temperature': _checks.temperature(temperature)}
+  if _checks.is_number(alpha):
     settings['alpha'] = alpha  # A Python number stays one, so that its range can be checked.
   else:
     whole['alpha'] = _checks.scalar('alpha', alpha)

@@ -21,7 +21,6 @@ A training loss is `-info_nce(critic(x, y))`. docs/mutual_information.md compare
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
@@ -290,10 +289,8 @@ def smile(scores: ArrayLike, clip: ArrayLike) -> jax.Array:
     Song and Ermon, `Understanding the Limitations of Variational Mutual Information Estimators
     <https://arxiv.org/abs/1910.06222>`_, 2019, equation 17 and https://github.com/ermongroup/smile-mi-estimator.
   """
-  if isinstance(clip, int | float | np.number) and not clip > 0:
-    raise ValueError(f'clip must be positive, got {clip}')
   joint, marginal = _scores.joint_and_marginal(scores)
-  clip = _checks.scalar('clip', clip)
+  clip = _checks.scalar('clip', clip, 'positive')
   return _trained_by_js(scores, jnp.mean(joint) - _scores.log_mean_exp(jnp.clip(marginal, -clip, clip)))
 
 
@@ -365,7 +362,7 @@ def alpha_tuba(scores: ArrayLike, log_baseline: ArrayLike, alpha: ArrayLike) -> 
     Poole et al., `On Variational Bounds of Mutual Information <https://arxiv.org/abs/1905.06922>`_, 2019, section 2.3
     ("Nonlinearly interpolated lower bounds"), whose y the rows stand for.
   """
-  if isinstance(alpha, int | float | np.number) and not 0 <= alpha <= 1:
+  if _checks.is_number(alpha) and not 0 <= alpha <= 1:
     raise ValueError(f'alpha must lie in [0, 1], got {alpha}')
   joint, marginal = _scores.joint_and_marginal(scores)
   n, alpha = joint.size, _checks.scalar('alpha', alpha)

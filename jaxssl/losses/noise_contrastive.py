@@ -68,12 +68,11 @@ def noise_contrastive(
   """
   split, whole = _arrays(query, key, negatives, temperature)
   _checks.implementation(implementation, _checks.DENSE_OR_TILED)
-  if num_examples < 1:
-    raise ValueError(f'num_examples must be at least 1, got {num_examples}')
+  _checks.number('num_examples', num_examples, 1)
   m = jnp.asarray(negatives).shape[-2]
   if m < 1:
     raise ValueError('negatives must hold at least one, got none')
-  normalizer = jax.lax.stop_gradient(_checks.scalar('normalizer', normalizer))
+  normalizer = jax.lax.stop_gradient(_checks.scalar('normalizer', normalizer, 'positive'))
   whole['bias'] = jnp.log(num_examples / m) - jnp.log(normalizer)  # A logit is score + bias: log P - log(m / N).
   return over_batch(functools.partial(_noise_contrastive, implementation=implementation), split, whole, axis_name)
 
@@ -113,6 +112,7 @@ def noise_contrastive_normalizer(
     ValueError: as `noise_contrastive`.
   """
   split, whole = _arrays(query, key, negatives, temperature)
+  _checks.number('num_examples', num_examples, 1)
   return num_examples * over_batch(_mean_exponential, *jax.lax.stop_gradient((split, whole)), axis_name)
 
 
@@ -120,7 +120,7 @@ def _arrays(query, key, negatives, temperature):
   query, key = _checks.embeddings(query=query, key=key)
   negatives = ops.l2_normalize(_checks.negatives(negatives, *query.shape))
   split = {'query': ops.l2_normalize(query), 'key': ops.l2_normalize(key)}
-  whole = {'temperature': _checks.scalar('temperature', temperature)}
+  whole = {'temperature': _checks.temperature(temperature)}
   (whole if negatives.ndim == 2 else split)['negatives'] = negatives
   return split, whole
 

@@ -51,6 +51,7 @@ def cross_correlation(
     ValueError: naming the argument whose shape or dtype is wrong.
   """
   z1, z2 = _checks.embeddings(z1=z1, z2=z2)
+  epsilon = _epsilon(epsilon)
 
   def kernel(z1, z2, axis_name):
     a, b = (_standardized(z, epsilon, axis_name) for z in (z1, z2))
@@ -94,6 +95,7 @@ def barlow_twins(
     Zbontar et al., `Barlow Twins <https://arxiv.org/abs/2103.03230>`_, 2021, equations 1 and 2.
   """
   z1, z2 = _checks.embeddings(z1=z1, z2=z2)
+  weight, epsilon = _checks.scalar('weight', weight), _epsilon(epsilon)
 
   def kernel(z1, z2, axis_name):
     a, b = (_standardized(z, epsilon, axis_name) for z in (z1, z2))
@@ -149,6 +151,7 @@ def vicreg(
   """
   z1, z2 = _checks.embeddings(z1=z1, z2=z2)
   lam, mu, nu = map(_checks.scalar, ('invariance', 'variance', 'covariance'), (invariance, variance, covariance))
+  epsilon = _epsilon(epsilon)
 
   def kernel(z1, z2, axis_name):
     distance = _mean(jnp.mean(jnp.square(z1 - z2)), axis_name)
@@ -188,7 +191,8 @@ def variance_hinge(
     Bardes, Ponce, LeCun, `VICReg <https://arxiv.org/abs/2105.04906>`_, 2022, equations 1 and 2.
   """
   (z,) = _checks.embeddings(z=z)
-  return over_batch(functools.partial(_hinge, target=target, epsilon=epsilon), {'z': z}, {}, axis_name)
+  kernel = functools.partial(_hinge, target=_checks.scalar('target', target), epsilon=_epsilon(epsilon))
+  return over_batch(kernel, {'z': z}, {}, axis_name)
 
 
 def covariance_penalty(z: ArrayLike, *, axis_name: AxisName | None = None) -> jax.Array:
@@ -325,8 +329,17 @@ def random_directions(key: jax.Array, count: int, size: int) -> jax.Array:
     >>> from jaxssl import losses
     >>> print(losses.random_directions(jax.random.key(0), 256, 16).shape)
     (256, 16)
+
+  Raises:
+    ValueError: unless `count` and `size` are positive integers.
   """
+  _checks.count('count', count)
+  _checks.count('size', size)
   return ops.l2_normalize(jax.random.normal(key, (count, size)))
+
+
+def _epsilon(value: ArrayLike) -> jax.Array:
+  return _checks.scalar('epsilon', value, 'finite and at least 0')
 
 
 def _mean(x: jax.Array, axis_name: AxisName | None) -> jax.Array:

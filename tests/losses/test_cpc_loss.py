@@ -248,9 +248,9 @@ def test_memory_of_drawn_negatives():
 @pytest.mark.parametrize('changed, message', [
     ({'negatives': 'speaker'}, "negatives must be one of 'batch', 'sequence', .*, got 'speaker'"),
     ({'objective': 'nce'}, "objective must be one of 'info_nce', 'ml_cpc', got 'nce'"),
-    ({'num_negatives': 0, 'key': KEY}, 'num_negatives must be at least 1, or None, got 0'),
+    ({'num_negatives': 0, 'key': KEY}, 'num_negatives must be an integer, at least 1, got 0'),
     ({'num_negatives': 4}, 'key must be given for num_negatives=4'),
-    ({'chunk': 0}, 'chunk must be at least 1, or None, got 0'),
+    ({'chunk': 0}, 'chunk must be an integer, at least 1, got 0'),
     ({'negatives': 'group'}, "group must be given for negatives='group'"),
     ({'negatives': 'group', 'group': GROUP[:4]}, r'group must be integers of shape \[6\]'),
     ({'mask': MASK[:, :3]}, r'mask must be boolean of shape \[6, 7\], got bool \[6, 3\]'),

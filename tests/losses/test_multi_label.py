@@ -223,9 +223,9 @@ def test_geometric_alpha():
   np.testing.assert_allclose(found, [5, 5 * 100**-0.25, 0.5, 0.05, 0.05], rtol=1e-6)
   np.testing.assert_allclose(jax.jit(losses.geometric_alpha, static_argnums=1)(jnp.int32(50), 100), 1, rtol=1e-6)
   for name, value in [('high', 0.0), ('low', -1.0)]:
-    with pytest.raises(ValueError, match=f'{name} must be positive, got {value}'):
+    with pytest.raises(ValueError, match=f'{name} must be a positive Python number, got {value}'):
       losses.geometric_alpha(0, 100, **{name: value})
-  with pytest.raises(ValueError, match='steps must be positive, got 0'):
+  with pytest.raises(ValueError, match='steps must be a positive Python number, got 0'):
     losses.geometric_alpha(0, 0)
 
 

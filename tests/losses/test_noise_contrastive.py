@@ -59,7 +59,7 @@ def test_extremes_are_finite():
     ({'negatives': np.ones((3, 4))}, r'negatives must have shape \[m, 5\] or \[7, m, 5\], got \[3, 4\]'),
     ({'negatives': np.ones((0, 5))}, 'negatives must hold at least one, got none'),
     ({'key': np.ones((6, 5))}, r'key must have the shape of query, \[7, 5\], got \[6, 5\]'),
-    ({'num_examples': 0}, 'num_examples must be at least 1, got 0'),
+    ({'num_examples': 0}, 'num_examples must be a Python number, at least 1, got 0'),
     ({'normalizer': np.ones(2)}, r'normalizer must be a scalar, got shape \[2\]'),
     ({'implementation': 'ring'}, "implementation must be one of None, 'dense', 'tiled', got 'ring'"),
 ])
