@@ -51,22 +51,21 @@ FIGURES = {
     'cpc_image': (('loss', 'accuracy'), ('distance',)),
     'cmc': (('loss', 'bound'), ('embedding_class',)),
 }
-# Runs that methods.py does not make by itself: their configs, and what differs from them. For the figures in docs those
-# of CPC, of images too, and of CMC were stopped on their way; that of images had a fifth of CIFAR-10: see the pages.
+# Runs that methods.py does not make by itself: their configs, and what differs from them.
 EXTRA = {
     'gan': ('gan_omniglot', '--config.steps=1200', '--config.logging.every=20'),
     'bigan': ('bigan_omniglot', '--config.steps=1200', '--config.logging.every=20'),
     'adversarial_autoencoder': (
         'adversarial_autoencoder_omniglot', '--config.steps=450', '--config.logging.every=10'),
-    'cpc': ('cpc_spoken_digit', '--config.steps=350'),
-    'cmc': ('cmc_spoken_digit', '--config.steps=150'),
-    'cpc_image': (
-        'cpc_cifar10', '--config.steps=100', '--config.batch_size=32', '--config.logging.every=5',
+    'cpc': ('cpc_spoken_digit',),
+    'cmc': ('cmc_spoken_digit',),
+    'cpc_image': (  # The glimpse at the head of the config.
+        'cpc_cifar10', '--config.steps=1000', '--config.batch_size=64', '--config.evaluation.knn.k=20',
         '--config.method.encoder.network.stage_sizes=(1, 1, 1)', '--config.method.encoder.network.block=basic',
-        '--config.method.encoder.network.widths=(16, 32, 64)', '--config.method.encoder.network.stem=strided',
-        '--config.method.predictor.context.features=32', '--config.method.predictor.context.blocks=1',
+        '--config.method.encoder.network.widths=(32, 64, 128)', '--config.method.encoder.network.stem=strided',
+        '--config.method.predictor.context.features=64', '--config.method.predictor.context.blocks=2',
         '--config.method.num_negatives=128', '--config.method.optimizer.learning_rate.base=3e-3',
-        '--config.method.optimizer.learning_rate.warmup_epochs=0.02'),
+        '--config.method.optimizer.learning_rate.warmup_epochs=0.1'),
 }
 QUERIES, NEAREST = 12, 2  # Test drawings; by the trained encoder, so many neighbours of each.
 COLOURS, LARGEST = 64, 80_000  # Of a PNG; its bytes.

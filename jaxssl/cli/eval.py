@@ -14,7 +14,9 @@ from jaxssl.training.interrupt import Interrupt
 
 USAGE = """Evaluates a run from its checkpoint, on its own data or others; only data and evaluation keys may differ.
 
-  eval.py --workdir DIR [--config.data.KEY=VALUE …] [--config.evaluation.KEY=VALUE …] [--step N] [--embed OUT.npz]"""
+  eval.py --workdir DIR [--config.data.KEY=VALUE …] [--config.evaluation.KEY=VALUE …] [--step N] [--embed OUT.npz]
+
+With --help and --workdir: all keys."""
 
 
 def main() -> None:

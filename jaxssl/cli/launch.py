@@ -112,12 +112,18 @@ def _help(usage: str) -> str:
   """Returns the usage, the command's own flags, and the keys of its config with their values."""
   ours = [flag for module, defined in flags.FLAGS.flags_by_module_dict().items() for flag in defined
           if module.startswith('jaxssl') and flag.name != 'config']
-  lines = [usage, '', *(f'  --{flag.name}: {flag.help}' for flag in ours)]
+  lines = [usage, '', *(f'  --{flag.name}: {flag.help}{_default(flag)}' for flag in ours)]
   config = flags.FLAGS['config'].value if 'config' in flags.FLAGS else None
   if isinstance(config, ConfigDict) and config:
     lines += ['', 'Keys of this config, with their values:']
     lines += [f'  --config.{key}={value!r}' for key, value in report.flat(config.to_dict())]
   return '\n'.join(lines)
+
+
+def _default(flag: flags.Flag) -> str:
+  if flag.default is None or flag.default is False or flag.default == []:
+    return ''
+  return f' Default: {",".join(flag.default) if isinstance(flag.default, list) else flag.default}.'
 
 
 def _flag_of(text: str) -> str:

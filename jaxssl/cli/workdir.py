@@ -201,7 +201,8 @@ def _nearest(path: str) -> str:
   found = glob.glob(os.path.join(glob.escape(folder), '*.py')) + glob.glob(os.path.join('configs', '*.py'))
   by_name = {os.path.splitext(os.path.basename(file))[0]: os.path.normpath(file) for file in reversed(found)}
   stem = os.path.splitext(os.path.basename(path))[0]
-  names = difflib.get_close_matches(stem, by_name, n=3)
+  family = [name for name in sorted(by_name) if stem in name.split('_')]  # All of a method, or for the same data.
+  names = difflib.get_close_matches(stem, by_name, n=3) or family[:6]
   return f'; did you mean {" or ".join(by_name[name] for name in names)}?' if names else ''
 
 

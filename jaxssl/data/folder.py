@@ -167,6 +167,4 @@ def report(root: pathlib.Path, split: str, total: int, skipped: tuple[tuple[str,
     raise ValueError(f'path={str(root)!r}: none of {total} {what}s can be read; {first}')
   if skipped:
     lines = '\n'.join(f'  {legible(file)}: {why}' for file, why in skipped)
-    log.warning(
-      '%s: of the %d %ss of the split %r, %d are left out:\n%s',
-      root, total, what, split, len(skipped), lines)
+    _warn_once(f'{root}: {len(skipped)} of the {total} {what}s of the split {split!r} left out:\n{lines}')

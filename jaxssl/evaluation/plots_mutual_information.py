@@ -52,14 +52,15 @@ def held_out_curves(estimates: Sequence[Estimate], path: Path, columns: int = 4)
   figure, places = panels(len(estimates), columns, 3.2, 2.6)
   for axes, each in zip(places, estimates, strict=True):
     _held_out(axes, each)
-  figure.supxlabel('step. Ring: the critic that was chosen. Black: the estimate on the test part. Dashed: the ceiling',
-                   fontsize=8, color=INK)
+  figure.supxlabel(
+      'step. Ring: the critic that was chosen. Black: the estimate on the test part. Dashed: the ceiling, if near',
+      fontsize=8, color=INK)
   figure.supylabel('nats, validation part', fontsize=8, color=INK)
   figure.savefig(path)
 
 
 def _held_out(axes, each: Estimate) -> None:
-  clean(axes, each.estimator)
+  clean(axes, each.estimator + (f', at most {each.ceiling:.2f}' if math.isfinite(each.ceiling) else ''))
   nats, error = (float(np.nan_to_num(value)) for value in (each.nats, each.error))
   curve, curve_error = np.nan_to_num(each.curve), np.nan_to_num(each.curve_error)
   axes.fill_between(each.steps, curve - curve_error, curve + curve_error, color=ACCENT, alpha=0.2, linewidth=0)

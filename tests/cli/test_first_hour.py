@@ -25,6 +25,7 @@ def config(**section):
     ('configs/simclr_cifar.py', 'configs/simclr_cifar10.py'),
     ('simclr_cifar10', 'configs/simclr_cifar10.py'),
     ('mine/my_confg.py', 'mine/my_config.py'),
+    ('configs/vae', 'configs/vae_omniglot.py'),
 ])
 def test_a_wrong_path_of_a_config_gets_the_nearest(tmp_path, monkeypatch, wanted, meant):
   monkeypatch.chdir(tmp_path)

@@ -28,7 +28,8 @@ ROOT = CONFIG.parents[2]
 
 
 def command(*arguments, script='train.py'):
-  environment = {**os.environ, 'XLA_FLAGS': '', 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)}
+  environment = {**os.environ, 'XLA_FLAGS': os.environ['QUICK_XLA_FLAGS'], 'JAX_PLATFORMS': 'cpu',
+                 'PYTHONPATH': str(ROOT)}
   return subprocess.Popen(
       [sys.executable, str(ROOT / script), *map(str, arguments)], env=environment, text=True,
       stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

@@ -326,7 +326,7 @@ def test_folder_reports_and_skips_what_it_cannot_use(tmp_path, write, caplog):
   reasons = dict(source.skipped)
   assert reasons['train/4.flac'] == 'is too short: 0.050 s, less than 0.05 s' and 'NaN' in reasons['train/5.wav']
   assert source.files == ('train/0.flac', 'train/5.flac', 'train/6.flac', 'train/7.flac')
-  assert "of the 10 recordings of the split 'train', 6 are left out" in caplog.text
+  assert "6 of the 10 recordings of the split 'train' left out:" in caplog.text
   assert all(file in caplog.text and reason in caplog.text for file, reason in source.skipped)
   np.testing.assert_array_equal(source.inputs.window(3, 0, 8000), noise(8000, 7))
 

@@ -115,7 +115,7 @@ def test_folder_reports_and_skips_what_it_cannot_read(tmp_path, caplog, size):
   assert source.files == tuple(f'train/{i}.jpg' for i in (0, 1, 2, 3, 5, 8)) and len(source) == 6
   assert [file for file, _ in source.skipped] == ['train/4.jpg', 'train/6.jpg', 'train/7.jpg']
   assert 'truncated' in source.skipped[0][1]
-  assert "of the 9 images of the split 'train', 3 are left out" in caplog.text
+  assert "3 of the 9 images of the split 'train' left out:" in caplog.text
   assert all(file in caplog.text and reason in caplog.text for file, reason in source.skipped)
   expected = encoded.decode((tmp_path / 'train' / '8.jpg').read_bytes(), 3, size)
   np.testing.assert_array_equal(source.inputs[5] if size else source.inputs.original(5), expected)
