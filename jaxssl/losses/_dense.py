@@ -33,7 +33,10 @@ def _cross_entropy(scores, positive, axis_name):
 
 
 def symmetric_info_nce(a, b, temperature, axis_name):
-  return (info_nce(a, b, temperature, axis_name) + info_nce(b, a, temperature, axis_name)) / 2
+  if axis_name is not None:
+    return (info_nce(a, b, temperature, axis_name) + info_nce(b, a, temperature, axis_name)) / 2
+  scores, positive = inner_products(a, b) / temperature, jnp.sum(a * b, axis=1) / temperature
+  return (_cross_entropy(scores, positive, None) + _cross_entropy(scores.T, positive, None)) / 2
 
 
 def siglip(a, b, temperature, bias, axis_name):
