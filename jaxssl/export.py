@@ -102,21 +102,22 @@ def load(file: str | os.PathLike, encoder: nn.Module, image_size: int | tuple[in
 
 
 def stablehlo(
-    function: Callable, shape: tuple[int, ...], dtype: Any = np.float32,
+    function: Callable, *shapes: tuple[int, ...], dtype: Any = np.float32,
     platforms: tuple[str, ...] = ('cpu', 'cuda', 'tpu')) -> bytes:
-  """Returns a function of one array as a StableHLO program for any batch size: `jax.export`, serialized.
+  """Returns a function of arrays as a StableHLO program for any batch size: `jax.export`, serialized.
 
   Args:
-    function: array [b, *shape] -> arrays, such as the `represent` of `jaxssl.load`; its weights become a part of it.
-    shape: of one example.
-    dtype: of the array.
+    function: of an array [b, *shape] for each of `shapes`, such as the `represent` of `jaxssl.load`; its weights become
+      a part of the program.
+    shapes: of one example; for a function of several arrays, of each of them.
+    dtype: of the arrays.
     platforms: that the program can run on.
 
   `jax.export.deserialize(...).call(x)` runs it, without jaxssl and without the code of the model.
   """
   (batch,) = jax.export.symbolic_shape('b')
   exported = jax.export.export(jax.jit(function), platforms=platforms)(
-      jax.ShapeDtypeStruct((batch, *shape), dtype))
+      *(jax.ShapeDtypeStruct((batch, *shape), dtype) for shape in shapes))
   return bytes(exported.serialize())
 
 

@@ -3,9 +3,10 @@
 import os
 from typing import Any
 
+import jax
 from absl import flags
 
-from jaxssl import core, export
+from jaxssl import core, evaluation, export
 from jaxssl.cli import runs, workdir
 from jaxssl.cli.launch import launch
 from jaxssl.cli.loading import of_run
@@ -17,7 +18,8 @@ USAGE = """Writes the trained encoder of a run to a file that needs nothing of t
   jaxssl export --workdir DIR --out FILE [--step N] [--representation NAME]
 
 FILE.safetensors: weights under the names of torchvision (ResNet) or timm (ViT), for PyTorch. FILE.stablehlo: the
-function images [b, h, w, c] -> features [b, d] for any b, to run by jax.export."""
+function images [b, h, w, c] -> features [b, d] for any b, to run by jax.export; of an encoder of several views, it
+takes them as so many arrays."""
 
 
 def main() -> None:
@@ -39,7 +41,7 @@ def write(path: str, out: str, step: int | None = None, representation: str | No
     raise ValueError('--representation is for a .stablehlo: a .safetensors has the weights of the encoder alone')
   workdir.refuse_links(path)
   run = runs.restore(path, step)
-  size = _image_size(run)
+  shapes = _shapes(run)
   inside = os.path.join(os.path.realpath(path), 'checkpoints', '')
   if os.path.realpath(out).startswith(inside):
     raise ValueError(f'--out {out} must lie outside {inside}, which is for checkpoints alone')
@@ -47,23 +49,36 @@ def write(path: str, out: str, step: int | None = None, representation: str | No
     os.makedirs(os.path.dirname(os.path.abspath(out)), exist_ok=True)
     if kind == '.safetensors':
       encoder, variables = _encoder(run)
+      size, _, channels = shapes[0]
       with files.replacing(out) as temporary:
         export.save(temporary, encoder, variables, size)
-      hint = _counterpart(encoder, size, run.channels)
+      hint = _counterpart(encoder, size, channels)
     else:
-      program = export.stablehlo(of_run(run, representation).represent, (size, size, run.channels))
+      represent = of_run(run, representation).represent
+      program = export.stablehlo(lambda *views: represent(views if len(views) > 1 else views[0]), *shapes)
       with files.replacing(out) as temporary, open(temporary, 'wb') as file:
         file.write(program)
-      hint = 'jax.export.deserialize(bytearray(content)).call(images)'
-  print(f'{out}: {type(run.experiment.method).__name__}, step {int(run.state.step)}, images of {size} x {size} with '
-        f'{run.channels} channel{"s" if run.channels > 1 else ""}, float32 in [0, 1]\n{hint}')
+      called = ', '.join(f'view_{i}' for i in range(len(shapes))) if len(shapes) > 1 else 'images'
+      hint = f'jax.export.deserialize(bytearray(content)).call({called})'
+  print(f'{out}: {type(run.experiment.method).__name__}, step {int(run.state.step)}, {_described(shapes)}\n{hint}')
 
 
-def _image_size(run: runs.Run) -> int:
-  """Side of the images that the encoder sees in evaluation."""
+def _shapes(run: runs.Run) -> list[tuple[int, ...]]:
+  """The shapes of what the encoder sees of an example in evaluation: of an image, or of each of several views."""
   if run.hears:
     raise ValueError('--workdir must hold a run on images, found one on audio')
-  return run.experiment.recipe.input_size
+  batch = runs.batch_like(run.meta['batch'])['inputs']
+  seen = jax.eval_shape(lambda x: evaluation.adapt(x, run.experiment.recipe, run.channels), batch)
+  return [view.shape[1:] for view in jax.tree.leaves(seen)]
+
+
+def _described(shapes: list[tuple[int, ...]]) -> str:
+  """What goes into the encoder, in words."""
+  if len(shapes) > 1 or len(shapes[0]) != 3:
+    named = ' and '.join(f'[b, {", ".join(map(str, shape))}]' for shape in shapes)
+    return f'views {named}, float32, images in [0, 1]'
+  height, width, channels = shapes[0]
+  return f'images of {height} x {width} with {channels} channel{"s" if channels > 1 else ""}, float32 in [0, 1]'
 
 
 def _encoder(run: runs.Run) -> tuple[Any, dict[str, Any]]:

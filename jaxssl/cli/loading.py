@@ -49,5 +49,53 @@ def of_run(run: runs.Run, representation: str | None = None) -> Loaded:
   if name not in method.representations:
     raise ValueError(f'representation must be one of {", ".join(map(repr, method.representations))}, got {name!r}')
   represent = jax.jit(lambda inputs: method.represent(state, inputs, name))
-  preprocess = jax.jit(lambda images: evaluation.adapt(evaluation.to_float(images), recipe, channels))
-  return Loaded(represent, lambda images: preprocess(jax.tree.map(jnp.asarray, images)))
+  adapt = jax.jit(lambda images: evaluation.adapt(evaluation.to_float(images), recipe, channels))
+
+  def preprocess(images):
+    images = jax.tree.map(jnp.asarray, images)
+    _check(images, run.meta['batch']['inputs'])
+    return adapt(images)
+
+  return Loaded(represent, preprocess)
+
+
+def _check(images: Any, trained_on: Any) -> None:
+  """Raises ValueError for other inputs than a run can see; it was `trained_on` one image, or on a list of views."""
+  views = trained_on if isinstance(trained_on, list) else [trained_on]
+  given = list(images) if isinstance(images, tuple | list) else [images]
+  # Of single images colours are averaged, and grey ones get colours; views are taken as they are.
+  more = set() if isinstance(trained_on, list) else {1, 3}
+  shapes = [tuple(view['shape'][1:]) for view in views]
+  named = ' and '.join(_named(shape, more) for shape in shapes)
+  many = f'a tuple of {len(views)} arrays of the same b, ' if isinstance(trained_on, list) else ''
+  paired = isinstance(images, tuple | list) == isinstance(trained_on, list) and len(given) == len(views)
+  if not paired or len({x.shape[:1] for x in given}) > 1 or not all(
+      _fits(x.shape, shape, more) for x, shape in zip(given, shapes, strict=True)):
+    found = ' and '.join(str(list(x.shape)) for x in given)
+    raise ValueError(f'images must be {many}{named}, none of them 0, got {found}')
+  for x, shape in zip(given, shapes, strict=True):
+    if len(shape) == 3:
+      _check_values(x)
+
+
+def _fits(found: tuple[int, ...], shape: tuple[int, ...], more: set[int]) -> bool:
+  if 0 in found or len(found) != len(shape) + 1:
+    return False
+  return found[-1] in {shape[-1], *more} if len(shape) == 3 else found[1:] == shape
+
+
+def _named(shape: tuple[int, ...], more: set[int]) -> str:
+  if len(shape) == 3:
+    return f'[b, h, w, {" or ".join(map(str, sorted({shape[-1], *more})))}]'
+  return f'[b, {", ".join(map(str, shape))}]'
+
+
+def _check_values(images: jax.Array) -> None:
+  """Raises ValueError unless images are uint8, or floats in [0, 1]; of traced ones the type alone is known."""
+  if images.dtype == jnp.uint8:
+    return
+  if not jnp.issubdtype(images.dtype, jnp.floating):
+    raise ValueError(f'images must be uint8, or floats in [0, 1], got {images.dtype}')
+  if not isinstance(images, jax.core.Tracer) and not 0 <= images.min() <= images.max() <= 1:
+    raise ValueError(f'images must be uint8, or floats in [0, 1], got {images.dtype} from {images.min():g} to '
+                     f'{images.max():g}')

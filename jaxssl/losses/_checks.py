@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -118,7 +119,7 @@ def count(name: str, value: int, most: int | None = None) -> None:
     raise ValueError(f'{name} must be an integer, {f"from 1 to {most}" if most else "at least 1"}, got {value!r}')
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
   """Whether `value` is a real Python (or NumPy) number, whose range can be checked also under `jax.jit`."""
   return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 

@@ -129,7 +129,7 @@ def sinkhorn(
   return jax.nn.softmax(lax.fori_loop(0, iterations, balance, log_q, unroll=min(iterations, 3)), axis=1)
 
 
-def koleo(z: ArrayLike, *, epsilon: float = 1e-8, axis_name: AxisName | None = None) -> jax.Array:
+def koleo(z: ArrayLike, *, epsilon: ArrayLike = 1e-8, axis_name: AxisName | None = None) -> jax.Array:
   r"""Kozachenko-Leonenko regulariser: embeddings of a batch, scaled to length 1, keep away from their nearest.
 
   .. math::

@@ -199,7 +199,7 @@ def importance_weighted_bound(log_weights: ArrayLike) -> jax.Array:
   return jax.nn.logsumexp(log_weights, axis=0) - math.log(len(log_weights))
 
 
-def normalize_patches(patches: ArrayLike, *, epsilon: float = 1e-6) -> jax.Array:
+def normalize_patches(patches: ArrayLike, *, epsilon: ArrayLike = 1e-6) -> jax.Array:
   """Scales each patch to mean 0 and standard deviation 1: the targets of MAE.
 
   The variance is the unbiased one, over d - 1, as in the authors' code. A flat patch becomes 0.

@@ -23,7 +23,7 @@ KNOTS, END = 17, 3.0  # Of SIGReg's integral: from 0 to END.
 
 
 def cross_correlation(
-    z1: ArrayLike, z2: ArrayLike, *, epsilon: float = 1e-5, axis_name: AxisName | None = None) -> jax.Array:
+    z1: ArrayLike, z2: ArrayLike, *, epsilon: ArrayLike = 1e-5, axis_name: AxisName | None = None) -> jax.Array:
   r"""Correlation of every dimension of one view with every one of the other, over the batch.
 
   .. math::
@@ -61,8 +61,8 @@ def cross_correlation(
 
 
 def barlow_twins(
-    z1: ArrayLike, z2: ArrayLike, *, weight: float = 0.0051, epsilon: float = 1e-5, axis_name: AxisName | None = None,
-) -> jax.Array:
+    z1: ArrayLike, z2: ArrayLike, *, weight: ArrayLike = 0.0051, epsilon: ArrayLike = 1e-5,
+    axis_name: AxisName | None = None) -> jax.Array:
   r"""Barlow Twins: every dimension agrees with itself over the two views, and with no other.
 
   .. math::
@@ -110,10 +110,10 @@ def vicreg(
     z1: ArrayLike,
     z2: ArrayLike,
     *,
-    invariance: float = 25.0,
-    variance: float = 25.0,
-    covariance: float = 1.0,
-    epsilon: float = 1e-4,
+    invariance: ArrayLike = 25.0,
+    variance: ArrayLike = 25.0,
+    covariance: ArrayLike = 1.0,
+    epsilon: ArrayLike = 1e-4,
     axis_name: AxisName | None = None,
 ) -> jax.Array:
   r"""VICReg: the two views agree, every dimension varies, and no two vary together.
@@ -163,7 +163,8 @@ def vicreg(
 
 
 def variance_hinge(
-    z: ArrayLike, *, target: float = 1.0, epsilon: float = 1e-4, axis_name: AxisName | None = None) -> jax.Array:
+    z: ArrayLike, *, target: ArrayLike = 1.0, epsilon: ArrayLike = 1e-4, axis_name: AxisName | None = None,
+) -> jax.Array:
   r"""How far dimensions fall short of a standard deviation: :math:`\frac{1}{d} \sum_j \max(0, \gamma - S(z_j))`.
 
   With :math:`S(x) = \sqrt{\mathrm{Var}(x) + \epsilon}`, of the variance divided by n - 1. It keeps its gradient as the
@@ -356,7 +357,7 @@ def _centred(z: jax.Array, axis_name: AxisName | None) -> jax.Array:
   return z - _mean(jnp.mean(z, axis=0), axis_name)[None]
 
 
-def _standardized(z: jax.Array, epsilon: float, axis_name: AxisName | None) -> jax.Array:
+def _standardized(z: jax.Array, epsilon: ArrayLike, axis_name: AxisName | None) -> jax.Array:
   z = _centred(z, axis_name)
   return z * lax.rsqrt(_mean(jnp.mean(jnp.square(z), axis=0), axis_name) + epsilon)[None]
 
@@ -373,7 +374,7 @@ def _variance(centred: jax.Array, axis_name: AxisName | None) -> jax.Array:
   return _sum(jnp.sum(jnp.square(centred), axis=0), axis_name) / _unbiased(len(centred), axis_name)
 
 
-def _hinge(z: jax.Array, target: float, epsilon: float, axis_name: AxisName | None) -> jax.Array:
+def _hinge(z: jax.Array, target: float | jax.Array, epsilon: ArrayLike, axis_name: AxisName | None) -> jax.Array:
   deviation = jnp.sqrt(_variance(_centred(z, axis_name), axis_name) + epsilon)
   return jnp.mean(jnp.maximum(target - deviation, 0.0))
 

@@ -83,7 +83,7 @@ class BidirectionalNetwork(nn.Module):
   def last_layers(self, x: jax.Array, train: bool = False) -> jax.Array:
     """Returns the last three hidden layers, flattened, and E(x) or its mean side by side, [b, d], as ALI evaluates."""
     hidden = self.encoder.layers(x, train)[-LAYERS:]
-    flat = [each.reshape(len(x), -1).astype(jnp.float32) for each in hidden]
+    flat = [each.reshape(x.shape[0], -1).astype(jnp.float32) for each in hidden]
     return jnp.concatenate([*flat, self.layers(x, train)[1]], axis=1)
 
   def generate(self, z: jax.Array, shape: tuple[int, ...], train: bool = False) -> jax.Array:

@@ -70,7 +70,7 @@ class LogBaseline(nn.Module):
 def _flat(name: str, x: jax.Array) -> jax.Array:
   if x.ndim < 2 or not x.size:
     raise ValueError(f'{name} must have shape [n, ...], none of it 0, got {list(x.shape)}')
-  return x.reshape(len(x), -1).astype(jnp.float32)
+  return x.reshape(x.shape[0], -1).astype(jnp.float32)
 
 
 def _mlp(x: jax.Array, sizes: Sequence[int], name: str) -> jax.Array:

@@ -245,7 +245,7 @@ class MLPDiscriminator(nn.Module):
   ) -> tuple[dict[str, jax.Array], jax.Array]:
     """Returns the output of every hidden layer, [b, size], by name, and the scores [b]."""
     _checks.sizes('features', self.features)
-    outputs, x = {}, x.reshape(len(x), -1)
+    outputs, x = {}, x.reshape(x.shape[0], -1)
     for i, size in enumerate(self.features):
       norm = self.norm if i else None
       linear = nn.Dense(size, use_bias=norm != 'batch', dtype=self.dtype, name=f'linear{i + 1}')
@@ -279,7 +279,7 @@ class DiscriminatorFeatures(nn.Module):
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     outputs, _ = self.network.layers(x, train)
     chosen = outputs if self.layer == 'all' else {self.layer: outputs[self.layer]}
-    flat = [max_pooled(each, PLACES).reshape(len(x), -1).astype(jnp.float32) for each in chosen.values()]
+    flat = [max_pooled(each, PLACES).reshape(x.shape[0], -1).astype(jnp.float32) for each in chosen.values()]
     return jnp.concatenate(flat, axis=1)
 
 
@@ -315,7 +315,7 @@ def _spectral(layer: nn.Module, x: jax.Array, spectral_norm: bool, train: bool) 
 
 def _scores(layer: nn.Module, x: jax.Array, spectral_norm: bool, train: bool) -> jax.Array:
   """Returns one number for each example, [b], float32."""
-  return _spectral(layer, x.reshape(len(x), -1), spectral_norm, train)[:, 0].astype(jnp.float32)
+  return _spectral(layer, x.reshape(x.shape[0], -1), spectral_norm, train)[:, 0].astype(jnp.float32)
 
 
 def _check_images(x: jax.Array, least: int = 1) -> None:

@@ -14,7 +14,7 @@ class ByShape(nn.Module):
   vectors: nn.Module
 
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    return self.images(x, train=train) if x.ndim == 4 else self.vectors(x.reshape(len(x), -1), train=train)
+    return self.images(x, train=train) if x.ndim == 4 else self.vectors(x.reshape(x.shape[0], -1), train=train)
 
 
 class Pooled(nn.Module):

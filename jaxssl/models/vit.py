@@ -186,7 +186,7 @@ class ViT(nn.Module):
       prefix.append(self.param('class_token', TOKEN_INIT, (self.width,))[None] + class_position)
     if self.registers:
       prefix.append(self.param('registers', TOKEN_INIT, (self.registers, self.width)))
-    prefix = [jnp.broadcast_to(tokens[None], (len(patches), *tokens.shape)) for tokens in prefix]
+    prefix = [jnp.broadcast_to(tokens[None], (patches.shape[0], *tokens.shape)) for tokens in prefix]
     return jnp.concatenate([*prefix, patches], axis=1)
 
   def _learned_positions(self, grid: tuple[int, int]) -> jax.Array:

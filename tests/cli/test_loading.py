@@ -47,6 +47,29 @@ def test_what_cannot_be_loaded_is_named(run, tmp_path):
     jaxssl.load(tmp_path / 'nothing')
 
 
+@pytest.mark.parametrize('change, message', [
+    (lambda x: x[..., 0], r'images must be \[b, h, w, 1 or 3\], none of them 0, got \[5, 28, 28\]'),
+    (lambda x: x[0], r'\[28, 28, 1\]'),
+    (lambda x: x[:0], r'\[0, 28, 28, 1\]'),
+    (lambda x: np.concatenate([x, x], axis=-1), r'\[5, 28, 28, 2\]'),
+    (list, r'got \[28, 28, 1\] and \[28, 28, 1\]'),
+    (lambda x: x.astype(np.float32), r'images must be uint8, or floats in \[0, 1\], got float32 from 0 to 255'),
+    (lambda x: np.full(x.shape, np.nan, np.float32), 'got float32 from nan to nan'),
+    (lambda x: x.astype(int), r'images must be uint8, or floats in \[0, 1\], got int32'),
+])
+def test_images_that_are_none_are_named(run, change, message):
+  with pytest.raises(ValueError, match=message):
+    jaxssl.load(run).preprocess(change(load_data('bundled', 'omniglot', '', 'test').inputs[:5]))
+
+
+def test_what_it_sees_can_be_a_part_of_a_compiled_function(run):
+  images = np.float32(load_data('bundled', 'omniglot', '', 'test').inputs[:2]) / 255
+  represent, preprocess = jaxssl.load(run)
+  together = lambda x: represent(preprocess(x))
+  np.testing.assert_allclose(jax.jit(together)(images), together(images), atol=1e-5)
+  assert jnp.any(jax.grad(lambda x: together(x).sum())(jnp.asarray(images)) != 0)
+
+
 def test_weights_and_program_are_those_of_the_run(run, tmp_path, capsys):
   represent, preprocess = jaxssl.load(run)
   x = preprocess(load_data('bundled', 'omniglot', '', 'test').inputs[:3])

@@ -3,12 +3,15 @@
 import os
 import sys
 
+import jax
 import numpy as np
 import pytest
 
+import jaxssl
 from jaxssl.build import load_source
 from jaxssl.cli import pictures, runs
 from jaxssl.cli.eval import evaluate
+from jaxssl.cli.export import write
 from jaxssl.cli.train import train
 
 sys.path.insert(0, os.path.dirname(__file__))
@@ -107,6 +110,34 @@ def test_paired_views_from_training_to_the_table(data):
   evaluate(other, str(data / 'paired'), embed=str(data / 'features.npz'))
   with np.load(data / 'features.npz') as features:
     assert features['train_features'].shape == (39, 6) and features['test_labels'].shape == (9,)
+
+
+def program_of(path, out):
+  write(str(path), str(out))
+  return jax.export.deserialize(bytearray(out.read_bytes()))
+
+
+def test_a_program_of_several_views_takes_as_many_arrays(data, colours, tmp_path, capsys):
+  images, vectors = (np.load(data / 'views.npz')[name] for name in ('view_0', 'view_1'))
+  train(config(str(data / 'views.npz'), PAIRED, **{
+      'steps': 1, 'evaluation.protocols': ('knn',), 'evaluation.pictures': False}), str(data / 'program'))
+  capsys.readouterr()
+  program = program_of(data / 'program', tmp_path / 'paired.stablehlo')
+  out = capsys.readouterr().out
+  assert 'views [b, 12, 12, 3] and [b, 5], float32' in out and '.call(view_0, view_1)' in out
+  represent, preprocess = jaxssl.load(data / 'program')
+  seen = preprocess((images[:4], vectors[:4]))
+  np.testing.assert_allclose(program.call(*seen), represent(seen), rtol=1e-5, atol=1e-6)
+  wanted = r'images must be a tuple of 2 arrays of the same b, \[b, h, w, 3\] and \[b, 5\], none of them 0, got '
+  for given, found in ((images[:4], r'\[4, 12, 12, 3\]'), ((images[:4],), r'\[4, 12, 12, 3\]'),
+                       ((images[:4], vectors[:3]), r'\[4, 12, 12, 3\] and \[3, 5\]'),
+                       ((images[:4, ..., :1], vectors[:4]), r'\[4, 12, 12, 1\] and \[4, 5\]')):
+    with pytest.raises(ValueError, match=wanted + found):
+      preprocess(given)
+  represent, preprocess = jaxssl.load(colours[0])  # L and ab, of one image.
+  seen = preprocess(images[:4])
+  program = program_of(colours[0], tmp_path / 'colours.stablehlo')
+  np.testing.assert_allclose(program.call(*seen), represent(seen), rtol=1e-5, atol=1e-6)
 
 
 def test_an_encoder_for_each_view_is_the_same_config_when_read_back(data, capsys):

@@ -246,6 +246,18 @@ def test_represents_under_every_name(name):
   np.testing.assert_allclose(default, one_by_one, atol=1e-5, err_msg='features depend on the rest of the batch')
 
 
+@pytest.mark.parametrize('name', [each for each in EACH if not hears(each.values[0])])  # Clips have a length.
+def test_represents_batches_of_any_size_as_one_program(name):
+  method, state = build(name), fresh(name)
+  inputs = make_batch(name, 0, 3)['inputs']
+  (batch,) = jax.export.symbolic_shape('b')
+  shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype), inputs)
+  for representation in method.representations:
+    represent = jax.jit(functools.partial(method.represent, state, name=representation))
+    (features,) = jax.export.export(represent)(shapes).out_avals
+    assert features.shape == (batch, *method.represent(state, inputs, representation).shape[1:])
+
+
 @pytest.mark.parametrize('name', EACH)
 def test_resumes_bit_for_bit_and_stops_at_the_first_loss_that_is_not_finite(name):
   poison = lambda x: np.full_like(x, np.nan) if x.dtype == np.float32 else x
