@@ -39,6 +39,8 @@ def load(name: str | None, path: str | None, split: str, size: int | None = None
 
 def open_npz(path: str, layout: str) -> np.lib.npyio.NpzFile:
   """Opens an .npz file without pickled objects; `layout`, for the error, says what it should hold."""
+  if pathlib.Path(path).is_dir():
+    raise ValueError(f"path={path!r} is a folder, and source='npz' reads a file; did you mean source='folder'?")
   if not pathlib.Path(path).is_file():
     raise FileNotFoundError(f'path={path!r}: there is no such file')
   with open(path, 'rb') as file:

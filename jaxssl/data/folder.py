@@ -40,10 +40,13 @@ def load(name: str | None, path: str | None, split: str, size: int | None = None
 
 
 def root_of(path: str | None) -> pathlib.Path:
-  """The folder at `path`; raises ValueError without a path, FileNotFoundError where there is no folder."""
+  """The folder at `path`; raises ValueError without a path or for a file, FileNotFoundError where there is nothing."""
   if path is None:
     raise ValueError(f"path={path!r}: source='folder' needs the path of a folder")
   root = pathlib.Path(path)
+  if root.is_file():
+    hint = "; did you mean source='npz'?" if root.suffix == '.npz' else ''
+    raise ValueError(f"path={path!r} is a file, and source='folder' reads a folder{hint}")
   if not root.is_dir():
     raise FileNotFoundError(f'path={path!r}: there is no such folder')
   return root
@@ -91,11 +94,12 @@ def list_files(folder: pathlib.Path, extensions: tuple[str, ...], links: bool) -
 
 
 def _warn_of_unlisted(error: OSError) -> None:
-  _warn_once(f'{legible(str(error.filename))} is left out, as it cannot be listed: {reason(error)}')
+  warn_once(f'{legible(str(error.filename))} is left out, as it cannot be listed: {reason(error)}')
 
 
 @functools.cache  # Not for every split.
-def _warn_once(message: str) -> None:
+def warn_once(message: str) -> None:
+  """Logs what has not been logged before."""
   log.warning('%s', message)
 
 
@@ -109,7 +113,7 @@ def _classes(files: list[str], what: str) -> set[str]:
   folders = {_top(file) for file in inside}
   if len(folders) > 1 and len(inside) < len(files) < 2 * len(inside):
     first = next(file for file in files if '/' not in file)
-    _warn_once(
+    warn_once(
       f'No labels: subfolders are classes only where every {what} stands in one. Outside them: '
       f'{len(files) - len(inside)}, such as {legible(first)}. To have labels, move or remove what is outside.')
   return folders if len(folders) > 1 and len(inside) == len(files) else set()
@@ -167,4 +171,4 @@ def report(root: pathlib.Path, split: str, total: int, skipped: tuple[tuple[str,
     raise ValueError(f'path={str(root)!r}: none of {total} {what}s can be read; {first}')
   if skipped:
     lines = '\n'.join(f'  {legible(file)}: {why}' for file, why in skipped)
-    _warn_once(f'{root}: {len(skipped)} of the {total} {what}s of the split {split!r} left out:\n{lines}')
+    warn_once(f'{root}: {len(skipped)} of the {total} {what}s of the split {split!r} left out:\n{lines}')

@@ -1,14 +1,12 @@
 """Examples of several views: arrays of an .npz file side by side, or folders of images under the same names."""
 
-import logging
 import pathlib
 
 import numpy as np
 
 from jaxssl.data import arrays, folder
-from jaxssl.data._source import Source, Views, split_off
+from jaxssl.data._source import Source, Views, legible, split_off
 
-log = logging.getLogger(__name__)
 LARGEST = 1e15  # Its square is still a float32.
 LAYOUT = (
   "an .npz file of paired views holds 'view_0', 'view_1', … [n, ...] (a fifth is held out for testing), or "
@@ -67,7 +65,8 @@ def load_folder(name: str | None, path: str | None, split: str, size: int | None
   chosen = [[files[i] for i in kept], *([other[_stem(files[i])] for i in kept] for other in others)]
   labels = None if labels is None else labels[kept]
   read = zip(folders, chosen, strict=True)
-  return _joined(root, split, len(files), [folder.read(*each, labels, names, size, split) for each in read])
+  known = [_stem(file) for file in files]
+  return _joined(root, split, known, [folder.read(*each, labels, names, size, split) for each in read])
 
 
 def _refuse_twins(view: pathlib.Path) -> None:
@@ -78,13 +77,14 @@ def _refuse_twins(view: pathlib.Path) -> None:
       raise ValueError(f'path={str(view)!r} holds {other!r} and {file!r}: an example has one image in each view')
 
 
-def _joined(root: pathlib.Path, split: str, total: int, sources: list[Source]) -> Source:
-  """The examples that every view has, of `total` in the first."""
+def _joined(root: pathlib.Path, split: str, known: list[str], sources: list[Source]) -> Source:
+  """The examples that every view has, of those `known` from the first."""
   places = [{_stem(file): i for i, file in enumerate(source.files or ())} for source in sources]
   common = [stem for stem in places[0] if all(stem in place for place in places)]
-  if len(common) < total:
-    log.warning('%s: of the %d examples of the split %r, %d are not in every view and left out.',
-                root, total, split, total - len(common))
+  if left_out := sorted(set(known) - set(common)):
+    some = ', '.join(map(legible, left_out[:3])) + (', …' if len(left_out) > 3 else '')
+    folder.warn_once(f'{root}: {len(left_out)} of the {len(known)} examples of the split {split!r} left out, as not '
+                     f'every view has them: {some}')
   if not common:
     raise ValueError(f'path={str(root)!r}: no example can be read in every view')
   rows = [np.array([place[stem] for stem in common]) for place in places]
@@ -107,7 +107,8 @@ def _keys(path: str, keys: tuple[str, ...], part: str) -> list[str]:
 
 def _view(path: str, key: str, view: np.ndarray) -> np.ndarray:
   if view.ndim < 2 or not view.size or view.dtype.kind not in 'biuf':
-    raise ValueError(f'path={path!r}: {key!r} is {view.dtype} of shape {view.shape}; views are real numbers [n, ...]')
+    raise ValueError(f'path={path!r}: {key!r} is {view.dtype} of shape {view.shape}; views are real numbers '
+                     '[n, ...], of two axes or more')
   if view.ndim == 4 and view.shape[1] <= 4 < view.shape[3]:
     raise ValueError(f'path={path!r}: {key!r} has shape {view.shape}; images are [n, h, w, c], channels last')
   if view.dtype == np.uint8 and view.ndim in (3, 4):

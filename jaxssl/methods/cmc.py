@@ -83,7 +83,7 @@ class CMC:
 
   def init(self, key: jax.Array, batch: core.Batch) -> core.State:
     if len(batch['views']) != self.views:
-      raise ValueError(f'views = {self.views}, but the data have {len(batch["views"])} views')
+      raise ValueError(f'views must be {len(batch["views"])}, as many as the data have, got {self.views}')
     shapes = [list(view.shape[1:]) for view in batch['views']]
     if self.shared and any(shape != shapes[0] for shape in shapes):
       raise ValueError(f'shared=True needs views of one shape, got {", ".join(map(str, shapes))}')

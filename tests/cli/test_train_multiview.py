@@ -175,7 +175,7 @@ def test_a_method_of_single_images_is_refused_before_the_run(data):
 
 
 def test_another_number_of_views_is_refused_before_the_run(data):
-  with pytest.raises(ValueError, match='does not suit the data: views = 3, but the data have 2 views'):
+  with pytest.raises(ValueError, match='does not suit the data: views must be 2, as many as the data have, got 3'):
     train(config(str(data / 'views.npz'), PAIRED, **{'method.views': 3}), str(data / 'three'))
   assert not (data / 'three').exists()
 

@@ -161,7 +161,7 @@ def test_mistakes_are_named(fields, message):
 def test_another_number_of_views_is_named():
   with pytest.raises(ValueError, match=r'shared=True needs views of one shape, got \[3\], \[4\], \[5\]'):
     variant(shared=True).init(jax.random.key(0), make_batch())
-  with pytest.raises(ValueError, match='views = 2, but the data have 3 views'):
+  with pytest.raises(ValueError, match='views must be 3, as many as the data have, got 2'):
     variant(views=2).init(jax.random.key(0), make_batch())
   state = METHOD.init(jax.random.key(0), make_batch())
   with pytest.raises(ValueError, match='inputs must be 3 views, or one array for all of them, got 2'):
