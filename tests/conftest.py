@@ -41,7 +41,7 @@ def strict_shapes():
 
 @pytest.fixture
 def optimized():
-  """Compiles as users do, for tests whose tolerance is the rounding of optimised code."""
+  """Compiles as users do, for tests whose tolerance is the rounding of optimised code; `jax.jit` wants the options."""
   jax.config.update('jax_disable_most_optimizations', False)
-  yield
+  yield {'xla_cpu_use_fusion_emitters': True} if os.environ['QUICK_XLA_FLAGS'] else None
   jax.config.update('jax_disable_most_optimizations', os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] == '1')

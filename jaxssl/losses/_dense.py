@@ -12,7 +12,8 @@ from jaxssl.losses._collectives import gather, gathered_index, global_mean
 
 def nt_xent(z1, z2, temperature, axis_name):
   scores, _ = view_scores(z1, z2, temperature, axis_name)
-  return _cross_entropy(scores, jnp.tile(jnp.sum(z1 * z2, axis=1) / temperature, 2), axis_name)
+  positive = jnp.tile(jnp.sum(z1 * z2, axis=1) / temperature, 2)
+  return _cross_entropy(scores, positive, axis_name, scores.shape[1] - 1)
 
 
 def info_nce(query, key, temperature, axis_name, negatives=None):
@@ -21,22 +22,24 @@ def info_nce(query, key, temperature, axis_name, negatives=None):
     scores = inner_products(query, gather(key, axis_name)) / temperature
   else:
     scores = jnp.concatenate([positive[:, None], inner_products(query, negatives) / temperature], axis=1)
-  return _cross_entropy(scores, positive, axis_name)
-
-
-def _cross_entropy(scores, positive, axis_name):
-  """Returns that of scores [n, m], among them the positives' [n].
-
-  These from the embeddings: to take them out of the scores costs XLA another matrix, for the gradient.
-  """
-  return global_mean(jax.nn.logsumexp(scores, axis=1) - positive, axis_name)
+  return _cross_entropy(scores, positive, axis_name, scores.shape[1])
 
 
 def symmetric_info_nce(a, b, temperature, axis_name):
   if axis_name is not None:
     return (info_nce(a, b, temperature, axis_name) + info_nce(b, a, temperature, axis_name)) / 2
   scores, positive = inner_products(a, b) / temperature, jnp.sum(a * b, axis=1) / temperature
-  return (_cross_entropy(scores, positive, None) + _cross_entropy(scores.T, positive, None)) / 2
+  return (_cross_entropy(scores, positive, None, len(a)) + _cross_entropy(scores.T, positive, None, len(a))) / 2
+
+
+def _cross_entropy(scores, positive, axis_name, candidates):
+  """Returns that of scores [n, m], among them the positives' [n] and, of each row, `candidates` in all.
+
+  The positives' come from the embeddings: to take them out of the scores costs XLA another matrix, for the gradient.
+  """
+  if candidates == 1:  # Nothing to choose from costs nothing, which the two roundings of its score would miss.
+    return global_mean(0 * positive, axis_name)
+  return global_mean(jax.nn.logsumexp(scores, axis=1) - positive, axis_name)
 
 
 def siglip(a, b, temperature, bias, axis_name):

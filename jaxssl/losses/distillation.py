@@ -122,11 +122,13 @@ def sinkhorn(
 
   def balance(_, log_q):
     log_q = log_q - _lse_over_batch(log_q, axis_name)[None]
-    return jax.nn.log_softmax(log_q, axis=1)
+    shifted = _below_highest(log_q, jnp.max(log_q, axis=1, keepdims=True))
+    return shifted - jnp.log(jnp.sum(jnp.exp(shifted), axis=1, keepdims=True))
 
   log_q = lax.stop_gradient(scores) / epsilon
   # The first iterations written out, as usually there are no others; beyond, a loop, or they would compile for ever.
-  return jax.nn.softmax(lax.fori_loop(0, iterations, balance, log_q, unroll=min(iterations, 3)), axis=1)
+  q = jnp.exp(lax.fori_loop(0, iterations, balance, log_q, unroll=min(iterations, 3)))
+  return q / jnp.sum(q, axis=1, keepdims=True)
 
 
 def koleo(z: ArrayLike, *, epsilon: ArrayLike = 1e-8, axis_name: AxisName | None = None) -> jax.Array:

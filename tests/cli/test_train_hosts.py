@@ -34,6 +34,11 @@ ALL_DEVICES = '--config.mesh.data=-1'
 ENDLESS = ('--config.steps=1000000', '--config.checkpoint.every=1000000')
 
 
+def without_gloo(output):
+  """Leaves out what Gloo prints, also where its threads mix their lines."""
+  return ''.join(line for line in output.splitlines(True) if not re.search('^.Gloo|connected peer ranks', line))
+
+
 class Processes:
   """`count` processes of one command, of two simulated devices each; `own` are the further arguments of each.
 
@@ -67,8 +72,7 @@ class Processes:
       process.wait()
 
   def outputs(self):
-    return [''.join(line for line in file.read_text().splitlines(True) if not line.startswith('[Gloo]'))
-            for file in self.files]
+    return [without_gloo(file.read_text()) for file in self.files]
 
   def wait_for(self, condition, seconds=240):
     end = time.time() + seconds

@@ -11,6 +11,7 @@ import bad_files
 
 from jaxssl import data, recipes
 from jaxssl.data import audio, encoded
+from jaxssl.data import folder as folder_of_images
 
 pytest.importorskip('soundfile')
 pytest.importorskip('soxr')
@@ -37,6 +38,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize('memory', [encoded.MEMORY, 1000])
 def test_a_folder_reports_what_is_broken_and_reads_what_is_odd(folder, memory, caplog, monkeypatch):
+  folder_of_images.warn_once.cache_clear()  # What one has reported, the other reports again.
   root, words = folder
   monkeypatch.setattr(encoded, 'MEMORY', memory)
   source = data.load_audio('folder', None, str(root), 'train', RATE)

@@ -150,9 +150,9 @@ def test_latents_and_interpolations_are_new_in_every_step_and_update():
 
 @pytest.mark.parametrize('momentum, expected', [(0.0, [0.0, 0.0, 0.0]), (0.5, [0.1, 2 / 11, 0.25]),
                                                 (0.15, [0.1, 0.15, 0.15])])
-def test_the_average_of_the_generator(momentum, expected):
+def test_the_average_of_the_generator(momentum, expected, optimized):
   method = variant(generator_momentum=momentum)
-  state, update = initial(METHOD), jax.jit(method.step)
+  state, update = initial(METHOD), jax.jit(method.step, compiler_options=optimized)
   average = state.average['params']
   close(average, state.params['generator'], 0)
   for i, weight in enumerate(expected):
