@@ -32,13 +32,19 @@ def state_dict(encoder: nn.Module, variables: Mapping[str, Any], image_size: int
     tensors; the classifier alone is missing.
 
   Raises:
-    ValueError: for an encoder that has no counterpart there.
+    ValueError: for an encoder that has no counterpart there, or variables of another one.
   """
-  if isinstance(encoder, ResNet):
-    return dump_torchvision(encoder, variables)
-  if isinstance(encoder, ViT):
-    return dump_timm(encoder, variables, _grid(encoder, image_size))
-  raise ValueError(f'encoder must be a ResNet or a ViT, got {type(encoder).__name__}')
+  if not isinstance(encoder, ResNet | ViT):
+    raise ValueError(f'encoder must be a ResNet or a ViT, got {type(encoder).__name__}')
+  try:
+    if isinstance(encoder, ResNet):
+      state = dump_torchvision(encoder, variables)
+    else:
+      state = dump_timm(encoder, variables, _grid(encoder, image_size))
+    _check('variables', encoder, variables, image_size)
+  except KeyError as error:
+    raise ValueError(f'variables must be of this encoder, which has {error}') from error
+  return state
 
 
 def variables(encoder: nn.Module, state: Mapping[str, Any], image_size: int | tuple[int, int] = 224) -> dict[str, Any]:
@@ -63,7 +69,7 @@ def variables(encoder: nn.Module, state: Mapping[str, Any], image_size: int | tu
     else:
       _check_patch(encoder, state)
       found = load_timm(state, _grid(encoder, image_size))
-    _check(encoder, found, image_size)
+    _check('state', encoder, found, image_size)
   except (AttributeError, IndexError, KeyError, TypeError, ZeroDivisionError) as error:  # Of odd shapes and names.
     raise ValueError(
         f'state must be of a {type(encoder).__name__}, got weights that are of none ({error!r})') from error
@@ -149,7 +155,7 @@ def _check_patch(encoder: ViT, state: Mapping[str, Any]) -> None:
         f'state must be of patches of {list(patch)} pixels, as the encoder has, got {list(kernel.shape[2:])}')
 
 
-def _check(encoder: nn.Module, found: Mapping[str, Any], image_size: int | tuple[int, int]) -> None:
+def _check(argument: str, encoder: nn.Module, found: Mapping[str, Any], image_size: int | tuple[int, int]) -> None:
   """Raises ValueError unless `found` has the names and shapes of the variables of `encoder`."""
   sides = image_size if isinstance(image_size, tuple) else (image_size, image_size)
   channels = _channels(encoder, found)
@@ -160,7 +166,7 @@ def _check(encoder: nn.Module, found: Mapping[str, Any], image_size: int | tuple
   for name in sorted(wanted.keys() | given.keys()):
     if wanted.get(name) != given.get(name):
       raise ValueError(
-          f'state must be of this encoder, which has {name} of shape {wanted.get(name, "none")}; got '
+          f'{argument} must be of this encoder, which has {name} of shape {wanted.get(name, "none")}; got '
           f'{given.get(name, "none")}')
 
 

@@ -93,6 +93,11 @@ def test_weights_of_another_network_are_refused(tmp_path):
   with pytest.raises(ValueError, match="positions='learned', as weights of timm do, got 'sincos'"):
     export.variables(ENCODERS['fixed positions'], {})
   (tmp_path / 'no.safetensors').write_bytes(b'weights')
+  for wrong, message in (({'params': {'view0': variables['params']}}, 'variables must be of this encoder, which has '),
+                         ({'params': {}}, 'variables must be of this encoder, which has ')):
+    for name in ('basic', 'learned positions'):
+      with pytest.raises(ValueError, match=message):
+        export.state_dict(ENCODERS[name], wrong, (32, 16))
   with pytest.raises(ValueError, match='no.safetensors is no .safetensors file'):
     export.load(tmp_path / 'no.safetensors', encoder)
 

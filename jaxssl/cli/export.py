@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 from absl import flags
+from flax import linen as nn
 
 from jaxssl import core, evaluation, export
 from jaxssl.cli import runs, workdir
@@ -87,12 +88,16 @@ def _encoder(run: runs.Run) -> tuple[Any, dict[str, Any]]:
   module, variables = method.backbone(state, run.representations[0])
   if isinstance(module, ResNet | ViT):
     return module, variables
-  encoder = getattr(method, 'encoder', None)
-  if not isinstance(encoder, ResNet | ViT):
-    raise ValueError(f'--out: .safetensors are of a ResNet or a ViT; the encoder of {run.config.method.name} is '
-                     f'{"several networks" if isinstance(encoder, tuple) else type(encoder).__name__}')
-  parts = core.part_of(state, ('encoder',))
-  return encoder, {kind: tree['network']['encoder'] for kind, tree in parts.items()}
+  encoder, single = getattr(method, 'encoder', None), True
+  if isinstance(encoder, ResNet | ViT):
+    parts = {kind: tree['network']['encoder'] for kind, tree in core.part_of(state, ('encoder',)).items()}
+    if not hasattr(method, 'seen'):
+      return encoder, parts
+    if single := 'shared' in parts['params']:  # Of several views, which have one network.
+      return encoder, {kind: tree['shared'] for kind, tree in parts.items()}
+  found = type(encoder).__name__ if single and isinstance(encoder, nn.Module) else 'not one network'
+  raise ValueError(f'--out: .safetensors are of a ResNet or a ViT; the encoder of {run.config.method.name} is {found}. '
+                   'Write a .stablehlo')
 
 
 RESNETS: dict[tuple[tuple[int, ...], str], str] = {

@@ -52,30 +52,34 @@ def of_run(run: runs.Run, representation: str | None = None) -> Loaded:
   adapt = jax.jit(lambda images: evaluation.adapt(evaluation.to_float(images), recipe, channels))
 
   def preprocess(images):
-    images = jax.tree.map(jnp.asarray, images)
-    _check(images, run.meta['batch']['inputs'])
-    return adapt(images)
+    return adapt(_checked(images, run.meta['batch']['inputs']))
 
   return Loaded(represent, preprocess)
 
 
-def _check(images: Any, trained_on: Any) -> None:
-  """Raises ValueError for other inputs than a run can see; it was `trained_on` one image, or on a list of views."""
-  views = trained_on if isinstance(trained_on, list) else [trained_on]
-  given = list(images) if isinstance(images, tuple | list) else [images]
+def _checked(images: Any, trained_on: Any) -> Any:
+  """Returns images, or a tuple of views, as JAX's arrays; raises ValueError for others than a run can see.
+
+  `trained_on` describes what it saw of an example: an image, or a list of views.
+  """
+  several = isinstance(trained_on, list)
+  try:
+    given = tuple(map(jnp.asarray, images)) if isinstance(images, tuple | list) else (jnp.asarray(images),)
+  except (TypeError, ValueError):
+    raise ValueError(f'images must be {"a tuple of arrays" if several else "an array"}, got {type(images)}') from None
   # Of single images colours are averaged, and grey ones get colours; views are taken as they are.
-  more = set() if isinstance(trained_on, list) else {1, 3}
-  shapes = [tuple(view['shape'][1:]) for view in views]
-  named = ' and '.join(_named(shape, more) for shape in shapes)
-  many = f'a tuple of {len(views)} arrays of the same b, ' if isinstance(trained_on, list) else ''
-  paired = isinstance(images, tuple | list) == isinstance(trained_on, list) and len(given) == len(views)
+  more = set() if several else {1, 3}
+  shapes = [tuple(view['shape'][1:]) for view in (trained_on if several else [trained_on])]
+  paired = isinstance(images, tuple | list) == several and len(given) == len(shapes)
   if not paired or len({x.shape[:1] for x in given}) > 1 or not all(
       _fits(x.shape, shape, more) for x, shape in zip(given, shapes, strict=True)):
-    found = ' and '.join(str(list(x.shape)) for x in given)
+    many = f'a tuple of {len(shapes)} arrays of the same b, ' if several else ''
+    named, found = (' and '.join(each) for each in (
+        [_named(shape, more) for shape in shapes], [str(list(x.shape)) for x in given]))
     raise ValueError(f'images must be {many}{named}, none of them 0, got {found}')
   for x, shape in zip(given, shapes, strict=True):
-    if len(shape) == 3:
-      _check_values(x)
+    _check_values(x, len(shape) == 3)
+  return given if several else given[0]
 
 
 def _fits(found: tuple[int, ...], shape: tuple[int, ...], more: set[int]) -> bool:
@@ -90,12 +94,14 @@ def _named(shape: tuple[int, ...], more: set[int]) -> str:
   return f'[b, {", ".join(map(str, shape))}]'
 
 
-def _check_values(images: jax.Array) -> None:
-  """Raises ValueError unless images are uint8, or floats in [0, 1]; of traced ones the type alone is known."""
-  if images.dtype == jnp.uint8:
+def _check_values(x: jax.Array, is_image: bool) -> None:
+  """Raises ValueError unless images are uint8, or floats in [0, 1], and others finite; traced values are not known."""
+  if is_image and x.dtype != jnp.uint8 and not jnp.issubdtype(x.dtype, jnp.floating):
+    raise ValueError(f'images must be uint8, or floats in [0, 1], got {x.dtype}')
+  if isinstance(x, jax.core.Tracer) or not jnp.issubdtype(x.dtype, jnp.floating):
     return
-  if not jnp.issubdtype(images.dtype, jnp.floating):
-    raise ValueError(f'images must be uint8, or floats in [0, 1], got {images.dtype}')
-  if not isinstance(images, jax.core.Tracer) and not 0 <= images.min() <= images.max() <= 1:
-    raise ValueError(f'images must be uint8, or floats in [0, 1], got {images.dtype} from {images.min():g} to '
-                     f'{images.max():g}')
+  low, high = x.min(), x.max()
+  if is_image and not 0 <= low <= high <= 1:
+    raise ValueError(f'images must be uint8, or floats in [0, 1], got {x.dtype} from {low:g} to {high:g}')
+  if not jnp.isfinite(low) or not jnp.isfinite(high):
+    raise ValueError(f'images must be finite, got {x.dtype} from {low:g} to {high:g}')

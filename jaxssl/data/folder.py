@@ -164,6 +164,11 @@ def take(images: Any, keep: np.ndarray) -> Images:
   return images[keep] if isinstance(images, np.ndarray) else images.take(keep)
 
 
+def shown(split: str) -> str:
+  """The split for messages: in a folder the examples to pretrain on are those to train on."""
+  return 'train' if split == 'pretrain' else split
+
+
 def report(root: pathlib.Path, split: str, total: int, skipped: tuple[tuple[str, str], ...], what: str) -> None:
   """Logs the files that could not be read; raises ValueError where that is all of them."""
   if len(skipped) == total:
@@ -171,4 +176,4 @@ def report(root: pathlib.Path, split: str, total: int, skipped: tuple[tuple[str,
     raise ValueError(f'path={str(root)!r}: none of {total} {what}s can be read; {first}')
   if skipped:
     lines = '\n'.join(f'  {legible(file)}: {why}' for file, why in skipped)
-    warn_once(f'{root}: {len(skipped)} of the {total} {what}s of the split {split!r} left out:\n{lines}')
+    warn_once(f'{root}: {len(skipped)} of the {total} {what}s of the split {shown(split)!r} left out:\n{lines}')

@@ -83,8 +83,8 @@ def _joined(root: pathlib.Path, split: str, known: list[str], sources: list[Sour
   common = [stem for stem in places[0] if all(stem in place for place in places)]
   if left_out := sorted(set(known) - set(common)):
     some = ', '.join(map(legible, left_out[:3])) + (', …' if len(left_out) > 3 else '')
-    folder.warn_once(f'{root}: {len(left_out)} of the {len(known)} examples of the split {split!r} left out, as not '
-                     f'every view has them: {some}')
+    folder.warn_once(f'{root}: {len(left_out)} of the {len(known)} examples of the split {folder.shown(split)!r} left '
+                     f'out, as not every view has them: {some}')
   if not common:
     raise ValueError(f'path={str(root)!r}: no example can be read in every view')
   rows = [np.array([place[stem] for stem in common]) for place in places]

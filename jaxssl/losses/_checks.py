@@ -82,16 +82,18 @@ def floating(name: str, value: ArrayLike) -> jax.Array:
 
 def scalar(name: str, value: ArrayLike, wanted: str = 'finite') -> jax.Array:
   """Returns `value` in float32; raises unless it is a real scalar, and, if a Python (or NumPy) number, as in WANTED."""
+  if is_number(value):
+    if not WANTED[wanted](rounded := _in_float32(value)):
+      raise ValueError(f'{name} must be {wanted}, got {value}')
+    return jnp.float32(rounded)
   try:
     x = jnp.asarray(value)
-  except (TypeError, ValueError, OverflowError):
+  except (TypeError, ValueError):
     raise ValueError(f'{name} must be a number, got {value!r}') from None
   if x.ndim:
     raise ValueError(f'{name} must be a scalar, got shape {list(x.shape)}')
-  if jnp.issubdtype(x.dtype, jnp.complexfloating) or x.dtype == bool:
+  if not jnp.issubdtype(x.dtype, jnp.floating) and not jnp.issubdtype(x.dtype, jnp.integer):
     raise ValueError(f'{name} must be a real number, got {x.dtype}')
-  if is_number(value) and not WANTED[wanted](value):
-    raise ValueError(f'{name} must be {wanted}, got {value}')
   return x.astype(jnp.float32)
 
 
@@ -102,15 +104,24 @@ def temperature(value: ArrayLike, name: str = 'temperature') -> jax.Array:
 
 def number(name: str, value: float, low: float, high: float = math.inf) -> None:
   """Raises unless `value` is a Python (or NumPy) number from `low` on and below `high`."""
-  if not is_number(value) or not low <= value < high:
+  if not is_number(value) or not low <= value < high or not math.isfinite(_in_float32(value)):
     within = f'in [{low:g}, {high:g})' if high < math.inf else f'at least {low:g}'
     raise ValueError(f'{name} must be a Python number, {within}, got {value!r}')
 
 
 def positive(name: str, value: float) -> None:
   """Raises unless `value` is a Python (or NumPy) number, finite and above 0."""
-  if not is_number(value) or not 0 < value < math.inf:
+  if not is_number(value) or not 0 < _in_float32(value) < math.inf:
     raise ValueError(f'{name} must be a positive Python number, got {value!r}')
+
+
+def _in_float32(value: float) -> float:
+  """Returns the float32 nearest to a number; infinity and 0 for what is beyond them."""
+  try:
+    with np.errstate(over='ignore', under='ignore'):
+      return float(np.float32(float(value)))
+  except OverflowError:
+    return math.inf if value > 0 else -math.inf
 
 
 def count(name: str, value: int, most: int | None = None) -> None:
@@ -121,7 +132,9 @@ def count(name: str, value: int, most: int | None = None) -> None:
 
 def is_number(value: object) -> TypeGuard[float]:
   """Whether `value` is a real Python (or NumPy) number, whose range can be checked also under `jax.jit`."""
-  return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+  if isinstance(value, np.generic):
+    return bool(jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer))
+  return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxssl
+from jaxssl import export
 from jaxssl.build import load_source
 from jaxssl.cli import pictures, runs
 from jaxssl.cli.eval import evaluate
@@ -136,6 +137,8 @@ def test_a_program_of_several_views_takes_as_many_arrays(data, colours, tmp_path
       preprocess(given)
   represent, preprocess = jaxssl.load(colours[0])  # L and ab, of one image.
   seen = preprocess(images[:4])
+  with pytest.raises(ValueError, match='images must be an array, got .*dict'):
+    preprocess({'view_0': images})
   program = program_of(colours[0], tmp_path / 'colours.stablehlo')
   np.testing.assert_allclose(program.call(*seen), represent(seen), rtol=1e-5, atol=1e-6)
 
@@ -146,6 +149,21 @@ def test_an_encoder_for_each_view_is_the_same_config_when_read_back(data, capsys
   for message in ('Evaluating step 2', 'This run is finished, at step 2'):
     train(made, str(data / 'tuple'))
     assert message in capsys.readouterr().out
+
+
+def test_weights_are_written_where_the_views_have_one_network(data, tmp_path):
+  one = {'evaluation.protocols': ('knn',), 'evaluation.pictures': False, 'steps': 1}
+  halves = {'name': 'multiview', 'size': 12, 'modalities': ('top', 'bottom')}
+  for shared in (True, False):
+    train(config(str(data / 'images.npz'), halves, BY_SHAPE['images'], **one, **{'method.shared': shared}),
+          str(tmp_path / str(shared)))
+  write(str(tmp_path / 'True'), str(tmp_path / 'encoder.safetensors'))
+  run = runs.restore(str(tmp_path / 'True'))
+  found = export.load(tmp_path / 'encoder.safetensors', run.experiment.method.encoder, 12)
+  jax.tree.map(np.testing.assert_array_equal, found['params'], run.state.params['encoder']['shared'])
+  with pytest.raises(ValueError, match='the encoder of cmc is not one network. Write a .stablehlo'):
+    write(str(tmp_path / 'False'), str(tmp_path / 'no.safetensors'))
+  assert not (tmp_path / 'no.safetensors').exists()
 
 
 def test_views_without_images_and_labels_end_with_their_geometry_and_retrieval(data, capsys):

@@ -4,11 +4,13 @@ import inspect
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxssl import losses
 from jaxssl.losses import mutual_information
 
+BFLOAT16 = np.dtype(jnp.bfloat16).type
 Z = jax.random.normal(jax.random.key(0), (4, 3))
 ARRAYS = dict.fromkeys((
     'z1', 'z2', 'a', 'b', 'z', 'z_e', 'query', 'key', 'others', 'target', 'prediction', 'scores', 'targets', 'codes',
@@ -53,7 +55,7 @@ def test_of_every_kind_some_are_tried():
 
 @pytest.mark.parametrize('function, arguments, name', CASES)
 def test_what_is_no_finite_number_is_refused_by_name(function, arguments, name):
-  for value in (float('nan'), 'text', True, 1j, [1.0]):
+  for value in (float('nan'), BFLOAT16('nan'), 'text', True, 1j, [1.0], jax.random.key(0), -10**400):
     with pytest.raises(ValueError, match=f'^{name} must '):
       function(**{**arguments, name: value})
 
@@ -61,8 +63,9 @@ def test_what_is_no_finite_number_is_refused_by_name(function, arguments, name):
 @pytest.mark.parametrize(
     'function, arguments, name', [case for case in CASES if case.values[2].endswith('temperature')])
 def test_nothing_is_divided_by_a_temperature_of_0(function, arguments, name):
-  with pytest.raises(ValueError, match=f'^{name} must be finite and not 0, got 0$'):
-    function(**{**arguments, name: 0})
+  for zero in (0, 1e-60, BFLOAT16(0)):  # In float32.
+    with pytest.raises(ValueError, match=f'^{name} must be finite and not 0, got {zero}$'):
+      function(**{**arguments, name: zero})
 
 
 @pytest.mark.parametrize('function, arguments, name', [case for case in CASES if case.values[2] == 'epsilon'])
