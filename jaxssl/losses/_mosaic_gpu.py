@@ -12,6 +12,7 @@ by, in the order of `_tiles.all_pairs`. A unit is N^2 d FLOPs: 2 for the log-sum
 """
 
 import functools
+import inspect
 import math
 
 import jax
@@ -27,6 +28,7 @@ WIDTH = 64  # Embeddings are filled up to a multiple: 128 bytes, what one swizzl
 LARGEST_WIDTH = 256  # A gradient of 64 rows stays in a warpgroup's registers.
 LOG2_E = math.log2(math.e)
 LAYOUT = plgpu.Layout.WGMMA
+LOAD_TAKES_INDEX = 'idx' in inspect.signature(plgpu.load).parameters  # In JAX 0.10, not in 0.12.
 TRANSFORMS = (plgpu.TilingTransform((8, WIDTH)), plgpu.SwizzleTransform(128))
 
 
@@ -127,7 +129,7 @@ def _gradient_kernel(first, x, y, absent, x_lse, y_lse, *, exclude):
       row = base + first_ref[0]
 
       def accumulate(sums):
-        run((sums, plgpu.load(lse_own, (), layout=LAYOUT.reduce(1)), row))
+        run((sums, _vector(lse_own, 1), row))
         return sums[...]
 
       gradient_ref.at[pl.ds(base, ROWS)][...] = pl.run_scoped(accumulate, plgpu.ACC((ROWS, d), jnp.float32))
@@ -155,7 +157,12 @@ def _rows(value):
 
 
 def _of_columns(block):
-  return plgpu.load(block, (), layout=LAYOUT.reduce(0))
+  return _vector(block, 0)
+
+
+def _vector(ref, axis):
+  """Loads a vector as what a reduction of a tile's `axis` leaves."""
+  return plgpu.load(ref, *([()] if LOAD_TAKES_INDEX else []), layout=LAYOUT.reduce(axis))
 
 
 def _load(source, target, base, loaded):

@@ -57,7 +57,7 @@ def compare(name, function, *arguments):
 
 
 def main():
-  plgpu.load = lambda ref, index, layout: ref[...]
+  plgpu.load = lambda ref, *index, layout: ref[...]
   plgpu.layout_cast = lambda x, layout: x
   plgpu.broadcasted_iota = lambda dtype, shape, axis, layout: lax.broadcasted_iota(dtype, shape, axis)
   gpu_callbacks.wgmma = wgmma
