@@ -39,7 +39,8 @@ def __getattr__(name: str):
     try:
       return importlib.import_module(f'{__name__}.cli.loading').load
     except ModuleNotFoundError as error:
-      raise ImportError(f'jaxssl.load needs {error.name}: pip install "jaxssl[train]"') from error
+      from jaxssl import extras
+      raise ImportError(f'jaxssl.load needs {error.name}: {extras.command("train")}') from error
   if name not in __dir__():
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
   return importlib.import_module(f'{__name__}.{name}')

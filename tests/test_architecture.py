@@ -15,7 +15,7 @@ ROOT = pathlib.Path(jaxssl.__file__).parent
 # Part of jaxssl -> the parts it may import, itself aside.
 ALLOWED = {
     '__main__': {'cli'},
-    'cli': {'build', 'training', 'evaluation', 'export', 'core', 'models', 'schema'},
+    'cli': {'build', 'training', 'evaluation', 'export', 'core', 'models', 'schema', 'extras'},
     'export': {'models'},
     'build': {
         'training', 'evaluation', 'methods', 'losses', 'models', 'data', 'augment', 'recipes', 'core', 'ops', 'schema'},
@@ -23,7 +23,7 @@ ALLOWED = {
     'evaluation': {'losses', 'models', 'augment', 'training', 'recipes', 'core', 'ops', 'spectral'},
     'training': {'core'},
     'augment': {'recipes', 'ops'},
-    'data': {'recipes', 'ops', 'spectral'},  # Audio as images.
+    'data': {'recipes', 'ops', 'spectral', 'extras'},  # Audio as images.
     'losses': {'ops'},
     'models': {'ops', 'spectral'},
     'core': set(),
@@ -31,6 +31,7 @@ ALLOWED = {
     'spectral': set(),
     'recipes': set(),
     'schema': set(),
+    'extras': set(),
 }
 # Parts that need the base installation alone.
 BASE = ('losses', 'models', 'methods', 'augment', 'core', 'ops', 'spectral')

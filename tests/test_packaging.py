@@ -15,6 +15,7 @@ import zipfile
 import pytest
 
 import jaxssl
+from jaxssl import extras
 
 ROOT = pathlib.Path(__file__).parents[1]
 NOT_SOURCES = ('.git', '.venv*', '*.egg-info', '__pycache__', 'build', 'dist', 'runs', '.*_cache')
@@ -100,10 +101,10 @@ def test_the_source_distribution_holds_the_checkout(built):
 def test_without_extras_the_command_names_the_one_to_install(environment, tmp_path):
   command = environment, '-m', 'jaxssl'
   made = run(*command, 'train', cwd=tmp_path)
-  assert made.returncode == 1 and made.stderr == 'error: jax is missing: pip install "jaxssl[train]"\n'
+  assert made.returncode == 1 and made.stderr == f'error: jax is missing: {extras.command("train")}\n'
   assert run(*command, '--version').stdout == f'jaxssl {jaxssl.__version__}\n'
   made = run(environment, '-c', 'import jaxssl; jaxssl.load("run")', cwd=tmp_path)
-  assert made.stderr.endswith('ImportError: jaxssl.load needs jax: pip install "jaxssl[train]"\n')
+  assert made.stderr.endswith(f'jaxssl.load needs jax: {extras.command("train")}\n')
   assert run(*command, '--help').stdout.startswith('usage: jaxssl {train,eval,')
   made = run(*command, 'trian')
   assert made.returncode == 1 and 'usage: jaxssl {train,eval,' in made.stderr and "got 'trian'" in made.stderr

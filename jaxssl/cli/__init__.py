@@ -4,6 +4,7 @@ import importlib
 import sys
 
 import jaxssl
+from jaxssl import extras
 
 COMMANDS = {
     'train': 'pretrains an encoder by a config; the same command resumes',
@@ -37,5 +38,5 @@ def run(name: str) -> None:
   try:
     command = importlib.import_module(f'jaxssl.cli.{name.replace("-", "_")}')
   except ModuleNotFoundError as error:
-    raise SystemExit(f'error: {error.name} is missing: pip install "jaxssl[train]"') from error
+    raise SystemExit(f'error: {error.name} is missing: {extras.command("train")}') from error
   command.main()

@@ -77,7 +77,7 @@ def _described(shapes: list[tuple[int, ...]]) -> str:
   """What goes into the encoder, in words."""
   if len(shapes) > 1 or len(shapes[0]) != 3:
     named = ' and '.join(f'[b, {", ".join(map(str, shape))}]' for shape in shapes)
-    return f'views {named}, float32, images in [0, 1]'
+    return f'views {named}, float32, as `preprocess` of jaxssl.load makes them'
   height, width, channels = shapes[0]
   return f'images of {height} x {width} with {channels} channel{"s" if channels > 1 else ""}, float32 in [0, 1]'
 

@@ -129,7 +129,7 @@ def _default(flag: flags.Flag) -> str:
 def _flag_of(text: str) -> str:
   """Returns the flag in whose key is the name that `text` begins with, and ': '; '' where there is none."""
   name = text.split("'")[1] if text.startswith("'") else ''
-  keys = (argument.partition('=')[0] for argument in sys.argv[1:] if argument.startswith('--config.'))
+  keys = (argument.partition('=')[0] for argument in sys.argv[1:] if argument.startswith(('--config.', '--sweep.')))
   return next((f'{key}: ' for key in keys if name in key.split('.')), '')
 
 

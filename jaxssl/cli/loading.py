@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxssl import evaluation
 from jaxssl.cli import runs, workdir
@@ -48,7 +49,14 @@ def of_run(run: runs.Run, representation: str | None = None) -> Loaded:
   method, recipe, channels, state = run.experiment.method, run.experiment.recipe, run.channels, run.whole().state
   if name not in method.representations:
     raise ValueError(f'representation must be one of {", ".join(map(repr, method.representations))}, got {name!r}')
-  represent = jax.jit(lambda inputs: method.represent(state, inputs, name))
+
+  @jax.jit
+  def represent(inputs):
+    for x in jax.tree.leaves(inputs):
+      if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f'inputs must be what preprocess returns, in float32, got {x.dtype}')
+    return method.represent(state, inputs, name)
+
   adapt = jax.jit(lambda images: evaluation.adapt(evaluation.to_float(images), recipe, channels))
 
   def preprocess(images):
@@ -58,14 +66,14 @@ def of_run(run: runs.Run, representation: str | None = None) -> Loaded:
 
 
 def _checked(images: Any, trained_on: Any) -> Any:
-  """Returns images, or a tuple of views, as JAX's arrays; raises ValueError for others than a run can see.
+  """Returns images, or a tuple of views, as arrays; raises ValueError for others than a run can see.
 
   `trained_on` describes what it saw of an example: an image, or a list of views.
   """
   several = isinstance(trained_on, list)
   try:
-    given = tuple(map(jnp.asarray, images)) if isinstance(images, tuple | list) else (jnp.asarray(images),)
-  except (TypeError, ValueError):
+    given = tuple(map(_array, images)) if isinstance(images, tuple | list) else (_array(images),)
+  except (TypeError, ValueError):  # Of rows of several lengths.
     raise ValueError(f'images must be {"a tuple of arrays" if several else "an array"}, got {type(images)}') from None
   # Of single images colours are averaged, and grey ones get colours; views are taken as they are.
   more = set() if several else {1, 3}
@@ -82,6 +90,11 @@ def _checked(images: Any, trained_on: Any) -> Any:
   return given if several else given[0]
 
 
+def _array(x: Any) -> Any:
+  """Returns an array of JAX, traced ones too, as it is, anything else as an array of NumPy."""
+  return x if isinstance(x, jax.Array) else np.asarray(x)
+
+
 def _fits(found: tuple[int, ...], shape: tuple[int, ...], more: set[int]) -> bool:
   if 0 in found or len(found) != len(shape) + 1:
     return False
@@ -94,14 +107,14 @@ def _named(shape: tuple[int, ...], more: set[int]) -> str:
   return f'[b, {", ".join(map(str, shape))}]'
 
 
-def _check_values(x: jax.Array, is_image: bool) -> None:
+def _check_values(x: Any, is_image: bool) -> None:
   """Raises ValueError unless images are uint8, or floats in [0, 1], and others finite; traced values are not known."""
   if is_image and x.dtype != jnp.uint8 and not jnp.issubdtype(x.dtype, jnp.floating):
     raise ValueError(f'images must be uint8, or floats in [0, 1], got {x.dtype}')
   if isinstance(x, jax.core.Tracer) or not jnp.issubdtype(x.dtype, jnp.floating):
     return
-  low, high = x.min(), x.max()
+  low, high = np.min(x), np.max(x)
   if is_image and not 0 <= low <= high <= 1:
     raise ValueError(f'images must be uint8, or floats in [0, 1], got {x.dtype} from {low:g} to {high:g}')
-  if not jnp.isfinite(low) or not jnp.isfinite(high):
+  if not np.isfinite([low, high]).all():
     raise ValueError(f'images must be finite, got {x.dtype} from {low:g} to {high:g}')

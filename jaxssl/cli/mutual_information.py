@@ -22,7 +22,7 @@ def main() -> None:
   flags.DEFINE_list('estimators', ['info_nce', 'ml_cpc', 'nwj', 'smile:5'],
                     f'Each NAME or NAME:PARAMETER, of {", ".join(mutual_information.ESTIMATORS)}.')
   flags.DEFINE_string('critic', 'separable', f'One of {", ".join(mutual_information.CRITICS)}.')
-  flags.DEFINE_integer('steps', 3000, 'Of training, for each estimator.')
+  flags.DEFINE_integer('steps', 3000, 'Of training, for each estimator, rounded up to a multiple of 30.')
   flags.DEFINE_integer('batch_size', None, 'Pairs a batch, which sets the ceilings; default: 128, or fewer of few.')
   flags.DEFINE_integer(
       'seed', 0, 'Of the split, the critics and the batches.', lower_bound=0, upper_bound=2**32 - 1)

@@ -19,7 +19,8 @@ def draw(run: runs.Run, test: Source, path: str) -> dict[str, str]:
   values = by_distance(run, test) if hasattr(run.experiment.method, 'evaluate') else {}
   if not values:
     return {}
-  plots.by_distance({'bound, nats' if name == 'bound' else name: value for name, value in values.items()}, path)
+  titles = {'bound': 'test bound, nats'}
+  plots.by_distance({titles.get(name, f'test {name}'): value for name, value in values.items()}, path)
   return {f'By the distance of what is predicted, on test {run.examples}': path}
 
 

@@ -5,6 +5,8 @@ import functools
 import os
 from typing import Any
 
+from jaxssl import extras
+
 
 @functools.cache
 def tensorflow() -> Any:
@@ -18,7 +20,7 @@ def tensorflow() -> Any:
   try:
     import tensorflow as tf
   except ImportError as error:
-    raise ImportError(f'this needs TensorFlow: pip install "jaxssl[data]" ({error})') from error
+    raise ImportError(f'this needs TensorFlow: {extras.command("data")} ({error})') from error
   with contextlib.suppress(RuntimeError):  # A caller has used TensorFlow already: its devices stay as they are.
     tf.config.set_visible_devices([], 'GPU')
   return tf

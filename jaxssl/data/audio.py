@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxssl import extras
 from jaxssl.data import encoded
 from jaxssl.data._source import require_memory
 
@@ -196,4 +197,4 @@ def require(name: str) -> Any:
   try:
     return importlib.import_module(name)
   except (ImportError, OSError) as error:  # OSError: soundfile without its library.
-    raise ImportError(f'sound files and resampling need {name}: pip install "jaxssl[audio]" ({error})') from error
+    raise ImportError(f'sound files and resampling need {name}: {extras.command("audio")} ({error})') from error

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from jaxssl import extras
+
 if TYPE_CHECKING:
   from PIL import Image
 
@@ -135,7 +137,7 @@ def require_pillow() -> None:
   try:
     import PIL  # noqa: F401
   except ImportError as error:
-    raise ImportError('images in files need Pillow: pip install "jaxssl[train]"') from error
+    raise ImportError(f'images in files need Pillow: {extras.command("train")}') from error
 
 
 def _open(content: bytes) -> 'Image.Image':

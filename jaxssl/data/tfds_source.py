@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxssl import extras
 from jaxssl.data import encoded
 from jaxssl.data._source import Source, check_choice, reason, split_off
 from jaxssl.data._tensorflow import tensorflow
@@ -55,7 +56,7 @@ def module() -> Any:
   try:
     import tensorflow_datasets as tfds
   except ImportError as error:
-    raise ImportError(f'this needs TensorFlow Datasets: pip install "jaxssl[data]" ({error})') from error
+    raise ImportError(f'this needs TensorFlow Datasets: {extras.command("data")} ({error})') from error
   return tfds
 
 

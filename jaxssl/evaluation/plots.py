@@ -124,7 +124,8 @@ def project(features: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str]:
     return pca(features), 'PCA'
   if not 50 <= len(features) <= MAX_TSNE:
     return pca(features), 'PCA'
-  points = TSNE(metric='cosine', neighbors='exact', n_jobs=1, random_state=seed).fit(np.asarray(features, np.float64))
+  made = TSNE(min(30, len(features) // 3 - 1), metric='cosine', neighbors='exact', n_jobs=1, random_state=seed)
+  points = made.fit(np.asarray(features, np.float64))
   return np.asarray(points), 't-SNE'
 
 
@@ -151,7 +152,7 @@ def embedding_map(
   axes.scatter(*points.T, s=10, color=FAINT if labels is not None else ACCENT, linewidths=0)
   if labels is not None:
     _colour_classes(axes, points, np.asarray(labels), class_names)
-  figure.savefig(path)
+  figure.savefig(path, bbox_inches='tight')  # With the whole legend, however long its names.
 
 
 def _colour_classes(axes, points: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:

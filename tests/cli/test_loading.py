@@ -55,12 +55,18 @@ def test_what_cannot_be_loaded_is_named(run, tmp_path):
     (list, r'got \[28, 28, 1\] and \[28, 28, 1\]'),
     (lambda x: x.astype(np.float32), r'images must be uint8, or floats in \[0, 1\], got float32 from 0 to 255'),
     (lambda x: np.full(x.shape, np.nan, np.float32), 'got float32 from nan to nan'),
-    (lambda x: None, 'images must be an array, got .*NoneType'),
-    (lambda x: x.astype(int), r'images must be uint8, or floats in \[0, 1\], got int32'),
+    (lambda x: None, r'got \[\]$'),
+    (lambda x: [[1, 2], [3]], 'images must be an array, got .*list'),
+    (lambda x: x.astype(int), r'images must be uint8, or floats in \[0, 1\], got int64'),
 ])
 def test_images_that_are_none_are_named(run, change, message):
   with pytest.raises(ValueError, match=message):
     jaxssl.load(run).preprocess(change(load_data('bundled', 'omniglot', '', 'test').inputs[:5]))
+
+
+def test_what_was_not_prepared_is_refused(run):
+  with pytest.raises(ValueError, match='inputs must be what preprocess returns, in float32, got uint8'):
+    jaxssl.load(run).represent(np.zeros((2, 14, 14, 1), np.uint8))
 
 
 def test_what_it_sees_can_be_a_part_of_a_compiled_function(run):

@@ -216,8 +216,8 @@ def test_the_trials_are_runs_of_the_train_command(tmp_path, swept):
     (['--sweep.method.temperature=0.1', '--sweep.method.temperature', '-1'],
      r'checked: method.temperature=0.1-\w+\nerror: trial method.temperature=-1.0-\w+: config.method: temperature must'),
     pytest.param([], 'error: --sweep.KEY=VALUES is missing', marks=pytest.mark.slow),
-    pytest.param(['--sweep.method.temprature=0.1'],
-                 "error: no such config key: 'temprature'; did you mean \"temperature\"", marks=pytest.mark.slow)])
+    pytest.param(['--sweep.method.temprature=0.1'], 'error: --sweep.method.temprature: no .*; did you mean',
+                 marks=pytest.mark.slow)])
 def test_what_cannot_be_is_refused_in_one_line(tmp_path, arguments, message):
   out = finish(command(tmp_path / 'sweep', *arguments, '--check'), status=1)
   assert re.search(message, out), out

@@ -125,7 +125,7 @@ def test_a_program_of_several_views_takes_as_many_arrays(data, colours, tmp_path
   capsys.readouterr()
   program = program_of(data / 'program', tmp_path / 'paired.stablehlo')
   out = capsys.readouterr().out
-  assert 'views [b, 12, 12, 3] and [b, 5], float32' in out and '.call(view_0, view_1)' in out
+  assert 'views [b, 12, 12, 3] and [b, 5], float32, as `preprocess`' in out and '.call(view_0, view_1)' in out
   represent, preprocess = jaxssl.load(data / 'program')
   seen = preprocess((images[:4], vectors[:4]))
   np.testing.assert_allclose(program.call(*seen), represent(seen), rtol=1e-5, atol=1e-6)
@@ -137,7 +137,7 @@ def test_a_program_of_several_views_takes_as_many_arrays(data, colours, tmp_path
       preprocess(given)
   represent, preprocess = jaxssl.load(colours[0])  # L and ab, of one image.
   seen = preprocess(images[:4])
-  with pytest.raises(ValueError, match='images must be an array, got .*dict'):
+  with pytest.raises(ValueError, match=r'images must be \[b, h, w, 1 or 3\], none of them 0, got \[\]'):
     preprocess({'view_0': images})
   program = program_of(colours[0], tmp_path / 'colours.stablehlo')
   np.testing.assert_allclose(program.call(*seen), represent(seen), rtol=1e-5, atol=1e-6)
