@@ -124,7 +124,8 @@ def project(features: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str]:
     return pca(features), 'PCA'
   if not 50 <= len(features) <= MAX_TSNE:
     return pca(features), 'PCA'
-  made = TSNE(min(30, len(features) // 3 - 1), metric='cosine', neighbors='exact', n_jobs=1, random_state=seed)
+  made = TSNE(perplexity=min(30, (len(features) - 1) / 3), metric='cosine', neighbors='exact', n_jobs=1,
+              random_state=seed)
   points = made.fit(np.asarray(features, np.float64))
   return np.asarray(points), 't-SNE'
 

@@ -56,7 +56,7 @@ def test_what_cannot_be_loaded_is_named(run, tmp_path):
     (lambda x: x.astype(np.float32), r'images must be uint8, or floats in \[0, 1\], got float32 from 0 to 255'),
     (lambda x: np.full(x.shape, np.nan, np.float32), 'got float32 from nan to nan'),
     (lambda x: None, r'got \[\]$'),
-    (lambda x: [[1, 2], [3]], 'images must be an array, got .*list'),
+    (lambda x: [[[1, 2], [3]]], 'images must be an array, got .*list'),
     (lambda x: x.astype(int), r'images must be uint8, or floats in \[0, 1\], got int64'),
 ])
 def test_images_that_are_none_are_named(run, change, message):
