@@ -102,6 +102,11 @@ def temperature(value: ArrayLike, name: str = 'temperature') -> jax.Array:
   return scalar(name, value, 'finite and not 0')
 
 
+def epsilon(value: ArrayLike) -> jax.Array:
+  """Returns what keeps a root or a logarithm from 0, in float32; raises unless it is a real scalar, at least 0."""
+  return scalar('epsilon', value, 'finite and at least 0')
+
+
 def number(name: str, value: float, low: float, high: float = math.inf) -> None:
   """Raises unless `value` is a Python (or NumPy) number from `low` on and below `high`."""
   if not is_number(value) or not low <= value < high or not math.isfinite(_in_float32(value)):

@@ -161,7 +161,7 @@ def koleo(z: ArrayLike, *, epsilon: ArrayLike = 1e-8, axis_name: AxisName | None
     3; Oquab et al., `DINOv2 <https://arxiv.org/abs/2304.07193>`_, 2023, weight 0.1.
   """
   (z,) = _checks.embeddings(z=z)
-  epsilon = _checks.scalar('epsilon', epsilon, 'finite and at least 0')
+  epsilon = _checks.epsilon(epsilon)
 
   def kernel(z, axis_name):
     z = ops.l2_normalize(z)

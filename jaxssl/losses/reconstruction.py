@@ -228,7 +228,7 @@ def normalize_patches(patches: ArrayLike, *, epsilon: ArrayLike = 1e-6) -> jax.A
   if patches.ndim < 1 or patches.shape[-1] < 2:
     raise ValueError(f'patches must be [..., d] of at least 2 pixels, got shape {list(patches.shape)}')
   patches = patches - patches[..., :1]  # A flat patch is then exactly 0, not the rounding of its mean.
-  epsilon = _checks.scalar('epsilon', epsilon, 'finite and at least 0')
+  epsilon = _checks.epsilon(epsilon)
   mean = jnp.mean(patches, axis=-1, keepdims=True)
   variance = jnp.var(patches, axis=-1, keepdims=True, ddof=1)
   return (patches - mean) * jax.lax.rsqrt(variance + epsilon)

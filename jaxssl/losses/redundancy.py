@@ -51,7 +51,7 @@ def cross_correlation(
     ValueError: naming the argument whose shape or dtype is wrong.
   """
   z1, z2 = _checks.embeddings(z1=z1, z2=z2)
-  epsilon = _epsilon(epsilon)
+  epsilon = _checks.epsilon(epsilon)
 
   def kernel(z1, z2, axis_name):
     a, b = (_standardized(z, epsilon, axis_name) for z in (z1, z2))
@@ -95,7 +95,7 @@ def barlow_twins(
     Zbontar et al., `Barlow Twins <https://arxiv.org/abs/2103.03230>`_, 2021, equations 1 and 2.
   """
   z1, z2 = _checks.embeddings(z1=z1, z2=z2)
-  weight, epsilon = _checks.scalar('weight', weight), _epsilon(epsilon)
+  weight, epsilon = _checks.scalar('weight', weight), _checks.epsilon(epsilon)
 
   def kernel(z1, z2, axis_name):
     a, b = (_standardized(z, epsilon, axis_name) for z in (z1, z2))
@@ -107,15 +107,8 @@ def barlow_twins(
 
 
 def vicreg(
-    z1: ArrayLike,
-    z2: ArrayLike,
-    *,
-    invariance: ArrayLike = 25.0,
-    variance: ArrayLike = 25.0,
-    covariance: ArrayLike = 1.0,
-    epsilon: ArrayLike = 1e-4,
-    axis_name: AxisName | None = None,
-) -> jax.Array:
+    z1: ArrayLike, z2: ArrayLike, *, invariance: ArrayLike = 25.0, variance: ArrayLike = 25.0,
+    covariance: ArrayLike = 1.0, epsilon: ArrayLike = 1e-4, axis_name: AxisName | None = None) -> jax.Array:
   r"""VICReg: the two views agree, every dimension varies, and no two vary together.
 
   .. math::
@@ -151,7 +144,7 @@ def vicreg(
   """
   z1, z2 = _checks.embeddings(z1=z1, z2=z2)
   lam, mu, nu = map(_checks.scalar, ('invariance', 'variance', 'covariance'), (invariance, variance, covariance))
-  epsilon = _epsilon(epsilon)
+  epsilon = _checks.epsilon(epsilon)
 
   def kernel(z1, z2, axis_name):
     distance = _mean(jnp.mean(jnp.square(z1 - z2)), axis_name)
@@ -192,7 +185,7 @@ def variance_hinge(
     Bardes, Ponce, LeCun, `VICReg <https://arxiv.org/abs/2105.04906>`_, 2022, equations 1 and 2.
   """
   (z,) = _checks.embeddings(z=z)
-  kernel = functools.partial(_hinge, target=_checks.scalar('target', target), epsilon=_epsilon(epsilon))
+  kernel = functools.partial(_hinge, target=_checks.scalar('target', target), epsilon=_checks.epsilon(epsilon))
   return over_batch(kernel, {'z': z}, {}, axis_name)
 
 
@@ -331,16 +324,11 @@ def random_directions(key: jax.Array, count: int, size: int) -> jax.Array:
     >>> print(losses.random_directions(jax.random.key(0), 256, 16).shape)
     (256, 16)
 
-  Raises:
-    ValueError: unless `count` and `size` are positive integers.
+  Raises ValueError unless `count` and `size` are positive integers.
   """
   _checks.count('count', count)
   _checks.count('size', size)
   return ops.l2_normalize(jax.random.normal(key, (count, size)))
-
-
-def _epsilon(value: ArrayLike) -> jax.Array:
-  return _checks.scalar('epsilon', value, 'finite and at least 0')
 
 
 def _mean(x: jax.Array, axis_name: AxisName | None) -> jax.Array:
