@@ -3,8 +3,8 @@
 On several devices `form` chooses: 'tiled' gathers the other devices' rows, and each device sweeps its own rows against
 all; 'ring' passes the rows, with what has been found for them, from device to device, so that each sweep serves both
 sides; 'pallas_tpu' and 'mosaic_gpu' are 'tiled' with a kernel of that name, which sweeps its own rows against all on
-one device too. Each function returns the sum over this device's rows, and expects that the loss is its mean over the
-devices.
+one device too, but that 'mosaic_gpu' there finds log-sum-exps in sweeps for both sides. Each function returns the sum
+over this device's rows, and expects that the loss is its mean over the devices.
 
 All rows weigh the same in that mean, so the gradients are known, up to one factor, before the backward pass: where a
 sum is differentiated, its forward pass finds them too, and no collective waits in the backward pass, where `jax.vmap`
@@ -88,6 +88,8 @@ def _self_sum_and_gradients(arrays, form, devices):
 
 
 def _self_lse(x, z, scale, form, devices):
+  if form == 'mosaic_gpu' and devices.count == 1:
+    return _kernels(form).self_lse(z, scale.inverse)
   if form in KERNELS:
     return _kernels(form).row_lse(z, _collectives.gather(z, devices.names), scale.inverse, _first(z, devices))
   if form == 'tiled' and devices.count > 1:
@@ -197,7 +199,9 @@ def _cross_sum_and_gradients(arrays, unit, candidates, form, devices):
 def _cross_lse(x, y, arrays, scale, candidates, form, devices):
   """Returns the log-sum-exps of the rows of a [n] and, for 'both', of those of b [n]."""
   (a, b, _, positive), columns = arrays, candidates == 'both'
-  if form in KERNELS or (form == 'tiled' and devices.count > 1):
+  if form == 'mosaic_gpu' and devices.count == 1 and columns and scale.unit:
+    of_a, of_b = _kernels(form).both_lse(a, b, scale.inverse)
+  elif form in KERNELS or (form == 'tiled' and devices.count > 1):
     against_all = lambda own, other: _lse_against_all(own, _collectives.gather(other, devices.names), scale, form)
     of_a, of_b = against_all(a, b), against_all(b, a) if columns else None
   else:
@@ -272,16 +276,17 @@ def _softplus_sum_and_gradients(arrays, form, devices):
 
 # (z [n, d], inverse, positive [n]), form, devices ->
 # sum_i (log sum_{j != i} exp(inverse * z_i . z_j) - positive_i).
-# One device: 1 unit, and 3 for the gradients. W devices: 'tiled' 2 and 4 in all; 'ring', a half-ring in which each
-# unordered pair of devices meets once, 1 and 3 for odd W; for even W opposite devices both sweep the pair they are,
-# which makes 1.5 and 3.5 at W = 2, 1.25 and 3.25 at 4, 1.125 and 3.125 at 8.
+# One device: 1 unit, and 3 for the gradients; 'mosaic_gpu' 1 and 4. W devices: 'tiled' 2 and 4 in all; 'ring', a
+# half-ring in which each unordered pair of devices meets once, 1 and 3 for odd W; for even W opposite devices both
+# sweep the pair they are, which makes 1.5 and 3.5 at W = 2, 1.25 and 3.25 at 4, 1.125 and 3.125 at 8.
 self_sum = with_gradients(_self_sum, _self_sum_and_gradients)
 
 # (a [n, d], b [m, d], inverse, positive [n]), unit, candidates, form, devices ->
 # sum_i (log sum_j exp(inverse * a_i . b_j) - positive_i), by `candidates`: 'rows', so; 'others', with exp(positive_i)
 # in the sum too, since b does not hold the positives; 'both', the same of b's rows in addition. `unit` says that all
 # rows have length 1, or 0.
-# One device or 'ring': 2 units, and 6 for the gradients; 'tiled' on several devices: 'both' 4 and 8, else 2 and 8.
+# One device or 'ring': 2 units, and 6 for the gradients; 'tiled' on several devices: 'both' 4 and 8, else 2 and 8;
+# 'mosaic_gpu' on one device 2 and 8.
 cross_sum = with_gradients(_cross_sum, _cross_sum_and_gradients)
 
 # (a [n, d], b [m, d], inverse, bias, positive [n]), form, devices ->

@@ -5,6 +5,7 @@ missing barrier or a block taken twice. It knows no register layouts, nor produc
 whose right side is turned: layouts are left out here, and such products are added. Prints a line for each comparison.
 """
 
+import functools
 import os
 
 os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'  # The interpreter's threads wait for each other.
@@ -17,7 +18,7 @@ from jax._src.pallas.mosaic_gpu.interpret import gpu_callbacks, params
 from jax._src.state.types import TransposeTransform
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from jaxssl.losses import _mosaic_gpu
+from jaxssl.losses import _mosaic_gpu, _mosaic_gpu_pairs
 
 
 def wgmma(
@@ -48,11 +49,12 @@ def wgmma(
 def compare(name, function, *arguments):
   expected = function(*arguments)
   on_platform = _mosaic_gpu._on_platform
-  _mosaic_gpu._on_platform = lambda kernel, twin, arrays, exclude: kernel(*arrays, exclude=exclude)
+  _mosaic_gpu._on_platform = lambda kernel, twin, arrays, **static: kernel(*arrays, **static)
   with params.force_gpu_interpret_mode(params.InterpretGPUParams()):
     found = function(*arguments)
   _mosaic_gpu._on_platform = on_platform
-  np.testing.assert_allclose(found, expected, atol=2e-6 * float(jnp.abs(expected).max()))
+  for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(ours, theirs, atol=2e-6 * float(jnp.abs(theirs).max()))
   print(f'{name}: equal')
 
 
@@ -69,6 +71,11 @@ def main():
     compare('lse, itself', _mosaic_gpu.row_lse, x, y, inverse, jnp.int32(7))
     compare('gradient', _mosaic_gpu.row_gradient, x, y, inverse, x_lse, y_lse, jnp.int32(7))
     compare('of columns', _mosaic_gpu.row_gradient, x, y, inverse, None, y_lse)
+    compare('pairs', functools.partial(_mosaic_gpu._pair_lse, itself=False), x, y, inverse)
+  _mosaic_gpu_pairs.WALKERS = 2  # Each thread block walks more panels than one.
+  for n in (100, 200, 600):  # One panel; two, opposite each other; five.
+    x = jax.random.normal(jax.random.key(n), (n, 20)) / np.sqrt(20)
+    compare('pairs of x', functools.partial(_mosaic_gpu._pair_lse, itself=True), x, x, jnp.float32(-3))
 
 
 if __name__ == '__main__':

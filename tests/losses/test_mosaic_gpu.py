@@ -13,7 +13,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from jaxssl import losses
-from jaxssl.losses import _choice, _mosaic_gpu
+from jaxssl.losses import _choice, _mosaic_gpu, _mosaic_gpu_pairs
 
 LOSSES = {
     'nt_xent': losses.nt_xent,
@@ -60,6 +60,34 @@ def test_equals_float64_where_bfloat16_is_exact(n, m, d, first):
     assert np.all(np.abs(found - wanted) <= 2.0**-8 * most)  # The weights are rounded by at most 2^-9 of themselves.
 
 
+@pytest.mark.parametrize('n, m, d', [(2, 1, 4), (129, 257, 64), (300, 70, 256), (600, 129, 16)])
+def test_one_exponential_serves_both_rows_of_a_pair(n, m, d):
+  x, y = (exact_in_bfloat16(jax.random.key(i), rows, d) for i, rows in ((0, n), (1, m)))
+  for inverse in (1 / 16 / _mosaic_gpu.LOG2_E, -1 / 16 / _mosaic_gpu.LOG2_E):
+    np.testing.assert_allclose(
+        _mosaic_gpu.self_lse(x, jnp.float32(inverse)), lse_of_scores(x, x, inverse, 0)[1], rtol=1e-6, atol=1e-6)
+    of_x, of_y = _mosaic_gpu.both_lse(x, y, jnp.float32(inverse))
+    np.testing.assert_allclose(of_x, lse_of_scores(x, y, inverse, None)[1], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(of_y, lse_of_scores(y, x, inverse, None)[1], rtol=1e-6, atol=1e-6)
+
+
+def test_walks_of_several_panels(monkeypatch):
+  monkeypatch.setattr(_mosaic_gpu_pairs, 'WALKERS', 2)
+  test_one_exponential_serves_both_rows_of_a_pair(600, 400, 16)
+
+
+def test_every_pair_of_panels_meets_once():
+  for passing in range(1, 9):
+    walk = _mosaic_gpu_pairs._Walk(passing * 128, passing * 128, passing, passing, True)
+    met = np.zeros((passing, passing), int)
+    for panel in range(passing):
+      for t in range(walk.steps):
+        block = int(walk.block(panel, t))
+        met[panel, block] += 1
+        met[block, panel] += int(walk.serves_x(t))
+    np.testing.assert_array_equal(met, 1)
+
+
 @pytest.mark.parametrize('temperature', [0.5, 0.07])
 @pytest.mark.parametrize('n', [1, 75, 136])
 @pytest.mark.parametrize('name', LOSSES)
@@ -96,15 +124,17 @@ def test_the_kernels_do_what_stands_in_for_them():
   script = pathlib.Path(__file__).with_name('interpret_mosaic_gpu.py')
   done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=600)
   assert done.returncode == 0, done.stderr[-2000:]
-  assert done.stdout.splitlines() == [f'{name}: equal' for name in ('lse', 'lse, itself', 'gradient', 'of columns')] * 2
+  names = ['lse', 'lse, itself', 'gradient', 'of columns', 'pairs'] * 2 + ['pairs of x'] * 3
+  assert done.stdout.splitlines() == [f'{name}: equal' for name in names]
 
 
 @pytest.mark.parametrize('d', [7, 200])
-@pytest.mark.parametrize('name', ['nt_xent', 'info_nce', 'symmetric_info_nce'])
-def test_lowers_for_a_gpu(name, d):
+@pytest.mark.parametrize('name, kernels', [('nt_xent', 3), ('info_nce', 3), ('symmetric_info_nce', 5)])
+def test_lowers_for_a_gpu(name, kernels, d):
+  """A gradient, or two; the log-sum-exps of rows, once or twice; but for InfoNCE, those of pairs."""
   a, b = jnp.ones((2, 1000, d))
   lowered = value_and_gradients(name, 'mosaic_gpu').trace(a, b, 0.5).lower(lowering_platforms=('cuda',)).as_text()
-  assert lowered.count('stablehlo.custom_call @mosaic_gpu_v2') >= 2  # The log-sum-exps and a gradient.
+  assert lowered.count('stablehlo.custom_call @mosaic_gpu_v2') == kernels
 
 
 def test_lowers_for_gpus_that_share_the_batch():
