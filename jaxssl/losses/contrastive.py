@@ -19,8 +19,8 @@ How it is computed is `implementation`; all but one give the same value and grad
 * 'pallas_tpu' is 'tiled' as a kernel for TPUs (NT-Xent, InfoNCE, CLIP): experimental, right in Pallas's interpreter but
   not yet run on a TPU, never chosen by itself;
 * 'mosaic_gpu' is 'tiled' as kernels for Hopper GPUs (the same losses, d up to 256): experimental, compiled for an H100
-  but not yet run on one, never chosen by itself. It takes products of bfloat16 numbers, so that scores err by about 1 / 256 of 1 / temperature:
-  at low temperatures, what an encoder has learnt well leaves a gradient of that size;
+  but not yet run on one, never chosen by itself. It takes products of bfloat16 numbers, so that scores err by about
+  1 / 256 of 1 / temperature: at low temperatures, what an encoder has learnt well leaves a gradient of that size;
 * None chooses: 'dense' where the scores are few, else 'ring' on several devices and 'tiled' on one.
 
 All but 'dense' have gradients in reverse mode only (`jax.grad`, not `jax.jvp`).
