@@ -1,21 +1,18 @@
 """Every config is built, traced at its real shapes, and takes two steps at a tiny size; most of them with `-m slow`."""
 
-import importlib.util
 import os
-import pathlib
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
+from config_files import CONFIGS, host_batch, load
 from tiny_runs import shrink, two_steps
 
 from jaxssl import build, recipes
 
-CONFIGS = sorted((pathlib.Path(__file__).parents[1] / 'configs').glob('*.py'))
 # One a method that is quick to trace, and one a kind of data: drawings, colour and grey images, pairs of any views, two
 # modalities, crops of two sizes, patches, recordings, spectrograms.
 TRACED = {
@@ -26,13 +23,6 @@ TRACED = {
     'w_mse_omniglot'}
 # Of images, pairs and recordings; tests/cli trains most of the others.
 STEPPED = {'cmc_views', 'cpc_spoken_digit', 'mae_fashion_mnist'}
-
-
-def load(path):
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config().to_dict()
 
 
 def configs(quick):
@@ -73,23 +63,6 @@ def test_every_config_builds_and_has_the_same_sections(path):
     assert hasattr(experiment.method, 'sample') or 'samples' not in protocols
 
 
-def real_batch(config, recipe):
-  """The shapes of a batch as it comes from the host."""
-  b, struct = config['batch_size'], jax.ShapeDtypeStruct
-  if isinstance(recipe, recipes.Audio):
-    batch = {'inputs': struct((b, recipe.span), jnp.int16), 'mask': struct((b, recipe.span), bool)}
-    return {**batch, 'index': struct((b,), jnp.int32), 'group': struct((b,), jnp.int32)}
-  names = config['data']['name']
-  channels = 1 if 'omniglot' in names or 'fashion' in names or config['data']['recipe']['name'] == 'spectrogram' else 3
-  images = lambda size: struct((b, size, size, channels), jnp.uint8)
-  inputs = images(recipe.input_size)
-  batch = {'inputs': inputs, 'index': struct((b,), jnp.int32)}
-  if isinstance(recipe, recipes.Paired):
-    return {**batch, 'inputs': (inputs, struct((b, 17), jnp.float32))}
-  views = {} if config['data']['engine'] == 'device' else {'views': tuple(images(view.size) for view in recipe.views)}
-  return {**batch, **views}
-
-
 @configs(TRACED)
 def test_a_step_can_be_traced_at_the_real_shapes(path):
   made = load(path)
@@ -100,7 +73,7 @@ def test_a_step_can_be_traced_at_the_real_shapes(path):
     state = experiment.method.init(key, batch)
     return state, experiment.method.step(state, batch, key)
 
-  before, (after, metrics) = jax.eval_shape(run, real_batch(made, experiment.recipe), jax.random.key(0))
+  before, (after, metrics) = jax.eval_shape(run, host_batch(made, experiment.recipe), jax.random.key(0))
   assert metrics['loss'].shape == ()
   assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), before) == jax.tree.map(
       lambda leaf: (leaf.shape, leaf.dtype), after)

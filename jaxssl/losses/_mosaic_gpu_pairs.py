@@ -102,7 +102,7 @@ def sums_kernel(scale, x, y, *, n, m, itself):
   """
   walk, d = _Walk(n, m, len(x) // BLOCK, len(y) // BLOCK, itself), x.shape[1]
 
-  def kernel(scale_ref, x_ref, y_ref, x_sums, y_sums, panel_rows, before, after, leaving, fetched, loaded, free):
+  def pair_sums(scale_ref, x_ref, y_ref, x_sums, y_sums, panel_rows, before, after, leaving, fetched, loaded, free):
     walker, group = lax.axis_index('thread_block'), lax.axis_index('warpgroup')
     memory = _Memory(x_sums.at[walker], *(each.at[group] for each in (y_sums, before, after, leaving, fetched)))
     panel_at = lambda visit: walker + visit * walk.walkers
@@ -140,7 +140,7 @@ def sums_kernel(scale, x, y, *, n, m, itself):
   barriers = [plgpu.Barrier(num_barriers=WARPGROUPS), *[plgpu.Barrier(num_arrivals=WARPGROUPS)] * 2]
   scratch = [plgpu.SMEM((BLOCK, d), jnp.bfloat16, transforms=blocks.TRANSFORMS), *vectors, *barriers]
   found = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((walk.walkers, len(x)), (WARPGROUPS, len(y)))]
-  return _joined(blocks.launch(kernel, x, found, scratch, walk.walkers)(scale, x, y), itself)
+  return _joined(blocks.launch(pair_sums, x, found, scratch, walk.walkers)(scale, x, y), itself)
 
 
 def _own(block):

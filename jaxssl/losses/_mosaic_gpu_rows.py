@@ -24,7 +24,7 @@ def lse_kernel(first, x, y, absent, *, exclude):
   """Returns each row's log-sum-exp in bits, [n]; `absent` [m] is added to its scores. `exclude` as in `_pick`."""
   (n, d), m, width = x.shape, len(y), columns(x.shape[1])
 
-  def kernel(first_ref, x_ref, y_ref, absent_ref, lse_ref, x_all, lse_all, loaded):
+  def row_lse(first_ref, x_ref, y_ref, absent_ref, lse_ref, x_all, lse_all, loaded):
     group, base = lax.axis_index('warpgroup'), _base()
     x_own, lse_own = x_all.at[group], lse_all.at[group]
 
@@ -45,14 +45,14 @@ def lse_kernel(first, x, y, absent, *, exclude):
 
     _pipeline(step, context, m, d, vectors=1)(y_ref, absent_ref)
 
-  return _call(kernel, x, (n,))(first, x, y, absent)
+  return _call(row_lse, x, (n,))(first, x, y, absent)
 
 
 def gradient_kernel(first, x, y, absent, x_lse, y_lse, *, exclude):
   """Returns the sums over y of softmax times row, [n, d]: of each row's softmax and each column's, added."""
   (n, d), m, width = x.shape, len(y), columns(x.shape[1])
 
-  def kernel(first_ref, x_ref, y_ref, absent_ref, x_lse_ref, y_lse_ref, gradient_ref, x_all, lse_all, loaded):
+  def row_gradient(first_ref, x_ref, y_ref, absent_ref, x_lse_ref, y_lse_ref, gradient_ref, x_all, lse_all, loaded):
     group, base = lax.axis_index('warpgroup'), _base()
     x_own, lse_own = x_all.at[group], lse_all.at[group]
 
@@ -77,7 +77,7 @@ def gradient_kernel(first, x, y, absent, x_lse, y_lse, *, exclude):
 
     _pipeline(step, context, m, d, vectors=2)(y_ref, absent_ref, y_lse_ref)
 
-  return _call(kernel, x, (n, d))(first, x, y, absent, x_lse, y_lse)
+  return _call(row_gradient, x, (n, d))(first, x, y, absent, x_lse, y_lse)
 
 
 def _absorb(scores, absent, peak, total):
