@@ -36,8 +36,9 @@ def wgmma(
     kept = [each for each in transforms if not isinstance(each, (TransposeTransform, *gpu_callbacks.NOOP_TRANSFORMS))]
     where = gpu_callbacks.interpret_utils.to_range(jax.tree.map(int, tuple(kept)))
     key = gpu_callbacks.HostAllocationKey.from_array(value)
-    found = memory.get_buffer_content(key, where, thread, logging_info=None)[0].astype(np.float32)
-    return found.T if turned else found
+    found, _, clock = memory.get_buffer_content(key, where, thread, logging_info=None)
+    gpu_callbacks.get_races().check_read(int(device_id), int(thread_id), clock, key, where)
+    return found.astype(np.float32).T if turned else found.astype(np.float32)
 
   product = read(a_allocation_key_as_array, a_transforms) @ read(b_allocation_key_as_array, b_transforms)
   sums = gpu_callbacks.HostAllocationKey.from_array(acc_allocation_key_as_array)
@@ -50,8 +51,9 @@ def compare(name, function, *arguments):
   expected = function(*arguments)
   on_platform = _mosaic_gpu._on_platform
   _mosaic_gpu._on_platform = lambda kernel, twin, arrays, **static: kernel(*arrays, **static)
-  with params.force_gpu_interpret_mode(params.InterpretGPUParams()):
+  with params.force_gpu_interpret_mode(params.InterpretGPUParams(detect_races=True)):
     found = function(*arguments)
+  assert not gpu_callbacks.get_races().races_found
   _mosaic_gpu._on_platform = on_platform
   for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
     np.testing.assert_allclose(ours, theirs, atol=2e-6 * float(jnp.abs(theirs).max()))
