@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
           'center_momentum': 0.9,
           'freeze_steps': 1251,  # An epoch.
           'koleo_weight': 0.0,
-          'encoder': {'name': 'vit_small', 'patch': 16, 'drop_path': 0.1, 'dtype': 'bfloat16'},
+          'encoder': {'name': 'vit_small', 'patch': 16, 'drop_path': 0.1, 'dtype': 'bfloat16', 'remat': False},
           'head': {'name': 'mlp', 'features': (2048, 2048, 256), 'hidden_bn': False, 'output_bn': False,
                    'output_bias': True, 'activation': 'gelu', 'dtype': 'bfloat16'},
           'prototypes': {'name': 'prototypes', 'count': 65_536, 'weight_norm': True},

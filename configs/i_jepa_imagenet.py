@@ -34,8 +34,10 @@ def get_config() -> ConfigDict:
           'context_scale': (0.85, 1.0),
           'context_share': 0.6,
           'momentum': {'name': 'linear', 'start': 0.996, 'end': 1.0},
-          'encoder': {'name': 'vit_huge', 'patch': 14, 'class_token': False, 'pool': 'mean', 'dtype': 'bfloat16'},
-          'predictor': {'name': 'jepa_predictor', 'width': 384, 'depth': 12, 'heads': 16, 'dtype': 'bfloat16'},
+          'encoder': {'name': 'vit_huge', 'patch': 14, 'class_token': False, 'pool': 'mean', 'dtype': 'bfloat16',
+                      'remat': False},
+          'predictor': {'name': 'jepa_predictor', 'width': 384, 'depth': 12, 'heads': 16, 'dtype': 'bfloat16',
+                        'remat': False},
           'optimizer': {
               'name': 'adamw',
               'weight_decay': {'name': 'cosine', 'start': 0.04, 'end': 0.4},

@@ -32,8 +32,10 @@ def get_config() -> ConfigDict:
           'context_scale': (0.85, 1.0),
           'context_share': 0.6,
           'momentum': {'name': 'linear', 'start': 0.9995, 'end': 1.0},
-          'encoder': {'name': 'vit_small', 'patch': 8, 'class_token': False, 'pool': 'mean', 'dtype': 'bfloat16'},
-          'predictor': {'name': 'jepa_predictor', 'width': 192, 'depth': 6, 'heads': 6, 'dtype': 'bfloat16'},
+          'encoder': {'name': 'vit_small', 'patch': 8, 'class_token': False, 'pool': 'mean', 'dtype': 'bfloat16',
+                      'remat': True},
+          'predictor': {'name': 'jepa_predictor', 'width': 192, 'depth': 6, 'heads': 6, 'dtype': 'bfloat16',
+                        'remat': True},
           'optimizer': {
               'name': 'adamw',
               'weight_decay': {'name': 'cosine', 'start': 0.04, 'end': 0.4},

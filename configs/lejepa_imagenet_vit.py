@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
           'weight': 0.05,
           'directions': 1024,
           'global_views': 2,
-          'encoder': {'name': 'vit_large', 'patch': 14, 'drop_path': 0.0, 'dtype': 'bfloat16'},
+          'encoder': {'name': 'vit_large', 'patch': 14, 'drop_path': 0.0, 'dtype': 'bfloat16', 'remat': False},
           'head': {'name': 'mlp', 'features': (2048, 2048, 64), 'output_bn': False, 'output_bias': True,
                    'dtype': 'bfloat16'},
           'optimizer': {

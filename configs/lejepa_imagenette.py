@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
           'weight': 0.02,
           'directions': 256,
           'global_views': 4,
-          'encoder': {'name': 'vit_small', 'patch': 8, 'pool': 'class', 'drop_path': 0.0},
+          'encoder': {'name': 'vit_small', 'patch': 8, 'pool': 'class', 'drop_path': 0.0, 'remat': True},
           'head': {'name': 'mlp', 'features': (2048, 2048, 16), 'output_bn': False, 'output_bias': True},
           'optimizer': {
               'name': 'adamw', 'weight_decay': 0.05,

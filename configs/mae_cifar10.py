@@ -30,8 +30,8 @@ def get_config() -> ConfigDict:
           'name': 'mae',
           'mask_ratio': 0.75,
           'normalize_targets': False,
-          'encoder': {'name': 'vit_tiny', 'patch': 2, 'dtype': 'bfloat16'},
-          'decoder': {'name': 'mae_decoder', 'width': 192, 'depth': 4, 'heads': 3, 'dtype': 'bfloat16'},
+          'encoder': {'name': 'vit_tiny', 'patch': 2, 'dtype': 'bfloat16', 'remat': True},
+          'decoder': {'name': 'mae_decoder', 'width': 192, 'depth': 4, 'heads': 3, 'dtype': 'bfloat16', 'remat': True},
           'optimizer': {
               'name': 'adamw',
               'b2': 0.95,

@@ -28,8 +28,9 @@ def get_config() -> ConfigDict:
           'name': 'mae',
           'mask_ratio': 0.75,
           'normalize_targets': True,
-          'encoder': {'name': 'vit_base', 'patch': 16, 'dtype': 'bfloat16'},
-          'decoder': {'name': 'mae_decoder', 'width': 512, 'depth': 8, 'heads': 16, 'dtype': 'bfloat16'},
+          'encoder': {'name': 'vit_base', 'patch': 16, 'dtype': 'bfloat16', 'remat': False},
+          'decoder': {'name': 'mae_decoder', 'width': 512, 'depth': 8, 'heads': 16, 'dtype': 'bfloat16',
+                      'remat': False},
           'optimizer': {
               'name': 'adamw',
               'b2': 0.95,

@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
           'temperature': 0.2,
           'momentum': {'name': 'cosine', 'start': 0.99, 'end': 1.0},
           'freeze_patches': True,
-          'encoder': {'name': 'vit_small', 'patch': 16, 'dtype': 'bfloat16'},
+          'encoder': {'name': 'vit_small', 'patch': 16, 'dtype': 'bfloat16', 'remat': False},
           'head': {'name': 'mlp', 'features': (4096, 4096, 256), 'output_scale': False, 'dtype': 'bfloat16'},
           'predictor': {'name': 'mlp', 'features': (4096, 256), 'output_scale': False, 'dtype': 'bfloat16'},
           'optimizer': {

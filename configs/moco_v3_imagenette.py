@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
           'temperature': 0.2,
           'momentum': {'name': 'cosine', 'start': 0.99, 'end': 1.0},
           'freeze_patches': True,
-          'encoder': {'name': 'vit_small', 'patch': 16},
+          'encoder': {'name': 'vit_small', 'patch': 16, 'remat': False},
           'head': {'name': 'mlp', 'features': (4096, 4096, 256), 'output_scale': False},
           'predictor': {'name': 'mlp', 'features': (4096, 256), 'output_bn': False},
           'optimizer': {

@@ -34,6 +34,7 @@ class JEPAPredictor(nn.Module):
     mlp_ratio: width of the blocks' perceptrons, in `width`.
     epsilon: of the norms.
     dtype: of the computation; parameters, the residual stream and outputs are float32.
+    remat: compute each block again in the backward pass, to hold the activations of only one.
   """
 
   width: int = 384
@@ -42,6 +43,7 @@ class JEPAPredictor(nn.Module):
   mlp_ratio: float = 4.0
   epsilon: float = 1e-6
   dtype: Any = jnp.float32
+  remat: bool = False
 
   @nn.compact
   def __call__(self, tokens: jax.Array, blocks: Blocks, grid: tuple[int, int]) -> jax.Array:
@@ -62,8 +64,9 @@ class JEPAPredictor(nn.Module):
     mask_token = self.param('mask_token', TOKEN_INIT, (self.width,))
     x = _beside_each(context, mask_token[None, None, None] + positions[blocks.targets])
     mask = _beside_each(jnp.pad(blocks.seen, ((0, 0), (prefix, 0)), constant_values=True), blocks.real)
+    block = nn.remat(Block) if self.remat else Block
     for i in range(self.depth):
-      x = Block(self.heads, self.mlp_ratio, epsilon=self.epsilon, dtype=self.dtype, name=f'block{i}')(x, mask=mask)
+      x = block(self.heads, self.mlp_ratio, epsilon=self.epsilon, dtype=self.dtype, name=f'block{i}')(x, None, mask)
     x = nn.LayerNorm(self.epsilon, dtype=self.dtype, name='norm')(x[:, tokens.shape[1]:])
     return dense(tokens.shape[-1], 'out')(x).astype(jnp.float32).reshape(*blocks.targets.shape, -1)
 

@@ -25,6 +25,7 @@ class MAEDecoder(nn.Module):
     mlp_ratio: width of the blocks' perceptrons, in `width`.
     epsilon: of the norms.
     dtype: of the computation; parameters, the residual stream and outputs are float32.
+    remat: compute each block again in the backward pass, to hold the activations of only one.
   """
 
   width: int = 512
@@ -33,6 +34,7 @@ class MAEDecoder(nn.Module):
   mlp_ratio: float = 4.0
   epsilon: float = 1e-6
   dtype: Any = jnp.float32
+  remat: bool = False
 
   @nn.compact
   def __call__(
@@ -56,8 +58,9 @@ class MAEDecoder(nn.Module):
     placed = jnp.take_along_axis(visible, restore[..., None], axis=1, mode='fill', fill_value=0)
     x = jnp.where((restore < visible.shape[1])[..., None], placed, mask_token[None, None])
     x = jnp.concatenate([prefix, x + jnp.asarray(sincos_positions(grid, self.width))[None]], axis=1)
+    block = nn.remat(Block) if self.remat else Block
     for i in range(self.depth):
-      x = Block(self.heads, self.mlp_ratio, epsilon=self.epsilon, dtype=self.dtype, name=f'block{i}')(x)
+      x = block(self.heads, self.mlp_ratio, epsilon=self.epsilon, dtype=self.dtype, name=f'block{i}')(x)
     x = nn.LayerNorm(self.epsilon, dtype=self.dtype, name='norm')(x[:, num_prefix:])
     return dense(pixels, 'pixels')(x).astype(jnp.float32)
 

@@ -247,6 +247,16 @@ def test_other_networks_are_refused():
     methods.MAE(ENCODER, models.MLPDecoder(()), optax.sgd(0.1))
 
 
+def test_remat_changes_no_number():
+  again = methods.MAE(ENCODER.clone(remat=True), DECODER.clone(remat=True), MAE.optimizer)
+  x = images(2, 8, 16, 3)
+  gradients = [jax.value_and_grad(functools.partial(loss, method)) for method in (MAE, again)]
+  found, expected = (gradient(initial(MAE).params, x, KEY) for gradient in gradients)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)
+  traced = [str(jax.make_jaxpr(gradient)(initial(MAE).params, x, KEY)) for gradient in gradients]
+  assert [jaxpr.count('prevent_cse') for jaxpr in traced] == [0, 2], 'a block of each is computed again'
+
+
 def test_stochastic_depth_draws_from_the_step():
   method = methods.MAE(ENCODER.clone(depth=2, drop_path=0.9), DECODER, optax.sgd(0.1))
   params, x = initial(method).params, images(8, 8, 16, 3)

@@ -49,6 +49,16 @@ def test_size_beside_a_vit_huge():
   assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == expected
 
 
+def test_remat_changes_no_number():
+  loss = lambda network, variables: jnp.sum(jnp.square(network.apply(variables, tokens(), BLOCKS, GRID)))
+  gradients = [jax.jit(jax.value_and_grad(functools.partial(loss, PREDICTOR.clone(remat=remat))))
+               for remat in (False, True)]
+  found, expected = (gradient(init(PREDICTOR)) for gradient in gradients)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected)
+  traced = [str(jax.make_jaxpr(gradient)(init(PREDICTOR))) for gradient in gradients]
+  assert [jaxpr.count('prevent_cse') for jaxpr in traced] == [0, 2], 'two blocks are computed again'
+
+
 def test_blocks_are_predicted_one_by_one():
   variables, found = init(PREDICTOR), predict(PREDICTOR, init(PREDICTOR), tokens(), BLOCKS)
   moved = BLOCKS._replace(targets=BLOCKS.targets.at[:, 1].set(jnp.array([[9, 8], [1, 2]])))
