@@ -5,7 +5,8 @@
 The paper has no CIFAR-10. Blocks, moving average, weight decay, crops and rate (1e-3 for batch 2048) are its values for
 ImageNet, on a grid of 16 x 16 patches as there; the predictor is of half the encoder's width and depth, and the length
 is ours. Needs the `data` extra; or bring the images as arrays: --config.data.source=npz
---config.data.path=cifar10.npz. Where 2048 images do not fit: --config.batch_size=512
+--config.data.path=cifar10.npz. `remat` computes blocks again in the backward pass: a step then needs 22 GiB, as
+compiled for an H100, and 91 without. Where that does not fit: --config.batch_size=512
 --config.method.optimizer.accumulate_steps=4, four times the steps, and, as the average moves at each of them,
 --config.method.momentum.start=0.999. Not yet measured; on small sets others found it weak (Imagenette, ViT-S, 200
 epochs: 34.0 % by a linear probe where MAE has 84.1 %, results of stable-pretraining).

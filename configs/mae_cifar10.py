@@ -5,8 +5,9 @@
 The settings of IcarusWizard/MAE (batch 4096, AdamW at 1.5e-4 x batch / 256, b2 0.95, weight decay 0.05, a decoder of 4
 blocks, raw pixels as targets: 12 numbers are few to normalise by), for 400 epochs instead of 2000 and 40 of warm-up
 instead of 200. After 2000 epochs they fine-tune to 89.77 %, where the same network from scratch comes to 74.13 %. Needs
-the `data` extra; or bring the images as arrays: --config.data.source=npz --config.data.path=cifar10.npz. Where 4096
-images do not fit: --config.batch_size=1024 --config.method.optimizer.accumulate_steps=4, and four times the steps; no
+the `data` extra; or bring the images as arrays: --config.data.source=npz --config.data.path=cifar10.npz. `remat`
+computes blocks again in the backward pass: a step then needs 19 GiB, as compiled for an H100, and 61 without. Where it
+does not fit: --config.batch_size=1024 --config.method.optimizer.accumulate_steps=4, and four times the steps; no
 example is compared with another, so that it comes to the same. Not yet measured.
 """
 

@@ -163,7 +163,8 @@ def _run(command: Callable[[], None]) -> None:
     if flags.FLAGS['verbosity'].present or 'RESOURCE_EXHAUSTED' not in str(error):
       raise
     raise SystemExit(f'error: out of memory: {str(error).splitlines()[0]}. A smaller config.batch_size, or '
-                     'config.evaluation.batch_size, takes less') from error
+                     'config.evaluation.batch_size, takes less; so do method.chunks and, of a ViT, remat '
+                     '(docs/scale.md)') from error
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr, flush=True)
     os._exit(128 + signal.SIGINT)  # A computation may still be running, and an ordinary exit would pull it down.
