@@ -1,5 +1,7 @@
 """NT-Xent and SigLIP at the size of a GPU: errors, time, memory, and the share of what the tensor cores could do.
 
+First each Mosaic GPU kernel is compared with the loop that stands in for it where there is no GPU.
+
   python benchmarks/losses_gpu.py [--rows 65536 262144 1048576] [--pairs 65536] [--rounds 3]
 
 The floor is 4 N^2 d FLOPs for value and gradients of NT-Xent (every unordered pair once), 6 B^2 d for SigLIP, at the
@@ -11,6 +13,7 @@ import argparse
 import functools
 import statistics
 import time
+import unittest.mock
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +22,7 @@ import numpy as np
 from timing import hardware, interleave
 
 from jaxssl import losses
+from jaxssl.losses import _mosaic_gpu
 
 
 def errors(n=4096, d=128, temperature=0.1):
@@ -36,6 +40,31 @@ def errors(n=4096, d=128, temperature=0.1):
       continue
     worst = np.abs(np.asarray(found) - gradient).max() / np.abs(gradient).max()
     print(f'| jaxssl {name} | {abs(float(value) - expected):.1e} | {worst:.1e} |', flush=True)
+
+
+def kernels():
+  """Prints how far each Mosaic GPU kernel is from the loop of the same blocks that stands in for it elsewhere."""
+  print(f'\n### Mosaic GPU kernels beside what stands in for them: largest difference\n{hardware()}\n')
+  print('| rows, others, width | log-sum-exps | without itself | by pairs | by pairs, two sides | gradient |')
+  print('|---|---|---|---|---|---|', flush=True)
+  for n, m, d in ((2, 5, 4), (129, 257, 64), (5000, 3000, 128), (3000, 5000, 256), (20000, 1000, 64)):
+    x, y = (peers.normalized(jax.random.normal(jax.random.key(rows), (rows, d))) for rows in (n, m))
+    found = what_kernels_find(x, y)
+    stand_in = lambda kernel, twin, arrays, **static: twin(*arrays, **static)
+    with unittest.mock.patch.object(_mosaic_gpu, '_on_platform', stand_in):
+      expected = what_kernels_find(x, y)
+    cells = [f'{jnp.abs(ours - theirs).max():.1e}' for ours, theirs in zip(found, expected, strict=True)]
+    print(f'| {n:,}, {m:,}, {d} | {" | ".join(cells)} |', flush=True)
+
+
+def what_kernels_find(x, y, inverse=10.0):
+  """Returns an array for each kernel, and each way to use it."""
+  inverse, first = jnp.float32(inverse), jnp.int32(0)
+  without = _mosaic_gpu.row_lse(x, x, inverse, first)
+  return (
+      _mosaic_gpu.row_lse(x, y, inverse), without, _mosaic_gpu.self_lse(x, inverse),
+      jnp.concatenate(_mosaic_gpu.both_lse(x, y, inverse)),
+      _mosaic_gpu.row_gradient(x, x, inverse, without, without, first))
 
 
 def reference(z1, z2, temperature):
@@ -149,6 +178,10 @@ def main():
   parser.add_argument('--rounds', type=int, default=3)
   parser.add_argument('--matmul', type=int, default=8192, help='side of the matmul that gives the rate')
   args = parser.parse_args()
+  try:
+    kernels()
+  except Exception as error:  # A GPU that does not take them: each has a type of its own.
+    print(f'the kernels are left out: {str(error).splitlines()[0][:160]}')
   errors()
   rate = matmul_rate(args.matmul)
   for n in args.rows:
