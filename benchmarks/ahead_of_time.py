@@ -65,9 +65,13 @@ class Compiler:
     if device == 'h100':
       os.environ['XLA_FLAGS'] = '--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false'
       _know_of_gpus()
-      topology = topologies.get_topology_desc(platform='cuda', target_config=H100, topology='1x1x1')
-    else:
-      topology = topologies.get_topology_desc(platform='tpu', topology_name='v5e:2x2')
+    described = {'h100': {'platform': 'cuda', 'target_config': H100, 'topology': '1x1x1'},
+                 'v5e': {'platform': 'tpu', 'topology_name': 'v5e:2x2'}}
+    try:
+      topology = topologies.get_topology_desc(**described[device])
+    except (NotImplementedError, RuntimeError) as error:
+      extra = {'h100': 'jax[cuda12]', 'v5e': 'jax[tpu]'}[device]
+      raise SystemExit(f'error: no compiler for {device}: pip install "{extra}" ({error})') from None
     _tiles.TILE.clear()  # Tiles and limits of a CPU.
     _choice.DENSE_SCORES.clear()
     self.kind = topology.devices[0].device_kind
@@ -125,8 +129,8 @@ def losses_of_rows(compiler: Compiler, args: argparse.Namespace) -> None:
 
   kernel = {'h100': 'mosaic_gpu', 'v5e': 'pallas_tpu'}[compiler.device]
   names = ('dense', 'tiled', kernel)
-  print(f'\n### NT-Xent of N rows, d = 128, {title(compiler)}: memory of value and gradients, MiB\n')
-  print(f'| N | dense JAX | {" | ".join(names)} |\n|---|---|{"---|" * len(names)}')
+  print(f'\n### NT-Xent of N rows, d = 128, {title(compiler)}: value and gradients, MiB beside the arguments\n')
+  print(f'| N | dense JAX | {" | ".join(f"jaxssl {name}" for name in names)} |\n|---|---|{"---|" * len(names)}')
   for n in args.rows:
     z = jax.ShapeDtypeStruct((n // 2, 128), jnp.float32)
     functions = [dense, *(functools.partial(losses.nt_xent, implementation=name) for name in names)]
@@ -141,7 +145,7 @@ def steps(compiler: Compiler, args: argparse.Namespace) -> None:
   from config_files import CONFIGS
 
   print(f'\n### Train steps, {title(compiler)}\n')
-  print('| config | batch | arguments, MiB | memory, MiB | seconds to compile |\n|---|---|---|---|---|')
+  print('| config | batch | arguments, MiB | memory beside them, MiB | seconds to compile |\n|---|---|---|---|---|')
   for path in CONFIGS:
     if path.stem in args.configs if args.configs else not path.stem.endswith(('imagenet', 'imagenet_vit')):
       print(f'| {path.stem} | {attempt(functools.partial(step_of, compiler, path))} |', flush=True)

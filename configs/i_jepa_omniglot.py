@@ -54,8 +54,8 @@ def get_config() -> ConfigDict:
           'context_share': 0.6,
           'momentum': {'name': 'linear', 'start': 0.98, 'end': 1.0},
           'encoder': {'name': 'vit', 'patch': 7, 'width': 128, 'depth': 2, 'heads': 4, 'class_token': False,
-                      'pool': 'mean'},
-          'predictor': {'name': 'jepa_predictor', 'width': 64, 'depth': 1, 'heads': 4},
+                      'pool': 'mean', 'remat': False},
+          'predictor': {'name': 'jepa_predictor', 'width': 64, 'depth': 1, 'heads': 4, 'remat': False},
           'optimizer': {
               'name': 'adamw', 'weight_decay': {'name': 'cosine', 'start': 0.04, 'end': 0.4},
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.002, 'scaling': 'none', 'warmup_epochs': 1.0},

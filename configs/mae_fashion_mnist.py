@@ -30,8 +30,8 @@ def get_config() -> ConfigDict:
           'name': 'mae',
           'mask_ratio': 0.75,
           'normalize_targets': False,
-          'encoder': {'name': 'vit', 'patch': 7, 'width': 128, 'depth': 2, 'heads': 4},
-          'decoder': {'name': 'mae_decoder', 'width': 64, 'depth': 1, 'heads': 4},
+          'encoder': {'name': 'vit', 'patch': 7, 'width': 128, 'depth': 2, 'heads': 4, 'remat': False},
+          'decoder': {'name': 'mae_decoder', 'width': 64, 'depth': 1, 'heads': 4, 'remat': False},
           'optimizer': {
               'name': 'adamw',
               'b2': 0.95,

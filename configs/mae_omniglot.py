@@ -48,8 +48,8 @@ def get_config() -> ConfigDict:
           'name': 'mae',
           'mask_ratio': 0.75,
           'normalize_targets': False,
-          'encoder': {'name': 'vit', 'patch': 7, 'width': 128, 'depth': 2, 'heads': 4},
-          'decoder': {'name': 'mae_decoder', 'width': 64, 'depth': 1, 'heads': 4},
+          'encoder': {'name': 'vit', 'patch': 7, 'width': 128, 'depth': 2, 'heads': 4, 'remat': False},
+          'decoder': {'name': 'mae_decoder', 'width': 64, 'depth': 1, 'heads': 4, 'remat': False},
           'optimizer': {
               'name': 'adamw', 'b2': 0.95, 'weight_decay': 0.05,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.002, 'scaling': 'none', 'warmup_epochs': 1.0},

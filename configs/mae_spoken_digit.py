@@ -43,8 +43,8 @@ def get_config() -> ConfigDict:
           'name': 'mae',
           'mask_ratio': 0.75,
           'normalize_targets': False,  # How loud a patch is tells much of a sound.
-          'encoder': {'name': 'vit', 'patch': 4, 'width': 128, 'depth': 4, 'heads': 4},
-          'decoder': {'name': 'mae_decoder', 'width': 64, 'depth': 1, 'heads': 4},
+          'encoder': {'name': 'vit', 'patch': 4, 'width': 128, 'depth': 4, 'heads': 4, 'remat': False},
+          'decoder': {'name': 'mae_decoder', 'width': 64, 'depth': 1, 'heads': 4, 'remat': False},
           'optimizer': {
               'name': 'adamw', 'b2': 0.95, 'weight_decay': 0.05,
               'learning_rate': {'name': 'warmup_cosine', 'base': 0.001, 'scaling': 'none', 'warmup_epochs': 2.0},

@@ -121,12 +121,13 @@ def positive(name: str, value: float) -> None:
 
 
 def _in_float32(value: float) -> float:
-  """Returns the float32 nearest to a number; infinity and 0 for what is beyond them."""
+  """Returns the float32 nearest to a number; infinity for what is beyond, 0 for what XLA takes for it."""
   try:
     with np.errstate(over='ignore', under='ignore'):
-      return float(np.float32(float(value)))
+      rounded = float(np.float32(float(value)))
   except OverflowError:
     return math.inf if value > 0 else -math.inf
+  return 0.0 if abs(rounded) < np.finfo(np.float32).smallest_normal else rounded
 
 
 def count(name: str, value: int, most: int | None = None) -> None:

@@ -61,4 +61,9 @@ def launch(kernel, like, found, scratch, thread_blocks):
       num_threads=WARPGROUPS + 1,
       thread_name='warpgroup',
       compiler_params=plgpu.CompilerParams(approx_math=True))
-  return lambda *arrays: jax.tree.map(lambda each: lax.pcast(each, axes, to='varying'), run(*arrays))
+
+  def call(*arrays):
+    with jax.enable_x64(False):  # Indices have 32 bits, and so have the numbers that they meet.
+      return jax.tree.map(lambda each: lax.pcast(each, axes, to='varying'), run(*arrays))
+
+  return call

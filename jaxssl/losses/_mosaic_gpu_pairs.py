@@ -43,7 +43,7 @@ class _Walk(NamedTuple):
 
   def block(self, panel, t):
     """Returns the block that a panel meets in step t."""
-    return lax.rem(panel + t, self.passing) if self.itself else t
+    return lax.rem(panel + t, jnp.int32(self.passing)) if self.itself else t
 
   def serves_x(self, t):
     """Returns 1 if the terms are new to the passing rows too, 0 if they are, or will be, these rows' as a panel's."""
@@ -171,10 +171,11 @@ def sums_twin(scale, x, y, *, n, m, itself):
     terms = jnp.exp2(walk.counted(scores, places, panel, row))
     of_x = jnp.sum(terms, axis=1) * walk.serves_x(t)
     of_y = jnp.sum(terms.reshape(WARPGROUPS, ROWS, BLOCK), axis=1)
-    return _add(x_sums, of_x[None], (panel % walk.walkers, row)), _add(y_sums, of_y, (0, column))
+    return _add(x_sums, of_x[None], (panel % walk.walkers, row)), _add(y_sums, of_y, (jnp.int32(0), column))
 
   nothing = lambda like, count: jnp.zeros_like(like, jnp.float32, shape=(count, len(like)))
-  found = lax.fori_loop(0, walk.panels * walk.steps, visit, (nothing(x, walk.walkers), nothing(y, WARPGROUPS)))
+  steps = jnp.int32(walk.panels * walk.steps)
+  found = lax.fori_loop(jnp.int32(0), steps, visit, (nothing(x, walk.walkers), nothing(y, WARPGROUPS)))
   return _joined(found, itself)
 
 

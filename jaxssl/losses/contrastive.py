@@ -16,8 +16,8 @@ How it is computed is `implementation`; all but one give the same value and grad
 * 'dense' stores the scores of this device's rows with all candidates: fastest for small batches, memory in n^2;
 * 'tiled' never holds more than a tile of them, memory in n; on several devices it gathers the others' embeddings;
 * 'ring', on several devices, passes embeddings from one to the next instead, and each tile swept serves both sides;
-* 'pallas_tpu' is 'tiled' as a kernel for TPUs (NT-Xent, InfoNCE, CLIP): experimental, right in Pallas's interpreter but
-  not yet run on a TPU, never chosen by itself;
+* 'pallas_tpu' is 'tiled' as kernels for TPUs (NT-Xent, InfoNCE, CLIP): experimental, compiled for a TPU v5e but not yet
+  run on one, never chosen by itself;
 * 'mosaic_gpu' is 'tiled' as kernels for Hopper GPUs (the same losses, d up to 256): experimental, compiled for an H100
   but not yet run on one, never chosen by itself. It takes products of bfloat16 numbers, so that scores err by about
   1 / 256 of 1 / temperature: at low temperatures, what an encoder has learnt well leaves a gradient of that size;

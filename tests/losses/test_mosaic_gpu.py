@@ -137,6 +137,16 @@ def test_lowers_for_a_gpu(name, kernels, d):
   assert lowered.count('stablehlo.custom_call @mosaic_gpu_v2') == kernels
 
 
+@pytest.mark.parametrize('name', ['nt_xent', 'symmetric_info_nce'])
+def test_with_64_bit_numbers_enabled(name):
+  a, b = jax.random.normal(jax.random.key(0), (2, 150, 7))
+  expected, _ = value_and_gradients(name, 'mosaic_gpu')(a, b, 0.5)
+  with jax.enable_x64(True):
+    function = value_and_gradients(name, 'mosaic_gpu')
+    np.testing.assert_allclose(function(a, b, 0.5)[0], expected, rtol=1e-6)
+    assert 'mosaic_gpu_v2' in function.trace(a, b, 0.5).lower(lowering_platforms=('cuda',)).as_text()
+
+
 def test_lowers_for_gpus_that_share_the_batch():
   mesh = jax.make_mesh((4,), ('i',), (AxisType.Auto,), devices=jax.devices()[:4])
   loss = functools.partial(losses.nt_xent, axis_name='i', implementation='mosaic_gpu')

@@ -1,4 +1,4 @@
-"""The TPU kernels, in Pallas's interpreter: equal to the dense losses, and they lower for a TPU."""
+"""The TPU kernels, in Pallas's interpreter, and what stands in for them: equal to the dense losses; they lower."""
 
 import functools
 
@@ -26,6 +26,12 @@ def small_blocks(monkeypatch):
   monkeypatch.setattr(_pallas_tpu, 'COLUMNS', 128)
 
 
+@pytest.fixture(params=[True, False], ids=['interpreter', 'stand-in'])
+def interpret(request, monkeypatch):
+  monkeypatch.setattr(_pallas_tpu, 'INTERPRET', request.param)
+  return request.param
+
+
 def value_and_gradients(name, implementation):
   loss = lambda a, b, temperature: LOSSES[name](a, b, temperature=temperature, implementation=implementation)
   return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))
@@ -42,7 +48,7 @@ def assert_equal(found, expected):
     pytest.param(name, n, temperature, marks=[pytest.mark.slow] * ((i + j + k) % 2))
     for i, name in enumerate(LOSSES) for j, n in enumerate([1, 75, 136])
     for k, temperature in enumerate([0.5, 0.01])])
-def test_equals_the_dense_loss(name, n, temperature):
+def test_equals_the_dense_loss(name, n, temperature, interpret):
   a, b = jax.random.normal(jax.random.key(n), (2, n, 7))
   if name == 'info_nce':
     temperature *= 100  # Its scores are not bounded.
@@ -50,13 +56,13 @@ def test_equals_the_dense_loss(name, n, temperature):
 
 
 @pytest.mark.parametrize('name', LOSSES)
-def test_over_devices(name):
-  """Without check_vma, which the interpreter does not know."""
+def test_over_devices(name, interpret):
+  """In the interpreter without check_vma, which it does not know."""
   mesh = jax.make_mesh((4,), ('i',), (AxisType.Auto,), devices=jax.devices()[:4])
   a, b = jax.random.normal(jax.random.key(0), (2, 24, 7))
   loss = functools.partial(LOSSES[name], axis_name='i', implementation='pallas_tpu')
   mapped = jax.shard_map(lambda a, b, temperature: loss(a, b, temperature=temperature), mesh=mesh,
-                         in_specs=(P('i'), P('i'), P()), out_specs=P(), check_vma=False)
+                         in_specs=(P('i'), P('i'), P()), out_specs=P(), check_vma=not interpret)
   assert_equal(jax.jit(jax.value_and_grad(mapped, argnums=(0, 1, 2)))(a, b, 0.5),
                value_and_gradients(name, 'dense')(a, b, 0.5))
 
