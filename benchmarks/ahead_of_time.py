@@ -200,6 +200,8 @@ def attempt(function) -> str:
   try:
     return function()
   except Exception as error:
+    if needed := re.search(r'RESOURCE_EXHAUSTED.*?\(([\d.]+[MGT])\) exceeds', str(error)):
+      return f'does not fit: {needed[1]}'
     return re.sub(r'\s+', ' ', str(error).replace('|', '/'))[:120]
 
 
