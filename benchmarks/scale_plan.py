@@ -78,6 +78,9 @@ def row(network: str, batch: int, devices: str) -> str:
             compiler_options={} if is_topology else {'xla_backend_optimization_level': 0})
     seconds = time.time() - began
   found = hlo.collectives(compiled.as_text(), len(chips))
+  if os.environ.get('SCALE_PLAN_LIST'):
+    for each in found:
+      print(each)
   cells = []
   for part in PARTS:
     mine = [each for each in found if part_of(each) == part]
@@ -91,7 +94,8 @@ def part_of(collective) -> str:
   """Returns what a collective is for, from the names that JAX gives the sums that XLA has joined in it."""
   names = collective.name.split(':')
   if all('shard_map' in name for name in names):
-    return 'loss'
+    # The loss's own sums are of scalars; joined with those of gradients they may keep their name.
+    return 'gradients' if collective.kind == 'all-reduce' and collective.payload > 1024 else 'loss'
   return 'batch norm' if all(re.search('bn.*reduce_sum', name) for name in names) else 'gradients'
 
 

@@ -136,6 +136,12 @@ def count(name: str, value: int, most: int | None = None) -> None:
     raise ValueError(f'{name} must be an integer, {f"from 1 to {most}" if most else "at least 1"}, got {value!r}')
 
 
+def flag(name: str, value: bool) -> None:
+  """Raises unless `value` is True or False: any text, also 'no', would count as true."""
+  if not isinstance(value, bool | np.bool_):
+    raise ValueError(f'{name} must be True or False, got {value!r}')
+
+
 def is_number(value: object) -> TypeGuard[float]:
   """Whether `value` is a real Python (or NumPy) number, whose range can be checked also under `jax.jit`."""
   if isinstance(value, np.generic):

@@ -84,6 +84,7 @@ def jensen_shannon(real: ArrayLike, fake: ArrayLike, *, saturating: bool = False
     and section 3.
   """
   real, fake = _scores(real=real, fake=fake)
+  _checks.flag('saturating', saturating)
   of_fake = jnp.mean(jax.nn.softplus(fake))
   loss = jnp.mean(jax.nn.softplus(-real)) + of_fake
   return Terms(loss, -of_fake if saturating else jnp.mean(jax.nn.softplus(-fake)), math.log(2) - loss / 2)

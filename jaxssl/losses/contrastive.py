@@ -145,6 +145,7 @@ def info_nce(
   """
   query, key = _checks.embeddings(query=query, key=key)
   temperature = _checks.temperature(temperature)
+  _checks.flag('normalize', normalize)
   _checks.implementation(implementation)
   arrays = {'query': query, 'key': key}
   if negatives is not None:

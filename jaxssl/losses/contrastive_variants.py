@@ -212,6 +212,7 @@ def margin_triplet(
     2015, https://arxiv.org/abs/1503.03832.
   """
   _checks.number('margin', margin, 0)
+  _checks.flag('semi_hard', semi_hard)
   return _of_views(functools.partial(_margin_triplet, margin=margin, semi_hard=semi_hard), z1, z2, axis_name)
 
 

@@ -96,6 +96,7 @@ def multi_label_info_nce(
     form is that of the authors' main_moco_cifar.py, https://github.com/jiamings/ml-cpc.
   """
   query, key = _checks.embeddings(query=query, key=key)
+  _checks.flag('normalize', normalize)
   arrays = {'query': query, 'key': key}
   if negatives is not None:
     arrays['negatives'] = _checks.negatives(negatives, *query.shape)

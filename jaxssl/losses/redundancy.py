@@ -256,6 +256,7 @@ def whitened_mse(
   """
   z1, z2 = _checks.embeddings(z1=z1, z2=z2)
   _checks.number('epsilon', epsilon, 0.0, 1.0)
+  _checks.flag('normalize', normalize)
 
   def kernel(z1, z2, axis_name):
     w1, w2 = (_whitened(z, epsilon, axis_name) for z in (z1, z2))

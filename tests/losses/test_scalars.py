@@ -47,6 +47,17 @@ def scalar_arguments():
 CASES = list(scalar_arguments())
 
 
+@pytest.mark.parametrize('function, name', [
+    (losses.info_nce, 'normalize'), (losses.multi_label_info_nce, 'normalize'), (losses.whitened_mse, 'normalize'),
+    (losses.margin_triplet, 'semi_hard'), (losses.adversarial.jensen_shannon, 'saturating')])
+def test_what_is_true_or_false_is_no_text(function, name):
+  needed = {'alpha': 0.5} if function is losses.multi_label_info_nce else {}
+  z = Z[:, 0] if function is losses.adversarial.jensen_shannon else Z
+  for value in ('no', 0, None, jnp.array(True)):
+    with pytest.raises(ValueError, match=f'^{name} must be True or False, got '):
+      function(z, z, **needed, **{name: value})
+
+
 def test_of_every_kind_some_are_tried():
   tried = {case.values[2] for case in CASES}
   assert tried >= {'temperature', 'epsilon', 'weight', 'margin', 'alpha', 'num_negatives', 'iterations', 'clip', 'bias'}
