@@ -78,9 +78,6 @@ def row(network: str, batch: int, devices: str) -> str:
             compiler_options={} if is_topology else {'xla_backend_optimization_level': 0})
     seconds = time.time() - began
   found = hlo.collectives(compiled.as_text(), len(chips))
-  if os.environ.get('SCALE_PLAN_LIST'):
-    for each in found:
-      print(each)
   cells = []
   for part in PARTS:
     mine = [each for each in found if part_of(each) == part]
