@@ -137,8 +137,8 @@ def count(name: str, value: int, most: int | None = None) -> None:
 
 
 def flag(name: str, value: bool) -> None:
-  """Raises unless `value` is True or False: any text, also 'no', would count as true."""
-  if not isinstance(value, bool | np.bool_):
+  """Raises unless `value` is True or False, or 1 or 0: any text, also 'no', would count as true."""
+  if not isinstance(value, bool | np.bool_ | int) or value not in (0, 1):
     raise ValueError(f'{name} must be True or False, got {value!r}')
 
 
