@@ -119,6 +119,7 @@ def test_over_devices(name, check_vma):
     np.testing.assert_allclose(ours, theirs, atol=4e-3 * float(jnp.abs(theirs).max()) + 1e-6)
 
 
+@pytest.mark.skipif(jax.__version_info__ >= (0, 11), reason="the script takes the interpreter's inside of JAX 0.10")
 def test_the_kernels_do_what_stands_in_for_them():
   """In Pallas's interpreter of GPUs, in a process of its own: where a kernel is wrong, the interpreter may hang."""
   script = pathlib.Path(__file__).with_name('interpret_mosaic_gpu.py')
