@@ -113,8 +113,7 @@ def sums_kernel(scale, x, y, *, n, m, itself):
       plgpu.wait_smem_to_gmem(0)
 
     def step(index, x_block, carry):
-      (visit, t), (sums, sign, shift) = index, carry
-      panel = panel_at(visit)
+      (sums, sign, shift), panel, t = carry, panel_at(index[0]), index[1]
       row = _own(walk.block(panel, t))
       plgpu.wait_smem_to_gmem(0)  # Sums of the step before are stored.
       pl.when(t == 0)(lambda: _enter(y_ref, panel_rows, panel, loaded, free))

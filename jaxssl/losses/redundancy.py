@@ -353,8 +353,7 @@ def _standardized(z: jax.Array, epsilon: ArrayLike, axis_name: AxisName | None) 
 
 def _unbiased(n: int, axis_name: AxisName | None) -> int:
   """Returns n - 1, of the global batch."""
-  total = n * devices(axis_name).count
-  if total < 2:
+  if (total := n * devices(axis_name).count) < 2:
     raise ValueError(f'z must hold at least 2 examples, got {total}')
   return total - 1
 
